@@ -1,0 +1,261 @@
+"""Transformer layer of SemanIR and the convolutions around it.
+
+Where the paper is silent the block is GRL's, on whose code SemanIR was built:
+residual post-norm, cosine attention with a learned logit scale, a continuous
+position bias of 16 * sigmoid(MLP), exact GELU, LayerNorm with eps 1e-5, drop
+path, normal(0.02) linear weights (docs/design.md). Parameters, norms, logit
+scale, softmax and the residual stream are float32; `dtype` is the operand type
+of the matrix products.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jax.typing import DTypeLike
+
+from semanir_jax.ops import Dictionary, key_semantic_attention
+
+LAYER_NORM_EPSILON = 1e-5  # torch's default; Flax's is 1e-6
+BIAS_HIDDEN = 512  # hidden width of the position-bias MLP
+BIAS_BOUND = 16.0  # largest position bias
+INITIAL_LOGIT_SCALE = 10.0
+LARGEST_LOGIT_SCALE = 100.0
+
+
+def linear(
+  x: jax.Array, features: int, *, dtype: DTypeLike, name: str, bias: bool = True
+) -> jax.Array:
+  """Linear layer of the calling module, with GRL's initial weights.
+
+  The leading axes are flattened around the product: XLA's CPU compiler chooses
+  layouts for a gradient over several leading axes that cost five times as much
+  (jax 0.10.2 and 0.12.0, measured); to other backends it makes no difference.
+
+  Args:
+    x: `[..., C]` float.
+    features: output channels.
+    dtype: operand type of the product; the result has it too.
+    name: name of the layer in the calling module.
+    bias: whether a bias is added.
+
+  Returns:
+    `[..., features]`.
+  """
+  layer = nn.Dense(
+    features,
+    use_bias=bias,
+    dtype=dtype,
+    kernel_init=nn.initializers.normal(0.02),
+    name=name,
+  )
+  return layer(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], features)
+
+
+def layer_norm(name: str) -> nn.LayerNorm:
+  """LayerNorm over channels, in float32 whatever the compute type."""
+  return nn.LayerNorm(epsilon=LAYER_NORM_EPSILON, dtype=jnp.float32, name=name)
+
+
+class Conv(nn.Module):
+  """Convolution with zero padding and torch's default initial weights.
+
+  Attributes:
+    features: output channels.
+    kernel_size: side of the kernel in pixels.
+    dtype: operand type; the result has it too.
+  """
+
+  features: int
+  kernel_size: int = 3
+  dtype: DTypeLike = jnp.float32
+
+  @nn.compact
+  def __call__(self, x_BHWC: jax.Array) -> jax.Array:
+    """`[B, H, W, C]` to `[B, H, W, features]`."""
+    fan_in = self.kernel_size**2 * x_BHWC.shape[-1]
+    bound = 1.0 / math.sqrt(fan_in)
+
+    def uniform(
+      key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32
+    ) -> jax.Array:
+      return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return nn.Conv(
+      self.features,
+      (self.kernel_size, self.kernel_size),
+      dtype=self.dtype,
+      kernel_init=uniform,
+      bias_init=uniform,
+      name="conv",
+    )(x_BHWC)
+
+
+def relative_coordinates(window_size: int) -> np.ndarray:
+  """Log-spaced offsets between the tokens of a window.
+
+  Args:
+    window_size: P >= 2.
+
+  Returns:
+    `[2P-1, 2P-1, 2]` float32; entry (dy + P-1, dx + P-1) is the offset (dy, dx)
+    from key to query, mapped to sign(t) log2(|t| + 1) / log2(8) of
+    t = 8 * offset / (P - 1): at most 1.057 in size, whatever the window.
+
+  Source: Swin V2, with GRL's constants.
+  """
+  offsets = np.arange(1 - window_size, window_size, dtype=np.float64)
+  t = 8.0 * offsets / (window_size - 1)
+  t = np.sign(t) * np.log2(np.abs(t) + 1.0) / np.log2(8.0)
+  grid = np.stack(np.meshgrid(t, t, indexing="ij"), axis=-1)
+  return grid.astype(np.float32)
+
+
+def expand_offsets(table: jax.Array, window_size: int) -> jax.Array:
+  """Spreads a value per offset to all pairs of tokens of a window.
+
+  Static slices, not a gather by pair: the backward pass is then a sum of slices
+  where a gather's would scatter N^2 numbers one by one.
+
+  Args:
+    table: `[2P-1, 2P-1, A]`, indexed as `relative_coordinates`.
+    window_size: P.
+
+  Returns:
+    `[A, N, N]`; entry (a, i, j) is the value of the offset from token j to i.
+  """
+  p = window_size
+
+  def expand(x: jax.Array) -> jax.Array:
+    """`[2P-1, ...]` to `[P (query), P (key), ...]` along the leading axis."""
+    return jnp.stack([x[p - 1 - j : 2 * p - 1 - j] for j in range(p)], axis=1)
+
+  rows = jnp.moveaxis(expand(table), 2, 0)  # [2P-1 (x), yi, yj, A]
+  pairs = expand(rows)  # [xi, xj, yi, yj, A]
+  return pairs.transpose(4, 2, 0, 3, 1).reshape(-1, p * p, p * p)
+
+
+class PositionBias(nn.Module):
+  """Continuous position bias: an MLP of the offset between two tokens.
+
+  Its parameters do not depend on the window size.
+  """
+
+  num_heads: int
+
+  @nn.compact
+  def __call__(self, window_size: int) -> jax.Array:
+    """Returns `[A, N, N]` float32 in (0, 16), [head, query, key]."""
+    x = jnp.asarray(relative_coordinates(window_size))
+    x = nn.relu(linear(x, BIAS_HIDDEN, dtype=jnp.float32, name="hidden"))
+    table = linear(
+      x, self.num_heads, dtype=jnp.float32, name="heads", bias=False
+    )
+    return expand_offsets(BIAS_BOUND * nn.sigmoid(table), window_size)
+
+
+class KeySemanticAttention(nn.Module):
+  """Multi-head cosine attention over the keys of the stage's dictionary.
+
+  Attributes:
+    num_heads: A; must divide the channels.
+    dtype: operand type of the matrix products.
+  """
+
+  num_heads: int
+  dtype: DTypeLike = jnp.float32
+
+  @nn.compact
+  def __call__(self, x_BGNC: jax.Array, dictionary: Dictionary) -> jax.Array:
+    """`[B, G, N, C]` float to the same shape in `dtype`."""
+    b, g, n, c = x_BGNC.shape
+    qkv = linear(x_BGNC, 3 * c, dtype=self.dtype, name="qkv")
+    qkv = qkv.reshape(b, g, n, 3, self.num_heads, c // self.num_heads)
+    query, key, value = (qkv[:, :, :, i] for i in range(3))
+    logit_scale = self.param(
+      "logit_scale",
+      nn.initializers.constant(math.log(INITIAL_LOGIT_SCALE)),
+      (self.num_heads,),
+      jnp.float32,
+    )
+    limit = math.log(LARGEST_LOGIT_SCALE)
+    out = key_semantic_attention(
+      _unit_length(query),
+      _unit_length(key),
+      value,
+      dictionary,
+      scale=jnp.exp(jnp.minimum(logit_scale, limit)),
+      bias=PositionBias(self.num_heads, name="position_bias")(round(n**0.5)),
+    )
+    out = out.reshape(b, g, n, c)
+    return linear(out, c, dtype=self.dtype, name="projection")
+
+
+def _unit_length(x: jax.Array) -> jax.Array:
+  """L2-normalises the last axis in float32; a zero vector stays zero."""
+  squares = jnp.sum(jnp.square(x.astype(jnp.float32)), axis=-1, keepdims=True)
+  # 1e-24 is the square of torch's bound on the norm; taking the maximum before
+  # the root keeps the gradient of a zero vector finite.
+  return (x * jax.lax.rsqrt(jnp.maximum(squares, 1e-24))).astype(x.dtype)
+
+
+class Mlp(nn.Module):
+  """Two linear layers with an exact GELU between them."""
+
+  hidden: int
+  dtype: DTypeLike = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """`[..., C]` to `[..., C]` in `dtype`."""
+    hidden = linear(x, self.hidden, dtype=self.dtype, name="expand")
+    hidden = nn.gelu(hidden, approximate=False)
+    return linear(hidden, x.shape[-1], dtype=self.dtype, name="reduce")
+
+
+class TransformerLayer(nn.Module):
+  """Attention over the shared dictionary, then an MLP; residual post-norm.
+
+  Attributes:
+    num_heads: A.
+    mlp_ratio: hidden width of the MLP over C.
+    deterministic: True at inference; no branch is dropped then.
+    dtype: operand type of the matrix products.
+  """
+
+  num_heads: int
+  mlp_ratio: float = 2.0
+  deterministic: bool = True
+  dtype: DTypeLike = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self, x_BGNC: jax.Array, drop_rate: jax.Array, dictionary: Dictionary
+  ) -> tuple[jax.Array, None]:
+    """Returns (`[B, G, N, C]` float32, None), as `nn.scan` wants it.
+
+    Args:
+      x_BGNC: `[B, G, N, C]` float32, the residual stream.
+      drop_rate: scalar, probability that an image skips a branch in training.
+      dictionary: selection of this stage.
+    """
+    c = x_BGNC.shape[-1]
+    attention = KeySemanticAttention(
+      self.num_heads, dtype=self.dtype, name="attention"
+    )
+    branch = layer_norm("attention_norm")(attention(x_BGNC, dictionary))
+    x_BGNC = x_BGNC + self._drop_path(branch, drop_rate)
+    mlp = Mlp(int(c * self.mlp_ratio), dtype=self.dtype, name="mlp")
+    branch = layer_norm("mlp_norm")(mlp(x_BGNC))
+    return x_BGNC + self._drop_path(branch, drop_rate), None
+
+  def _drop_path(self, branch: jax.Array, drop_rate: jax.Array) -> jax.Array:
+    """Drops the branch of whole images; the rest is scaled to the same mean."""
+    if self.deterministic:
+      return branch
+    keep = 1.0 - drop_rate
+    shape = (branch.shape[0], 1, 1, 1)
+    kept = jax.random.bernoulli(self.make_rng("dropout"), keep, shape)
+    return jnp.where(kept, branch / keep, 0.0)

@@ -1,0 +1,227 @@
+"""SemanIR: the network, in its columnar and its U shape.
+
+Letters: B batch, H and W height and width in pixels, C channels, G windows per
+image, P window side, N = P * P tokens per window, K keys kept per token, A
+heads, D channels per head, S scale.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jax.typing import DTypeLike
+
+from semanir_jax.models import windows
+from semanir_jax.models.layers import Conv, layer_norm
+from semanir_jax.models.resampling import (
+  UPSAMPLERS,
+  Downsample,
+  Upsample,
+  Upsampler,
+)
+from semanir_jax.models.stage import Stage
+
+ARCHITECTURES = ("columnar", "ushape")
+# Mean of DIV2K in RGB, subtracted from colour images as EDSR, SwinIR, GRL do.
+RGB_MEAN = np.array([0.4488, 0.4371, 0.4040], np.float32)
+
+
+class SemanIR(nn.Module):
+  """Restores images with attention over a key-semantic dictionary per stage.
+
+  Attributes:
+    architecture: "columnar" (Archi-V1: one resolution, for super-resolution,
+      and for restoration where `scale` is 1) or "ushape" (Archi-V2: several
+      resolutions with skip connections, for restoration).
+    scale: S, output side over input side: 1, 2, 3, 4 or 8.
+    in_channels: channels of the input image, 1 gray or 3 RGB.
+    out_channels: channels of the output image.
+    dim: C, channels at full resolution; doubled at every level of the U.
+    depths: layers of every stage. Columnar: one number a stage. U: an even
+      count 2L for L levels: L - 1 encoder stages, the bottom stage, L - 1
+      decoder stages and the final stage.
+    num_heads: A at full resolution; doubled at every level of the U.
+    window_size: P.
+    num_keys: k used where a call names none.
+    max_keys: K, the largest k a call may ask for, at most P * P. It sizes the
+      index tensors of the gather form.
+    mlp_ratio: hidden width of the MLPs over C.
+    drop_path_rate: rate of the last layer in training; linear from 0.
+    upsampler: "pixelshuffle" or "pixelshuffledirect"; unused where S is 1.
+    implementation: form of the attention, None to choose.
+    remat: recompute layers in the backward pass.
+    dtype: operand type of the matrix products ("bfloat16" or "float32").
+
+  Source: SemanIR, NeurIPS 2024; docs/design.md says what of it is published,
+  reconstructed and ours.
+  """
+
+  architecture: str = "columnar"
+  scale: int = 1
+  in_channels: int = 3
+  out_channels: int = 3
+  dim: int = 180
+  depths: tuple[int, ...] = (6, 6, 6, 6, 6, 6)
+  num_heads: int = 6
+  window_size: int = 32
+  num_keys: int = 512
+  max_keys: int = 512
+  mlp_ratio: float = 2.0
+  drop_path_rate: float = 0.1
+  upsampler: str = "pixelshuffle"
+  implementation: str | None = None
+  remat: bool = False
+  dtype: DTypeLike = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self,
+    images: jax.Array,
+    *,
+    num_keys: jax.Array | int | None = None,
+    deterministic: bool = True,
+  ) -> jax.Array:
+    """Restores a batch of images.
+
+    Args:
+      images: `[B, H, W, in_channels]` float in [0, 1]; any H and W >= 1.
+      num_keys: k in [1, max_keys]; may be traced. None means the attribute.
+      deterministic: False in training: drop path then needs the rng "dropout".
+
+    Returns:
+      `[B, H * scale, W * scale, out_channels]` float32, nominally in [0, 1],
+      not clipped.
+
+    Raises:
+      ValueError: a hyper-parameter, k or the channel count does not fit.
+    """
+    self._check(images, num_keys)
+    num_keys = self.num_keys if num_keys is None else num_keys
+    if not isinstance(num_keys, int):
+      num_keys = jnp.clip(num_keys, 1, self.max_keys)
+    _, h, w, _ = images.shape
+    mean = RGB_MEAN if self.in_channels == self.out_channels == 3 else 0.0
+    x = images.astype(jnp.float32) - mean
+    x = windows.pad_to_multiple(x, self.size_multiple)
+    trunk = self._columnar if self.architecture == "columnar" else self._ushape
+    features = trunk(x, num_keys, deterministic)
+    if self.scale > 1:
+      upsampler = Upsampler(
+        self.scale,
+        self.out_channels,
+        self.upsampler,
+        dtype=self.dtype,
+        name="upsampler",
+      )
+      y = upsampler(features).astype(jnp.float32)
+    else:
+      last = Conv(self.out_channels, dtype=self.dtype, name="conv_last")
+      y = last(features).astype(jnp.float32)
+      if self.in_channels == self.out_channels:
+        y = y + x
+    return y[:, : h * self.scale, : w * self.scale] + mean
+
+  @property
+  def size_multiple(self) -> int:
+    """Sides are padded to multiples of this many pixels."""
+    if self.architecture == "columnar":
+      return self.window_size
+    return self.window_size * 2 ** (len(self.depths) // 2 - 1)
+
+  def _columnar(
+    self, x: jax.Array, num_keys: jax.Array | int, deterministic: bool
+  ) -> jax.Array:
+    """Archi-V1 without its tail: `[B, H, W, 3]` to `[B, H, W, C]`."""
+    shallow = Conv(self.dim, dtype=self.dtype, name="conv_first")(x)
+    shallow = shallow.astype(jnp.float32)
+    x = layer_norm("norm_first")(shallow)
+    for i in range(len(self.depths)):
+      x = self._stage(i, 0, deterministic)(x, num_keys)
+    x = layer_norm("norm_last")(x)
+    return shallow + Conv(self.dim, dtype=self.dtype, name="conv_body")(x)
+
+  def _ushape(
+    self, x: jax.Array, num_keys: jax.Array | int, deterministic: bool
+  ) -> jax.Array:
+    """Archi-V2 without its tail: `[B, H, W, 3]` to `[B, H, W, C]`."""
+    bottom = len(self.depths) // 2 - 1
+    x = Conv(self.dim, dtype=self.dtype, name="conv_first")(x)
+    x = layer_norm("norm_first")(x)
+    skips = []
+    for level in range(bottom):
+      x = self._stage(level, level, deterministic)(x, num_keys)
+      skips.append(x)
+      x = Downsample(dtype=self.dtype, name=f"down_{level}")(x)
+      x = x.astype(jnp.float32)
+    x = self._stage(bottom, bottom, deterministic)(x, num_keys)
+    for level in reversed(range(bottom)):
+      x = Upsample(dtype=self.dtype, name=f"up_{level}")(x)
+      x = jnp.concatenate([x.astype(jnp.float32), skips[level]], axis=-1)
+      reduce = Conv(
+        self.dim << level, kernel_size=1, dtype=self.dtype, name=f"fuse_{level}"
+      )
+      x = reduce(x).astype(jnp.float32)
+      x = self._stage(2 * bottom - level, level, deterministic)(x, num_keys)
+    x = self._stage(2 * bottom + 1, 0, deterministic)(x, num_keys)
+    return layer_norm("norm_last")(x)
+
+  def _stage(self, index: int, level: int, deterministic: bool) -> Stage:
+    """Stage `index` in order of execution, at a resolution level of the U."""
+    rates = np.linspace(0.0, self.drop_path_rate, sum(self.depths))
+    first = sum(self.depths[:index])
+    return Stage(
+      num_heads=self.num_heads << level,
+      window_size=self.window_size,
+      max_keys=self.max_keys,
+      shifted=index % 2 == 1,
+      drop_rates=tuple(rates[first : first + self.depths[index]].tolist()),
+      mlp_ratio=self.mlp_ratio,
+      implementation=self.implementation,
+      remat=self.remat,
+      deterministic=deterministic,
+      dtype=self.dtype,
+      name=f"stage_{index}",
+    )
+
+  def _check(self, images: jax.Array, num_keys: jax.Array | int | None) -> None:
+    """Refuses what cannot be built, with the remedy."""
+    tokens = self.window_size**2
+    asked = self.num_keys if num_keys is None else num_keys
+    problems = {
+      f"architecture={self.architecture!r}: use one of {ARCHITECTURES}": (
+        self.architecture not in ARCHITECTURES
+      ),
+      f"scale={self.scale}: use 1, 2, 3, 4 or 8 (1 with the U shape)": (
+        self.scale not in (1, 2, 3, 4, 8)
+        or (self.scale > 1 and self.architecture == "ushape")
+      ),
+      f"upsampler={self.upsampler!r}: use one of {UPSAMPLERS}": (
+        self.upsampler not in UPSAMPLERS
+      ),
+      f"depths={self.depths}: the U shape needs an even count of stages": (
+        self.architecture == "ushape" and len(self.depths) % 2 == 1
+      ),
+      f"depths={self.depths}: every stage needs a layer": (
+        not self.depths or min(self.depths) < 1
+      ),
+      f"num_heads={self.num_heads} must divide dim={self.dim}": (
+        self.dim % self.num_heads != 0
+      ),
+      f"window_size={self.window_size}: a window needs 2 tokens a side": (
+        self.window_size < 2
+      ),
+      f"max_keys={self.max_keys} must lie in [1, {tokens}], the tokens of a"
+      f" {self.window_size}x{self.window_size} window": (
+        not 1 <= self.max_keys <= tokens
+      ),
+      f"num_keys={asked} must lie in [1, {self.max_keys}] (max_keys); use fewer"
+      " keys or a larger window": (
+        isinstance(asked, int) and not 1 <= asked <= self.max_keys
+      ),
+      f"images {images.shape} must be [B, H, W, {self.in_channels}]": (
+        images.ndim != 4 or images.shape[-1] != self.in_channels
+      ),
+    }
+    for message, wrong in problems.items():
+      if wrong:
+        raise ValueError(message)

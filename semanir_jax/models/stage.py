@@ -1,0 +1,87 @@
+"""A stage: one dictionary, found at its entry and shared by all its layers."""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax.typing import DTypeLike
+
+from semanir_jax.models import windows
+from semanir_jax.models.layers import Conv, TransformerLayer
+from semanir_jax.ops import build_dictionary, choose_implementation
+
+
+class Stage(nn.Module):
+  """Dictionary, `len(drop_rates)` scanned layers, conv 3x3, residual.
+
+  Attributes:
+    num_heads: A.
+    window_size: P, side of a window in tokens.
+    max_keys: K, static bound of the keys a token keeps, at most N = P * P.
+    shifted: whether the windows are shifted by half their side.
+    drop_rates: drop-path rate of every layer; its length is the depth.
+    mlp_ratio: hidden width of the MLPs over C.
+    implementation: form of the attention, None to choose
+      (`ops.choose_implementation`).
+    remat: recompute every layer in the backward pass instead of keeping what it
+      computed: memory of one layer instead of all.
+    deterministic: True at inference.
+    dtype: operand type of the matrix products.
+  """
+
+  num_heads: int
+  window_size: int
+  max_keys: int
+  shifted: bool
+  drop_rates: tuple[float, ...]
+  mlp_ratio: float = 2.0
+  implementation: str | None = None
+  remat: bool = False
+  deterministic: bool = True
+  dtype: DTypeLike = jnp.float32
+
+  @nn.compact
+  def __call__(self, x_BHWC: jax.Array, num_keys: jax.Array | int) -> jax.Array:
+    """Runs the stage.
+
+    Args:
+      x_BHWC: `[B, H, W, C]` float32; H and W are multiples of `window_size`.
+      num_keys: k in [1, `max_keys`], may be traced.
+
+    Returns:
+      `[B, H, W, C]` float32.
+    """
+    _, h, w, c = x_BHWC.shape
+    p = self.window_size
+    shift = windows.shift_px(h, w, p) if self.shifted else (0, 0)
+    x_BGNC = windows.partition(x_BHWC, p, shift)
+    implementation = choose_implementation(
+      p * p, self.max_keys, implementation=self.implementation
+    )
+    dictionary = build_dictionary(
+      x_BGNC.astype(self.dtype),
+      num_keys,
+      regions=windows.regions(h, w, p, shift),
+      max_keys=self.max_keys if implementation == "gather" else None,
+    )
+    layer = TransformerLayer
+    if self.remat:
+      # The scan keeps the forward and the recomputation apart by itself.
+      layer = nn.remat(layer, prevent_cse=False)
+    layers = nn.scan(
+      layer,
+      variable_axes={"params": 0},
+      split_rngs={"params": True, "dropout": True},
+      in_axes=(0, nn.broadcast),
+      length=len(self.drop_rates),
+    )(
+      num_heads=self.num_heads,
+      mlp_ratio=self.mlp_ratio,
+      deterministic=self.deterministic,
+      dtype=self.dtype,
+      name="layers",
+    )
+    x_BGNC, _ = layers(
+      x_BGNC, jnp.asarray(self.drop_rates, jnp.float32), dictionary
+    )
+    features = windows.merge(x_BGNC, h, w, shift)
+    return x_BHWC + Conv(c, dtype=self.dtype, name="conv")(features)

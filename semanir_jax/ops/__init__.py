@@ -1,0 +1,16 @@
+"""Pure functions: the key-semantic dictionary and attention over it."""
+
+from semanir_jax.ops.attention import (
+  IMPLEMENTATIONS,
+  choose_implementation,
+  key_semantic_attention,
+)
+from semanir_jax.ops.dictionary import Dictionary, build_dictionary
+
+__all__ = [
+  "IMPLEMENTATIONS",
+  "Dictionary",
+  "build_dictionary",
+  "choose_implementation",
+  "key_semantic_attention",
+]

@@ -1,0 +1,183 @@
+"""The key-semantic dictionary: which keys each token of a window attends to.
+
+One selection in two forms. `bits` is one bit per token pair, 32 times smaller
+than a float mask; `indices` lists the keys of each token. Both keep the same
+set: the `num_keys` most similar tokens, ties to the lower index, never a token
+of another shift region.
+"""
+
+import flax
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+WORD = 32  # bits of one packed word
+
+
+@flax.struct.dataclass
+class Dictionary:
+  """The keys selected for every token, in one form or the other.
+
+  Attributes:
+    bits: `[B, G, N, ceil(N / 32)]` uint32; bit b of word w of row i says
+      whether token i attends to key 32 * w + b. None in the indices form.
+    indices: `[B, G, N, K]` int32 in [0, N); the most similar key first. None in
+      the bits form.
+    valid: `[B, G, N, K]` bool; False where a row has fewer than K keys, because
+      `num_keys` < K or its shift region is small. None in the bits form.
+  """
+
+  bits: jax.Array | None = None
+  indices: jax.Array | None = None
+  valid: jax.Array | None = None
+
+
+def similarity(
+  features: jax.Array, regions: jax.Array | None = None
+) -> jax.Array:
+  """Dot product of every pair of tokens of a window: P P^T.
+
+  Args:
+    features: `[B, G, N, C]` float; the window's tokens at the stage's entry.
+    regions: `[G, N]` integer; tokens of different regions are never connected.
+
+  Returns:
+    `[B, G, N, N]` float32, accumulated in float32; -inf between regions. No
+    gradient flows through it. Negative zeros are made positive, so that +0 and
+    -0 tie whatever order a backend's sort gives them.
+
+  Source: SemanIR, NeurIPS 2024, section 3 [paper]; regions [ours].
+  """
+  features = lax.stop_gradient(features)
+  scores = jnp.einsum(
+    "bgnc,bgmc->bgnm",
+    features,
+    features,
+    preferred_element_type=jnp.float32,
+    # float32 features keep float32 products on TPU and GPU too; bfloat16
+    # features are exact in one pass, so there the request costs nothing.
+    precision=lax.Precision.HIGHEST,
+  )
+  scores = jnp.where(scores == 0.0, 0.0, scores)
+  if regions is None:
+    return scores
+  connected = regions[:, :, None] == regions[:, None, :]
+  return jnp.where(connected, scores, -jnp.inf)
+
+
+def select_mask(scores: jax.Array, num_keys: jax.Array | int) -> jax.Array:
+  """The `num_keys` largest scores of each row, as a mask.
+
+  Finds each row's num_keys-th largest score by bisection over the 32 bits of an
+  order-preserving integer image of float32. Unlike a comparison with a
+  threshold alone, exactly `num_keys` entries stay when scores tie (flat image
+  areas tie by the hundred).
+
+  Args:
+    scores: `[..., N, N]` float32; -inf marks pairs that may not be connected.
+    num_keys: k, at least 1; may be traced.
+
+  Returns:
+    `[..., N, N]` bool with min(k, number of scores above -inf) True per row:
+    the set that a stable descending sort would put first.
+  """
+  raw = lax.bitcast_convert_type(scores, jnp.int32)
+  ordered = raw ^ ((raw >> 31) & jnp.int32(0x7FFFFFFF))
+  ordered = lax.bitcast_convert_type(ordered, jnp.uint32) ^ jnp.uint32(1 << 31)
+  num_keys = jnp.asarray(num_keys, jnp.int32)
+
+  def raise_threshold(step: jax.Array, threshold: jax.Array) -> jax.Array:
+    candidate = threshold | (jnp.uint32(1) << (31 - step).astype(jnp.uint32))
+    count = jnp.sum(ordered >= candidate, axis=-1, keepdims=True)
+    return jnp.where(count >= num_keys, candidate, threshold)
+
+  threshold = jnp.zeros_like(ordered[..., :1])
+  threshold = lax.fori_loop(0, 32, raise_threshold, threshold)
+  above = ordered > threshold
+  tied = ordered == threshold
+  room = num_keys - jnp.sum(above, axis=-1, keepdims=True)
+  first_ties = tied & (jnp.cumsum(tied, axis=-1) <= room)
+  return (above | first_ties) & (scores != -jnp.inf)
+
+
+def select_indices(
+  scores: jax.Array, num_keys: jax.Array | int, max_keys: int
+) -> tuple[jax.Array, jax.Array]:
+  """The `num_keys` largest scores of each row, as indices.
+
+  Args:
+    scores: `[..., N, N]` float32; -inf marks pairs that may not be connected.
+    num_keys: k, from 1 to `max_keys`; may be traced.
+    max_keys: K, the static size of the result, at most N.
+
+  Returns:
+    indices `[..., N, K]` int32 and valid `[..., N, K]` bool: the same set as
+    `select_mask` gives.
+  """
+  values, indices = lax.top_k(scores, max_keys)
+  valid = (jnp.arange(max_keys) < num_keys) & (values != -jnp.inf)
+  return indices, valid
+
+
+def pack_bits(mask: jax.Array) -> jax.Array:
+  """Packs `[..., N]` bool into `[..., ceil(N / 32)]` uint32, low bit first."""
+  n = mask.shape[-1]
+  words = -(-n // WORD)
+  padding = [(0, 0)] * (mask.ndim - 1) + [(0, words * WORD - n)]
+  lanes = jnp.pad(mask, padding).reshape(*mask.shape[:-1], words, WORD)
+  weights = jnp.left_shift(jnp.uint32(1), jnp.arange(WORD, dtype=jnp.uint32))
+  weighted = jnp.where(lanes, weights, jnp.uint32(0))
+  return jnp.sum(weighted, axis=-1, dtype=jnp.uint32)
+
+
+def unpack_bits(bits: jax.Array, num_tokens: int) -> jax.Array:
+  """Unpacks `[..., ceil(N / 32)]` uint32 into `[..., N]` bool."""
+  lanes = jnp.right_shift(bits[..., None], jnp.arange(WORD, dtype=jnp.uint32))
+  mask = (lanes & jnp.uint32(1)).astype(bool)
+  return mask.reshape(*bits.shape[:-1], -1)[..., :num_tokens]
+
+
+def build_dictionary(
+  features: jax.Array,
+  num_keys: jax.Array | int,
+  *,
+  regions: jax.Array | None = None,
+  max_keys: int | None = None,
+) -> Dictionary:
+  """Finds the `num_keys` most similar tokens of every token of its window.
+
+  Args:
+    features: `[B, G, N, C]` float; the window's tokens at the stage's entry.
+    num_keys: k in [1, N]; may be traced, so that another k does not recompile.
+    regions: `[G, N]` integer shift regions, or None where all tokens of a
+      window may see each other.
+    max_keys: K, static. None gives the bits form, for which k has no bound but
+      N; a number gives the indices form, with k in [1, K].
+
+  Returns:
+    The dictionary; a row holds min(k, tokens of its region) keys.
+
+  Raises:
+    ValueError: `num_keys` or `max_keys` is out of range (a traced `num_keys`
+      cannot be checked: it is clipped to the range).
+
+  Source: SemanIR, NeurIPS 2024, section 3 [paper].
+  """
+  num_tokens = features.shape[2]
+  bound = num_tokens if max_keys is None else max_keys
+  if not 1 <= bound <= num_tokens:
+    raise ValueError(
+      f"max_keys={max_keys} must lie in [1, {num_tokens}], the tokens of a"
+      " window"
+    )
+  if isinstance(num_keys, int) and not 1 <= num_keys <= bound:
+    raise ValueError(
+      f"num_keys={num_keys} must lie in [1, {bound}]; use fewer keys or a"
+      " larger window"
+    )
+  num_keys = jnp.clip(num_keys, 1, bound)
+  scores = similarity(features, regions)
+  if max_keys is None:
+    return Dictionary(bits=pack_bits(select_mask(scores, num_keys)))
+  indices, valid = select_indices(scores, num_keys, max_keys)
+  return Dictionary(indices=indices, valid=valid)

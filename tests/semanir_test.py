@@ -1,0 +1,292 @@
+"""The network: published sizes, one dictionary a stage, any image size."""
+
+import functools
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from semanir_jax.models import layers, windows
+from semanir_jax.models.semanir import SemanIR
+from semanir_jax.models.sizes import PUBLISHED_MILLIONS, SIZES
+from semanir_jax.models.stage import Stage
+from semanir_jax.ops import build_dictionary
+from semanir_jax.summary import count_parameters
+from semanir_jax.summary import main as print_summary
+from tests import jaxprs
+
+SMALL = {
+  "dim": 8,
+  "num_heads": 2,
+  "depths": (2, 2),
+  "window_size": 4,
+  "num_keys": 5,
+  "max_keys": 16,
+}
+USHAPE = SMALL | {"architecture": "ushape", "depths": (1, 2, 1, 1)}
+
+
+@functools.cache
+def _variables(model):
+  images = jnp.zeros((1, model.size_multiple, model.size_multiple, 1))
+  images = jnp.tile(images, (1, 1, 1, model.in_channels))
+  return jax.jit(model.init)(jax.random.key(1), images)
+
+
+def _init(model, height=8, width=8, batch=1):
+  """Variables (none depends on the image's size) and random images."""
+  images = jax.random.uniform(
+    jax.random.key(0), (batch, height, width, model.in_channels)
+  )
+  # Built once for all options that leave the parameters as they are.
+  return _variables(model.clone(implementation=None, remat=False)), images
+
+
+def _apply(model, variables, images, **options):
+  run = jax.jit(functools.partial(model.apply, **options))
+  return run(variables, images)
+
+
+@pytest.mark.parametrize(
+  ("name", "scale", "expected"),
+  [
+    ("S", 2, 11_869_991),
+    ("S", 3, 12_054_631),
+    ("S", 4, 12_017_703),
+    ("B", 2, 19_895_783),
+    ("B", 3, 20_080_423),
+    ("B", 4, 20_043_495),
+  ],
+)
+def test_published_parameter_counts(name, scale, expected):
+  count = count_parameters(SemanIR(**{**SIZES[name], "scale": scale}))
+  assert count == expected
+  assert round(count / 1e6, 2) == PUBLISHED_MILLIONS[name, scale]
+
+
+def test_u_shape_has_the_published_count_within_a_percent():
+  count = count_parameters(SemanIR(**SIZES["U"]))
+  assert abs(count / 25.82e6 - 1) < 0.01
+
+
+@pytest.mark.parametrize(("name", "scale"), [("light", 2), ("U_light", 1)])
+def test_light_sizes_are_near_swinir_light(name, scale):
+  count = count_parameters(SemanIR(**{**SIZES[name], "scale": scale}))
+  assert 0.85e6 < count < 1.05e6
+
+
+def test_summary_prints_every_size_and_its_verdict(capsys):
+  print_summary()
+  lines = capsys.readouterr().out.splitlines()
+  rows = {tuple(line.split()[:2]): line for line in lines[1:]}
+  assert len(rows) == 15
+  for (name, scale), millions in PUBLISHED_MILLIONS.items():
+    row = rows[name, f"x{scale}"]
+    assert re.search(rf"{millions:.2f} M +(yes|-0\.\d\d %)", row)
+
+
+@pytest.mark.parametrize("implementation", ["mask", "gather"])
+@pytest.mark.parametrize("options", [SMALL, USHAPE])
+def test_dictionary_is_built_once_per_stage(options, implementation):
+  model = SemanIR(**options, implementation=implementation)
+  variables, images = _init(model)
+  jaxpr = jax.make_jaxpr(model.apply)(variables, images)
+  # The gather form ranks with top_k; the mask form with one 32-step bisection.
+  # Counted over all equations, those inside scanned layers included.
+  if implementation == "gather":
+    found = [e for e in jaxprs.equations(jaxpr) if e.primitive.name == "top_k"]
+  else:
+    found = [
+      e
+      for e in jaxprs.equations(jaxpr)
+      if e.primitive.name == "scan"
+      and e.params["length"] == 32
+      and e.outvars[-1].aval.dtype == jnp.uint32
+    ]
+  assert len(found) == len(options["depths"])
+
+
+def test_scanned_layers_equal_a_python_loop():
+  depth = 3
+  stage = Stage(2, 4, 16, shifted=True, drop_rates=(0.0,) * depth)
+  x = jax.random.normal(jax.random.key(0), (2, 8, 8, 8))
+  variables = stage.init(jax.random.key(1), x, 5)
+  params = variables["params"]
+
+  tokens = windows.partition(x, 4, (2, 2))
+  regions = windows.regions(8, 8, 4, (2, 2))
+  dictionary = build_dictionary(tokens, 5, regions=regions)
+  layer = layers.TransformerLayer(2)
+  for i in range(depth):
+    own = jax.tree.map(lambda leaf, i=i: leaf[i], params["layers"])
+    tokens, _ = layer.apply({"params": own}, tokens, 0.0, dictionary)
+  conv = layers.Conv(8)
+  expected = x + conv.apply(
+    {"params": params["conv"]}, windows.merge(tokens, 8, 8, (2, 2))
+  )
+  out = jax.jit(stage.apply)(variables, x, 5)
+  np.testing.assert_allclose(out, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("options", [SMALL, USHAPE])
+def test_forms_agree_in_the_whole_network(options):
+  variables, images = _init(SemanIR(**options), 8, 16)
+  outputs = [
+    _apply(SemanIR(**options, implementation=name), variables, images)
+    for name in ("mask", "gather")
+  ]
+  np.testing.assert_allclose(*outputs, atol=1e-5)
+
+
+def test_another_k_does_not_recompile_and_matters():
+  model = SemanIR(**SMALL)
+  variables, images = _init(model)
+  run = jax.jit(lambda v, x, k: model.apply(v, x, num_keys=k))
+  outputs = [run(variables, images, k) for k in (1, 5, 16)]
+  assert run._cache_size() == 1
+  np.testing.assert_allclose(
+    outputs[1], _apply(model, variables, images), atol=1e-5
+  )
+  assert float(jnp.abs(outputs[0] - outputs[2]).max()) > 1e-4
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (5, 3), (8, 9), (17, 16)])
+@pytest.mark.parametrize(
+  "options", [SMALL | {"scale": 3}, SMALL | {"scale": 4}, SMALL, USHAPE]
+)
+def test_any_height_and_width(size, options):
+  model = SemanIR(**options)
+  variables, images = _init(model, *size)
+  scale = options.get("scale", 1)
+  out = jax.eval_shape(model.apply, variables, images)
+  assert out.shape == (1, size[0] * scale, size[1] * scale, 3)
+  assert out.dtype == jnp.float32
+  if size == (1, 1):
+    assert np.isfinite(_apply(model, variables, images)).all()
+
+
+@pytest.mark.parametrize(("channels_in", "channels_out"), [(1, 1), (1, 3)])
+def test_gray_in_gray_or_colour_out(channels_in, channels_out):
+  model = SemanIR(**USHAPE, in_channels=channels_in, out_channels=channels_out)
+  variables, images = _init(model, 5, 5)
+  assert _apply(model, variables, images).shape == (1, 5, 5, channels_out)
+
+
+def test_a_shifted_window_never_leaks_across_the_border():
+  # Identical dim pixels but for one bright corner; stage 1 is shifted, so its
+  # last window holds tokens of all four image corners.
+  model = SemanIR(**SMALL | {"depths": (1, 1), "num_keys": 16})
+  variables, images = _init(model, 24, 24)
+
+  def far_corner(images):
+    return jnp.sum(model.apply(variables, images)[:, -3:, -3:] ** 2)
+
+  gradient = np.abs(np.asarray(jax.jit(jax.grad(far_corner))(images))).sum(
+    (0, 3)
+  )
+  assert gradient[-1, -1] > 0
+  # Two windows of 4, a shift of 2 and five 3x3 convolutions reach no further
+  # than the last 16 rows and columns.
+  assert not gradient[:8].any() and not gradient[:, :8].any()
+
+
+def test_drop_path_needs_no_rng_at_inference_and_drops_in_training():
+  model = SemanIR(**SMALL | {"drop_path_rate": 0.9})
+  variables, images = _init(model, batch=4)
+
+  @jax.jit
+  def train(seed):
+    rngs = {"dropout": jax.random.key(seed)}
+    return model.apply(variables, images, deterministic=False, rngs=rngs)
+
+  np.testing.assert_array_equal(train(0), train(0))
+  assert float(jnp.abs(train(0) - train(1)).max()) > 1e-4
+  assert (
+    float(jnp.abs(train(0) - _apply(model, variables, images)).max()) > 1e-4
+  )
+
+
+def test_remat_changes_memory_and_not_values():
+  plain, rematted = SemanIR(**SMALL), SemanIR(**SMALL, remat=True)
+  variables, images = _init(plain, 32, 32, batch=4)
+
+  def gradient(model):
+    loss = lambda v: jnp.mean(model.apply(v, images) ** 2)  # noqa: E731
+    return jax.jit(jax.grad(loss)).lower(variables).compile()
+
+  compiled = [gradient(model) for model in (plain, rematted)]
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5),
+    *[run(variables) for run in compiled],
+  )
+  temporary = [run.memory_analysis().temp_size_in_bytes for run in compiled]
+  assert temporary[1] < temporary[0]
+
+
+def test_bfloat16_keeps_parameters_and_output_in_float32():
+  exact, model = SemanIR(**SMALL), SemanIR(**SMALL, dtype="bfloat16")
+  variables, images = _init(model)
+  leaves = jax.tree.leaves(variables)
+  assert all(leaf.dtype == jnp.float32 for leaf in leaves)
+  out = _apply(model, variables, images)
+  assert out.dtype == jnp.float32
+  expected = _apply(exact, variables, images)
+  np.testing.assert_allclose(out, expected, atol=0.05)
+
+
+def test_initial_values_are_grls():
+  variables, _ = _init(SemanIR(**SMALL | {"dim": 48}), batch=1)
+  params = variables["params"]
+  attention = params["stage_0"]["layers"]["attention"]
+  np.testing.assert_allclose(attention["logit_scale"], np.log(10), rtol=1e-6)
+  np.testing.assert_allclose(attention["qkv"]["kernel"].std(), 0.02, rtol=0.05)
+  assert not attention["qkv"]["bias"].any()
+  conv = params["conv_body"]["conv"]
+  bound = 1 / np.sqrt(9 * 48)
+  for leaf in (conv["kernel"], conv["bias"]):
+    assert np.abs(leaf).max() <= bound
+    assert np.abs(leaf).max() > 0.9 * bound
+
+
+def test_position_bias_equals_the_table_by_pair():
+  p = 3
+  table = np.random.default_rng(0).normal(size=(5, 5, 2))
+  expanded = layers.expand_offsets(jnp.asarray(table, jnp.float32), p)
+  for i, j in np.ndindex(p * p, p * p):
+    dy, dx = i // p - j // p, i % p - j % p
+    np.testing.assert_allclose(
+      expanded[:, i, j], table[dy + p - 1, dx + p - 1], rtol=1e-6
+    )
+
+
+def test_relative_coordinates_of_a_window_of_three():
+  coordinates = layers.relative_coordinates(3)
+  values = [-np.log2(9) / 3, -np.log2(5) / 3, 0, np.log2(5) / 3, np.log2(9) / 3]
+  np.testing.assert_allclose(coordinates[:, 0, 0], values, rtol=1e-6)
+  np.testing.assert_allclose(coordinates[0, :, 1], values, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+  ("options", "message"),
+  [
+    ({"num_keys": 17}, r"num_keys=17 must lie in \[1, 16\]"),
+    ({"max_keys": 17}, r"max_keys=17 must lie in \[1, 16\].* 4x4 window"),
+    ({"architecture": "column"}, "architecture='column'"),
+    ({"scale": 5}, "scale=5"),
+    ({"architecture": "ushape", "scale": 2}, "scale=2"),
+    ({"architecture": "ushape", "depths": (1, 1, 1)}, "even count"),
+    ({"depths": (2, 0)}, "every stage needs a layer"),
+    ({"num_heads": 3}, "num_heads=3 must divide dim=8"),
+    ({"window_size": 1, "max_keys": 1}, "window_size=1"),
+    ({"upsampler": "nearest"}, "upsampler='nearest'"),
+    ({"in_channels": 1}, r"must be \[B, H, W, 1\]"),
+    ({"implementation": "dense"}, "unknown implementation 'dense'"),
+  ],
+)
+def test_what_cannot_be_built_is_refused(options, message):
+  model = SemanIR(**SMALL | options)
+  images = jnp.zeros((1, 8, 8, 3))
+  with pytest.raises(ValueError, match=message):
+    jax.eval_shape(model.init, jax.random.key(0), images)
