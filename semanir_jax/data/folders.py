@@ -1,0 +1,204 @@
+"""Sources that read image files from folders (see `sources` for the contract).
+
+Headers are read when a source is made, so that wrong files are named before
+training starts, all at once; pixels are decoded when asked for.
+"""
+
+import contextlib
+import os
+import pathlib
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from semanir_jax.data import images
+from semanir_jax.data.bad_images import (
+  check_header,
+  read_or_stand_in,
+  select_good,
+)
+from semanir_jax.data.images import ImageError, ImageInfo, Path
+
+
+class ImageFolder:
+  """Clean images: records `{"image": uint8 [H, W, C], "name": stem}`.
+
+  Attributes:
+    paths: the usable files, in the order of `folders`, sorted in each.
+    bad_images: reasons for the files left out so far, one line each.
+  """
+
+  def __init__(
+    self,
+    folders: Path | Sequence[Path],
+    *,
+    channels: int | None = None,
+    gray: str | None = None,
+    on_bad_image: str = "fail",
+    recursive: bool = False,
+  ) -> None:
+    """Lists the files and reads their headers.
+
+    Args:
+      folders: folders and single image files.
+      channels: None, 1 or 3, as in `images.read_image`.
+      gray: as in `images.read_image`.
+      on_bad_image: "fail" raises, naming all bad files; "skip" logs them and
+        leaves them out. Where pixels turn out damaged later, the next good
+        image stands in, so that all processes still see the same stream.
+      recursive: look into subfolders too.
+
+    Raises:
+      ImageError: no image, or bad ones under "fail".
+    """
+    if isinstance(folders, (str, os.PathLike)):
+      folders = [folders]
+    found: list[pathlib.Path] = []
+    for folder in map(pathlib.Path, folders):
+      if folder.is_file():
+        found.append(folder)
+      else:
+        found.extend(images.list_images(folder, recursive=recursive))
+    self._options = {"channels": channels, "gray": gray}
+    self._on_bad_image = on_bad_image
+    self.paths, self.bad_images = select_good(
+      found,
+      lambda path: check_header(path, **self._options),
+      on_bad_image=on_bad_image,
+    )
+
+  def __len__(self) -> int:
+    return len(self.paths)
+
+  def __getitem__(self, index: int) -> dict[str, Any]:
+    return read_or_stand_in(self, index, self._on_bad_image)
+
+  def read(self, index: int) -> dict[str, Any]:
+    """Reads one record; raises `ImageError` whatever `on_bad_image` says."""
+    image = images.read_image(self.paths[index], **self._options)
+    return {"image": image, "name": self.paths[index].stem}
+
+
+class PairedFolder:
+  """Degraded and clean images: `{"input": ..., "target": ..., "name": stem}`.
+
+  A pair is two files of the same relative path but for the suffix and for the
+  scale in the input's name, as in DIV2K: `0001x2.png` and `0001.png`. A target
+  may be up to `scale - 1` px larger than `scale` times its input, as DIV2K's
+  are; the rest is cut off at the bottom and right (modcrop).
+
+  Attributes:
+    paths: the usable (input, target) files, sorted.
+    scale: target side / input side, the same for all pairs.
+    bad_images: reasons for the pairs left out so far, one line each.
+  """
+
+  def __init__(
+    self,
+    root: Path | tuple[Path, Path],
+    *,
+    channels: int | None = None,
+    gray: str | None = None,
+    on_bad_image: str = "fail",
+    recursive: bool = False,
+  ) -> None:
+    """Pairs the files by name and reads their headers.
+
+    Args:
+      root: a folder that holds `input` and `target`, or these two folders.
+      channels: see `ImageFolder`; so are the other options.
+      gray: see `ImageFolder`.
+      on_bad_image: see `ImageFolder`; a file without partner is a bad one.
+      recursive: look into subfolders too.
+
+    Raises:
+      ImageError: no pair, or bad ones under "fail".
+    """
+    if isinstance(root, (str, os.PathLike)):
+      root = (pathlib.Path(root) / "input", pathlib.Path(root) / "target")
+    inputs, targets = (_by_key(folder, recursive=recursive) for folder in root)
+    aliases = {key: _partner_key(key, targets) for key in inputs}
+    pairs = [(inputs[key], targets.get(aliases[key])) for key in inputs]
+    for key in sorted(set(targets) - set(aliases.values())):
+      pairs.append((None, targets[key]))
+    self._options = {"channels": channels, "gray": gray}
+    self._on_bad_image = on_bad_image
+    self.scale = _common_scale(pairs)
+    self.paths, self.bad_images = select_good(
+      pairs, self._check, on_bad_image=on_bad_image
+    )
+
+  def __len__(self) -> int:
+    return len(self.paths)
+
+  def __getitem__(self, index: int) -> dict[str, Any]:
+    return read_or_stand_in(self, index, self._on_bad_image)
+
+  def read(self, index: int) -> dict[str, Any]:
+    """Reads one record; raises `ImageError` whatever `on_bad_image` says."""
+    input_path, target_path = self.paths[index]
+    lq = images.read_image(input_path, **self._options)
+    hq = images.read_image(target_path, **self._options)
+    height, width = (self.scale * side for side in lq.shape[:2])
+    return {
+      "input": lq,
+      "target": hq[:height, :width],
+      "name": target_path.stem,
+    }
+
+  def _check(self, pair: tuple[pathlib.Path, pathlib.Path]) -> None:
+    if None in pair:
+      present = pair[0] or pair[1]
+      raise ImageError(
+        f"{present}: has no partner of the same name in the "
+        f"{'target' if pair[0] else 'input'} folder; add or remove it"
+      )
+    lq, hq = (check_header(path, **self._options) for path in pair)
+    if lq.channels != hq.channels and self._options["channels"] is None:
+      raise ImageError(
+        f"{pair[0]}: has {lq.channels} channels but its target {hq.channels}; "
+        "set channels"
+      )
+    if _scale(lq, hq) != self.scale:
+      raise ImageError(
+        f"{pair[1]}: is {hq.height}x{hq.width} but its input {pair[0].name} "
+        f"{lq.height}x{lq.width}, not a pair of scale {self.scale}; crop the "
+        "target to the part the input shows (modcrop) or fix the names"
+      )
+
+
+def _by_key(folder: Path, *, recursive: bool) -> dict[str, pathlib.Path]:
+  """Maps relative paths without suffix to the image files of a folder."""
+  files: dict[str, pathlib.Path] = {}
+  for path in images.list_images(folder, recursive=recursive):
+    key = path.relative_to(folder).with_suffix("").as_posix()
+    if key in files:
+      raise ImageError(
+        f"{path}: has the name of {files[key].name}; pairs are found by name: "
+        "rename or remove one"
+      )
+    files[key] = path
+  return files
+
+
+def _partner_key(key: str, targets: dict[str, pathlib.Path]) -> str:
+  """Returns the target's key: the same, or without DIV2K's `x2` at the end."""
+  return key if key in targets else re.sub(r"x\d+$", "", key)
+
+
+def _common_scale(
+  pairs: Sequence[tuple[pathlib.Path | None, pathlib.Path | None]],
+) -> int:
+  """Returns the scale of the first proper pair; 1 if there is none."""
+  for pair in pairs:
+    with contextlib.suppress(ImageError):
+      if None not in pair and (scale := _scale(*map(images.probe_image, pair))):
+        return scale
+  return 1
+
+
+def _scale(lq: ImageInfo, hq: ImageInfo) -> int:
+  """Returns target side / input side, 0 where the sizes do not belong."""
+  scale = hq.height // lq.height
+  cut = (hq.height - scale * lq.height, hq.width - scale * lq.width)
+  return scale if scale and 0 <= min(cut) and max(cut) < scale else 0

@@ -1,0 +1,220 @@
+"""Bytes of an image file to an exact array and back, or a reason why not.
+
+Pillow reads, except where it would change values without a word: 16-bit colour
+becomes 8 bits there (here `deep_png` and tifffile read it), 12-bit and inverted
+16-bit TIFF come unscaled or uninverted, CMYK becomes colours by a guess, an
+animation its first frame (the last three are refused here).
+"""
+
+import contextlib
+import dataclasses
+import io
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image
+
+from semanir_jax.data import deep_png
+
+_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
+_GRAY_MODES = ("1", "L", "LA", "I;16", "I;16B", "I;16L")
+_COLOUR_MODES = ("P", "PA", "RGB", "RGBA")
+_DEEP_PNG = ("RGB;16B", "LA;16B", "RGBA;16B")  # Pillow's names of raw data
+_SAVE_OPTIONS = {
+  "JPEG": {"quality": 95, "subsampling": 0},
+  "WEBP": {"lossless": True},
+}
+_DEEP_GRAY = (".png", ".tif", ".tiff")
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _ORIENTATION = 258, 262, 274  # TIFF and EXIF
+
+
+class ImageError(ValueError):
+  """An image that cannot be read or written: names the file and the remedy."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageInfo:
+  """What the header of an image file says.
+
+  Attributes:
+    height: px, after the EXIF orientation.
+    width: px, after the EXIF orientation.
+    channels: 1 or 3, alpha not counted.
+    bits: 8 or 16 per sample.
+  """
+
+  height: int
+  width: int
+  channels: int
+  bits: int
+
+
+def inspect(file: BinaryIO, name: str) -> ImageInfo:
+  """Reads the header of an image; `ImageError` if it is not supported."""
+  with _explain(name), Image.open(file, formats=_FORMATS) as image:
+    _check_supported(image)
+    height, width = image.height, image.width
+    # Pillow gives the upright size for TIFF already.
+    if _orientation(image) >= 5 and image.format != "TIFF":
+      height, width = width, height
+    return ImageInfo(
+      height=height,
+      width=width,
+      channels=1 if _is_gray(image) else 3,
+      bits=16 if image.mode.startswith("I;16") or _is_deep(image) else 8,
+    )
+
+
+def decode(data: bytes, name: str) -> tuple[np.ndarray, np.ndarray | None]:
+  """Decodes the bytes of an image file.
+
+  Returns:
+    `[H, W, C]` with C = 1 or 3, and `[H, W, 1]` alpha or None where the file
+    has none; both uint8, or both uint16. The EXIF orientation is applied.
+
+  Raises:
+    ImageError: damaged or unsupported; `name` is the file named in it.
+  """
+  with _explain(name), Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+    _check_supported(image)
+    if _is_deep(image):
+      pixels = _decode_deep(image, data)
+    else:
+      pixels = _decode_plain(image)
+    pixels = _orient(pixels, _orientation(image))
+  if pixels.shape[2] in (2, 4):
+    return pixels[..., :-1], pixels[..., -1:]
+  return pixels, None
+
+
+def encode(image: np.ndarray, suffix: str, name: str) -> bytes:
+  """Encodes `[H, W, C]`; see `semanir_jax.data.images.write_image`."""
+  channels = image.shape[2]
+  if image.dtype == np.uint16 and (channels, suffix) == (3, ".png"):
+    return deep_png.encode(image)
+  if image.dtype == np.uint16 and (channels != 1 or suffix not in _DEEP_GRAY):
+    raise ImageError(
+      f"{name}: cannot hold 16-bit samples in {channels} channels; write PNG "
+      "with 1 or 3 channels, or 8 bits"
+    )
+  kind = Image.registered_extensions()[suffix]
+  file = io.BytesIO()
+  with _explain(name, "choose another format or image"):
+    pixels = image[..., 0] if channels == 1 else image
+    Image.fromarray(pixels).save(file, kind, **_SAVE_OPTIONS.get(kind, {}))
+  return file.getvalue()
+
+
+@contextlib.contextmanager
+def _explain(
+  name: str, remedy: str = "replace or remove the file"
+) -> Iterator[None]:
+  """Turns whatever a codec raises into one line."""
+  try:
+    yield
+  except Image.UnidentifiedImageError as error:
+    raise ImageError(
+      f"{name}: not an image ({', '.join(_FORMATS)}), or its start is damaged; "
+      f"{remedy}"
+    ) from error
+  # Plug-ins raise OSError, SyntaxError, struct.error, IndexError, ... at will.
+  except Exception as error:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    raise ImageError(f"{name}: {reason}; {remedy}") from error
+
+
+def _is_gray(image: Image.Image) -> bool:
+  # Gray with alpha at 16 bits has mode RGBA in Pillow.
+  return image.mode in _GRAY_MODES or _raw_mode(image) == "LA;16B"
+
+
+def _raw_mode(image: Image.Image) -> str:
+  """Returns Pillow's name of the data in a PNG file, before loading it."""
+  return str(image.tile[0].args) if image.format == "PNG" else ""
+
+
+def _tiff_tag(image: Image.Image, tag: int) -> tuple[int, ...]:
+  return np.ravel(image.tag_v2.get(tag, ())).tolist()
+
+
+def _is_deep(image: Image.Image) -> bool:
+  """Says whether the file holds 16-bit colour, which Pillow would cut to 8."""
+  if image.format == "TIFF" and image.mode in _COLOUR_MODES:
+    return max(_tiff_tag(image, _BITS_PER_SAMPLE), default=1) > 8
+  return _raw_mode(image) in _DEEP_PNG
+
+
+def _check_supported(image: Image.Image) -> None:
+  """Raises ValueError with a reason and a remedy; reads the header only."""
+  if image.mode not in _GRAY_MODES + _COLOUR_MODES:
+    raise ValueError(
+      f"{image.format} in mode {image.mode} is not supported: convert it to "
+      "gray or sRGB, 8 or 16 bits"
+    )
+  # MPO: a JPEG photograph first, then its preview or other eye.
+  if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
+    raise ValueError(f"holds {image.n_frames} images: save each one alone")
+  if image.mode.startswith("I;16") and "transparency" in image.info:
+    raise ValueError("16-bit gray with a transparent level: remove it")
+  if image.format == "TIFF":
+    bits = set(_tiff_tag(image, _BITS_PER_SAMPLE))
+    if not bits <= {1, 2, 4, 8, 16}:
+      raise ValueError(f"TIFF of {bits} bits per sample: save it with 8 or 16")
+    if bits == {16} and _tiff_tag(image, _PHOTOMETRIC) == [0]:
+      raise ValueError("inverted 16-bit TIFF: save it with black as zero")
+    if bits == {16} and len(image.getbands()) == 4:
+      raise ValueError("16-bit TIFF with alpha: remove it, or save as PNG")
+
+
+def _decode_plain(image: Image.Image) -> np.ndarray:
+  """Returns `[H, W, 1 to 4]` of what Pillow decodes exactly."""
+  image.load()
+  if image.mode.startswith("I;16"):
+    return np.asarray(image).astype(np.uint16)[..., None]
+  mode = "L" if image.mode in _GRAY_MODES else "RGB"
+  if image.has_transparency_data:
+    mode = {"L": "LA", "RGB": "RGBA"}[mode]
+  pixels = np.asarray(image.convert(mode))
+  return pixels[..., None] if mode == "L" else pixels
+
+
+def _decode_deep(image: Image.Image, data: bytes) -> np.ndarray:
+  """Returns `[H, W, 2 to 4]` uint16 of a file with 16-bit colour."""
+  if image.format == "PNG":
+    image.load()  # An eXIf chunk may follow the pixels.
+    return deep_png.decode(data)
+  try:
+    import tifffile
+  except ImportError as error:
+    raise ValueError("16-bit colour TIFF: pip install tifffile") from error
+  with tifffile.TiffFile(io.BytesIO(data)) as file:
+    page = file.pages[0]
+    pixels = page.asarray()
+    planar = page.planarconfig == tifffile.PLANARCONFIG.SEPARATE
+  pixels = np.moveaxis(pixels, 0, -1) if planar else pixels
+  if pixels.ndim != 3 or pixels.shape[2] != 3:
+    raise ValueError(f"16-bit TIFF of shape {pixels.shape}: save it as RGB")
+  return pixels.astype(np.uint16)
+
+
+def _orientation(image: Image.Image) -> int:
+  """Returns the EXIF orientation, 1 to 8; 1 where EXIF is absent or broken."""
+  # Asking a PNG without EXIF for it would decode all of it.
+  if image.format == "PNG" and "exif" not in image.info:
+    return 1
+  try:
+    return int(image.getexif().get(_ORIENTATION, 1))
+  except Exception:  # As viewers do: broken metadata does not hide a picture.
+    return 1
+
+
+def _orient(pixels: np.ndarray, orientation: int) -> np.ndarray:
+  """Turns `[H, W, C]` upright: EXIF 2.32, tag 274."""
+  if orientation >= 5:
+    pixels = pixels.transpose(1, 0, 2)
+  if orientation in (3, 4, 7, 8):
+    pixels = pixels[::-1]
+  if orientation in (2, 3, 6, 7):
+    pixels = pixels[:, ::-1]
+  return np.ascontiguousarray(pixels)

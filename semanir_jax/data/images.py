@@ -1,0 +1,212 @@
+"""Image files in and out: one exact reader and one atomic writer.
+
+Every array is HWC, 1 or 3 channels (RGB), uint8 or uint16 as in the file:
+nothing is scaled and no colour profile is applied. What such an array cannot
+show is refused by name, never approximated:
+
+  read      1-bit (as 0 and 255), gray, palette (expanded), RGB, each also with
+            16 bits in PNG and TIFF; the EXIF orientation is applied
+  alpha     dropped where the whole image is opaque, else refused, since what
+            shows through is not known; `read_image_and_alpha` keeps it
+  refused   CMYK, YCbCr, Lab, 32-bit integer and float, 12-bit and inverted
+            16-bit TIFF, interlaced 16-bit colour PNG, several images in a file
+"""
+
+import contextlib
+import os
+import pathlib
+import uuid
+from collections.abc import Iterator
+
+import numpy as np
+
+from semanir_jax.data import color, image_codecs
+from semanir_jax.data.image_codecs import ImageError, ImageInfo
+
+__all__ = [
+  "ImageError",
+  "ImageInfo",
+  "decode_image",
+  "list_images",
+  "probe_image",
+  "read_bytes",
+  "read_image",
+  "read_image_and_alpha",
+  "with_channels",
+  "write_bytes",
+  "write_image",
+]
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
+_TO_GRAY = {"y": color.gray_y, "rgb2gray": color.rgb2gray}
+
+Path = str | os.PathLike[str]
+
+
+def probe_image(path: Path) -> ImageInfo:
+  """Reads the header only; raises `ImageError` for what cannot be read."""
+  with _name_os_errors(path), open(path, "rb") as file:
+    return image_codecs.inspect(file, str(path))
+
+
+def read_image(
+  path: Path, *, channels: int | None = None, gray: str | None = None
+) -> np.ndarray:
+  """Reads an image file.
+
+  Args:
+    path: a PNG, JPEG, WebP, TIFF or BMP file.
+    channels: None as in the file; 3 repeats gray three times; 1 refuses a
+      colour file unless `gray` says how to convert it.
+    gray: with `channels=1`: "y" is MATLAB's rounded BT.601 luma, 16 to 235,
+      "rgb2gray" MATLAB's rgb2gray; 8 bits only. Gray files stay as they are.
+
+  Returns:
+    `[H, W, C]` uint8 or uint16, the depth of the file.
+
+  Raises:
+    ImageError: missing, damaged or unsupported file, transparent pixels, or a
+      colour file where gray is asked.
+    ValueError: unknown option.
+
+  Source: protocols.md 0.7 and 3.2 (which gray belongs to which test set).
+  """
+  data = read_bytes(path)
+  return decode_image(data, str(path), channels=channels, gray=gray)
+
+
+def decode_image(
+  data: bytes,
+  name: str,
+  *,
+  channels: int | None = None,
+  gray: str | None = None,
+) -> np.ndarray:
+  """Does `read_image` for the bytes of a file; `name` is for messages."""
+  image, alpha = image_codecs.decode(data, name)
+  if alpha is not None and alpha.min() < np.iinfo(alpha.dtype).max:
+    raise ImageError(
+      f"{name}: has transparent pixels; flatten it on a background first"
+    )
+  return with_channels(image, name, channels=channels, gray=gray)
+
+
+def read_image_and_alpha(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
+  """Reads `([H, W, C], [H, W, 1] alpha or None)`; errors of `read_image`."""
+  return image_codecs.decode(read_bytes(path), str(path))
+
+
+def with_channels(
+  image: np.ndarray,
+  name: str,
+  *,
+  channels: int | None,
+  gray: str | None = None,
+) -> np.ndarray:
+  """Gives `[H, W, 1 or 3]` the channels asked, as `read_image` says."""
+  if channels not in (None, 1, 3):
+    raise ValueError(f"{channels=} must be None, 1 or 3")
+  if gray not in (None, *_TO_GRAY) or (gray and channels != 1):
+    raise ValueError(
+      f"{gray=} with {channels=}: use one of {[*_TO_GRAY]} with channels=1"
+    )
+  if channels is None or channels == image.shape[2]:
+    return image
+  if channels == 3:
+    return np.repeat(image, 3, axis=2)
+  if gray is None:
+    raise ImageError(
+      f"{name}: is a colour image but channels=1; choose the conversion "
+      'gray="y" or gray="rgb2gray", or use channels=3'
+    )
+  if image.dtype != np.uint8:
+    raise ImageError(
+      f"{name}: is 16-bit colour; save it as gray, or with 8 bits, first"
+    )
+  return _TO_GRAY[gray](image)
+
+
+def write_image(path: Path, image: np.ndarray) -> None:
+  """Writes an image file atomically, in the format of the suffix.
+
+  PNG, TIFF, BMP and WebP are lossless; JPEG is written at quality 95, 4:4:4.
+
+  Args:
+    path: with a suffix of `SUFFIXES`, in an existing folder.
+    image: `[H, W, C]` uint8 with C = 1 or 3, or 2 or 4 (alpha last), or uint16
+      with C = 1 (PNG, TIFF) or 3 (PNG).
+
+  Raises:
+    ImageError: an array or suffix that cannot be written, an unwritable place.
+  """
+  path = pathlib.Path(path)
+  if image.dtype not in (np.uint8, np.uint16) or image.ndim != 3:
+    raise ImageError(
+      f"{path}: cannot write {image.dtype} {image.shape}; pass [H, W, C] uint8 "
+      "or uint16 (clip, scale and round floats first)"
+    )
+  suffix = path.suffix.lower()
+  if suffix not in SUFFIXES:
+    raise ImageError(f"{path}: unknown suffix; use one of {' '.join(SUFFIXES)}")
+  write_bytes(path, image_codecs.encode(image, suffix, str(path)))
+
+
+def read_bytes(path: Path) -> bytes:
+  """Reads a file; `ImageError` names the one that cannot be read."""
+  with _name_os_errors(path):
+    return pathlib.Path(path).read_bytes()
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+  """Writes a file atomically: a reader sees the old one or all of the new."""
+  path = pathlib.Path(path)
+  partial = path.with_name(f".tmp-{uuid.uuid4().hex}")
+  try:
+    try:
+      partial.write_bytes(data)
+      os.replace(partial, path)
+    except BaseException:
+      with contextlib.suppress(OSError):
+        partial.unlink()
+      raise
+  except OSError as error:
+    raise ImageError(
+      f"{path}: cannot be written ({error.strerror}); check that its folder "
+      "exists, may be written and has space, or choose another output"
+    ) from error
+
+
+def list_images(folder: Path, *, recursive: bool = False) -> list[pathlib.Path]:
+  """Lists the image files of a folder, sorted by their relative path.
+
+  Files are chosen by `SUFFIXES`, in any case; hidden ones are left out.
+
+  Raises:
+    ImageError: the folder is missing or holds no image.
+  """
+  folder = pathlib.Path(folder)
+  if not folder.is_dir():
+    raise ImageError(f"{folder}: no such folder; check the path")
+  found = [
+    path
+    for path in (folder.rglob("*") if recursive else folder.glob("*"))
+    if path.suffix.lower() in SUFFIXES
+    and not path.name.startswith(".")
+    and path.is_file()
+  ]
+  if not found:
+    hint = "" if recursive else ", or search subfolders too (recursive)"
+    raise ImageError(
+      f"{folder}: holds no image; put files in it ({' '.join(SUFFIXES)}){hint}"
+    )
+  return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
+
+
+@contextlib.contextmanager
+def _name_os_errors(path: Path) -> Iterator[None]:
+  try:
+    yield
+  except OSError as error:
+    raise ImageError(
+      f"{path}: {error.strerror}; check the path and its permissions"
+    ) from error

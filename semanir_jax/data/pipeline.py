@@ -1,0 +1,232 @@
+"""From sources to training batches: shuffle, crop, turn, degrade, batch.
+
+Record i of the shuffled, repeated stream gets its own random generator, and all
+that is random happens before the stream is dealt out to processes. So a seed
+gives the same global batches, row by row, on any number of hosts and workers,
+and the position in the stream is one number: the batches taken.
+
+Arrays are uint8 until the degradation makes them float32.
+"""
+
+import sys
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import grain
+import numpy as np
+from absl import flags
+
+from semanir_jax.data.degradations import Degradation, Mixture
+from semanir_jax.data.patches import Example, RandomPatch
+from semanir_jax.data.sources import Source
+
+# Grain draws the place of a record in 13 ms / number of records: a few records
+# are shuffled many epochs at a time, unless the epochs are counted.
+_FEW = 1000
+
+
+def make_train_iterator(
+  sources: Sequence[Source],
+  *,
+  degradation: Degradation | Mixture | None,
+  patch_size: int,
+  batch_size: int,
+  seed: int,
+  num_epochs: int | None = None,
+  process_index: int = 0,
+  process_count: int = 1,
+  num_workers: int = 0,
+  num_threads: int = 2,
+  prefetch_batches: int = 4,
+  cache_bytes: int = 2 << 30,
+) -> "TrainIterator":
+  """Makes the iterator over this process's share of the training batches.
+
+  Each record gives one patch per epoch (`patches`).
+
+  Args:
+    sources: of single images or pairs, read as one set, in this order.
+    degradation: applied to the clean images (of pairs, to the target); None
+      for pairs as they are.
+    patch_size: side of the clean patch, px; a multiple of
+      `degradation.multiple`, or of the scale of the pairs.
+    batch_size: of all processes together; a multiple of `process_count`.
+    seed: of order, patches, orientations and degradations.
+    num_epochs: passes over all records; None for an endless stream. The rest
+      that does not fill a batch is dropped, at the end of the last pass only.
+    process_index: this process takes rows `process_index * n` to
+      `(process_index + 1) * n` of each global batch, n = batch_size / count.
+    process_count: number of processes.
+    num_workers: worker processes; 0 decodes in threads only, which is faster
+      on few cores. Scripts with workers need `if __name__ == "__main__"`.
+    num_threads: decoding threads, per worker if there are any.
+    prefetch_batches: batches made ahead, per worker if there are any.
+    cache_bytes: memory for decoded images in this process, shared out among
+      its workers; images that do not fit are decoded for every patch.
+
+  Returns:
+    Iterator over `{"lq": [n, h, w, c], "hq": [n, H, W, c]}`, float32 with
+    nominal range [0, 1]; its state does not depend on processes or workers.
+
+  Raises:
+    ValueError: options or sources that do not fit together.
+    ImageError: now, or from `next`: an image that cannot be read.
+
+  Source: protocols.md 5.3 (crops, 8 orientations).
+  """
+  if batch_size % process_count or batch_size < 1:
+    raise ValueError(f"{batch_size=} must be a multiple of {process_count=}")
+  if not 0 <= process_index < process_count:
+    raise ValueError(f"{process_index=} must be in [0, {process_count=})")
+  records = _Records(sources, cache_bytes // max(1, num_workers))
+  _check(sources, patch_size, degradation)
+  dataset = grain.MapDataset.source(records)
+  if num_epochs is None and len(records) < _FEW:
+    dataset = dataset.repeat(-(-_FEW // len(records)))
+  stream = dataset.seed(seed).shuffle().repeat(num_epochs)
+  batches = len(stream) // batch_size
+  if not batches:
+    raise ValueError(
+      f"{num_epochs=} of {len(records)} images hold no batch of {batch_size}; "
+      "use more epochs or a smaller batch"
+    )
+  share = (
+    stream.random_map(RandomPatch(patch_size, degradation))
+    .batch(batch_size // process_count, drop_remainder=True)
+    .slice(slice(process_index, batches * process_count, process_count))
+  )
+  read = grain.ReadOptions(
+    num_threads=num_threads, prefetch_buffer_size=prefetch_batches
+  )
+  return TrainIterator(share, read, num_workers)
+
+
+class TrainIterator(grain.DatasetIterator):
+  """Iterator whose state is the number of batches taken, and nothing else.
+
+  Grain's own states count for each worker; this one can be restored with any
+  number of workers and processes (write the state of one process for all).
+  """
+
+  def __init__(
+    self, batches: grain.MapDataset, read: grain.ReadOptions, num_workers: int
+  ) -> None:
+    super().__init__()
+    self._batches = batches
+    self._read = read
+    self._num_workers = num_workers
+    self._taken = 0
+    self._rest: grain.DatasetIterator | None = None
+
+  def __next__(self) -> Example:
+    self.start_prefetch()
+    batch = next(self._rest)
+    self._taken += 1
+    return batch
+
+  def get_state(self) -> dict[str, int]:
+    return {"batches_taken": self._taken}
+
+  def set_state(self, state: dict[str, int]) -> None:
+    self._stop()
+    self._taken = state["batches_taken"]
+
+  def start_prefetch(self) -> None:
+    """Starts making batches; `next` does so too."""
+    if self._rest is None:
+      self._rest = self._start()
+
+  def close(self) -> None:
+    """Stops threads and workers."""
+    self._stop()
+    super().close()
+
+  def _stop(self) -> None:
+    if self._rest is not None:
+      self._rest.close()
+    self._rest = None
+
+  def _start(self) -> grain.DatasetIterator:
+    rest = self._batches.slice(slice(self._taken, None))
+    if not self._num_workers:
+      return iter(rest.to_iter_dataset(self._read))
+    if not flags.FLAGS.is_parsed():  # in notebooks and tests
+      flags.FLAGS(sys.argv[:1])
+    options = grain.MultiprocessingOptions(
+      num_workers=self._num_workers,
+      per_worker_buffer_size=self._read.prefetch_buffer_size,
+    )
+    return iter(rest.to_iter_dataset(self._read).mp_prefetch(options))
+
+
+class _Records:
+  """Several sources as one, with as many decoded records as fit kept.
+
+  What is kept stays: with every record used once per epoch in random order,
+  replacing records would only lower the share of hits.
+  """
+
+  def __init__(self, sources: Sequence[Source], cache_bytes: int) -> None:
+    self._sources = list(sources)
+    self._cache_bytes = self._free_bytes = cache_bytes
+    self._ends = np.cumsum([len(source) for source in self._sources])
+    self._kept: dict[int, dict[str, Any]] = {}
+    self._lock = threading.Lock()
+
+  def __getstate__(self) -> tuple[list[Source], int]:
+    return self._sources, self._cache_bytes
+
+  def __setstate__(self, state: tuple[list[Source], int]) -> None:
+    self.__init__(*state)
+
+  def __len__(self) -> int:
+    return int(self._ends[-1]) if self._sources else 0
+
+  def __getitem__(self, index: int) -> dict[str, Any]:
+    record = self._kept.get(index)
+    if record is not None:
+      return record
+    which = int(np.searchsorted(self._ends, index, side="right"))
+    source = self._sources[which]
+    record = source[index - int(self._ends[which]) + len(source)]
+    size = sum(getattr(value, "nbytes", 0) for value in record.values())
+    with self._lock:
+      if size <= self._free_bytes and index not in self._kept:
+        self._free_bytes -= size
+        self._kept[index] = record
+    return record
+
+
+def _check(
+  sources: Sequence[Source],
+  patch_size: int,
+  degradation: Degradation | Mixture | None,
+) -> None:
+  """Looks at the first record of each source before training starts."""
+  channels = set()
+  for number, source in enumerate(sources):
+    if not len(source):
+      raise ValueError(f"source {number} is empty; remove it")
+    record = source[0]
+    clean = record["image"] if "image" in record else record["target"]
+    channels.add(clean.shape[2])
+    if degradation is not None:
+      multiple = degradation.multiple
+    elif "input" in record:
+      multiple = record["target"].shape[0] // record["input"].shape[0]
+      channels.add(record["input"].shape[2])
+    else:
+      raise ValueError(
+        f"{record['name']}: is a single image; choose a degradation, or give "
+        "pairs"
+      )
+    if patch_size < 1 or patch_size % multiple:
+      raise ValueError(
+        f"{patch_size=} must be a multiple of {multiple}, for {degradation}"
+      )
+  if len(channels) != 1:
+    raise ValueError(
+      f"sources of {sorted(channels)} channels; give at least one source, and "
+      "open all with the same channels"
+    )

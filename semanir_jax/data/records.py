@@ -1,0 +1,191 @@
+"""Sources that read record files at random: our ArrayRecord packs, and TFDS.
+
+One record of a pack is a line of JSON, `{"name": ..., "image": 1234}` or with
+`"input"` and `"target"`, that gives the number of bytes of each image file that
+follows it. `prepare` writes packs; both sources give the records described in
+`sources`.
+"""
+
+import functools
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from array_record.python import array_record_data_source
+
+from semanir_jax.data import images
+from semanir_jax.data.images import ImageError, Path
+
+INDEX_NAME = "pack.json"
+
+
+def pack(name: str, files: Mapping[str, bytes]) -> bytes:
+  """Packs image files (bytes by key: image, or input and target)."""
+  sizes = {key: len(data) for key, data in files.items()}
+  header = json.dumps({"name": name, **sizes})
+  return b"\n".join([header.encode(), b"".join(files.values())])
+
+
+def unpack(record: bytes) -> tuple[str, dict[str, bytes]]:
+  """Inverts `pack`."""
+  header, _, body = record.partition(b"\n")
+  sizes = json.loads(header)
+  name = sizes.pop("name")
+  files, start = {}, 0
+  for key, size in sizes.items():
+    files[key] = body[start : start + size]
+    start += size
+  return name, files
+
+
+class ArrayRecordSource:
+  """Images or pairs packed by `semanir_jax.data.prepare`.
+
+  Attributes:
+    scale: target side / input side; 1 for single images.
+  """
+
+  def __init__(
+    self, folder: Path, *, channels: int | None = None, gray: str | None = None
+  ) -> None:
+    """Opens a finished pack.
+
+    Args:
+      folder: the `--output` of prepare.
+      channels: as in `images.read_image`.
+      gray: as in `images.read_image`.
+
+    Raises:
+      ImageError: no pack, an unfinished one, or a shard of the wrong size.
+    """
+    folder = pathlib.Path(folder)
+    index = read_index(folder)
+    if not index["finished"]:
+      raise ImageError(
+        f"{folder}: is not finished; run the same prepare command again"
+      )
+    for shard, facts in index["shards"].items():
+      path = folder / shard
+      if not path.is_file() or path.stat().st_size != facts["bytes"]:
+        raise ImageError(
+          f"{path}: missing or of the wrong size; copy the pack again and "
+          "check it: sha256sum -c SHA256SUMS"
+        )
+    self.scale = index["scale"]
+    self._folder = folder
+    self._options = {"channels": channels, "gray": gray}
+    self._records = array_record_data_source.ArrayRecordDataSource(
+      [str(folder / shard) for shard in index["shards"]]
+    )
+
+  def __len__(self) -> int:
+    return len(self._records)
+
+  def __getitem__(self, index: int) -> dict[str, Any]:
+    if not 0 <= index < len(self):
+      raise IndexError(f"record {index} of {len(self)}")
+    name, files = unpack(self._records[index])
+    where = f"{self._folder}, record {index} ({name})"
+    return {"name": name} | {
+      key: images.decode_image(data, where, **self._options)
+      for key, data in files.items()
+    }
+
+
+def read_index(folder: pathlib.Path) -> dict[str, Any]:
+  """Reads the index that `prepare` wrote into the folder of a pack."""
+  try:
+    return json.loads((folder / INDEX_NAME).read_text())
+  except (OSError, json.JSONDecodeError) as error:
+    raise ImageError(
+      f"{folder / INDEX_NAME}: cannot be read ({error}); make the pack with "
+      "python -m semanir_jax.data.prepare"
+    ) from error
+
+
+class TfdsSource:
+  """A prepared set of the TensorFlow Datasets catalogue, without TensorFlow.
+
+  Features `lr` and `hr` (as in div2k) become input and target, `image` the
+  image.
+  """
+
+  def __init__(
+    self,
+    name: str,
+    *,
+    split: str,
+    data_dir: Path | None = None,
+    channels: int | None = None,
+    gray: str | None = None,
+  ) -> None:
+    """Opens a set that was prepared in the array_record format.
+
+    Args:
+      name: with its configuration, as "div2k/bicubic_x2".
+      split: a split or a part of one, as "train" or "train[:90%]".
+      data_dir: where TFDS keeps its sets; None for its default.
+      channels: as in `images.read_image`.
+      gray: as in `images.read_image`.
+
+    Raises:
+      ImageError: not prepared, in another format, or without images.
+      ValueError: no such set or split in the catalogue.
+    """
+    import tensorflow_datasets as tfds
+
+    # Reopened in grain's workers: builders cannot be pickled in general.
+    self._open = functools.partial(
+      TfdsSource,
+      name,
+      split=split,
+      data_dir=data_dir,
+      channels=channels,
+      gray=gray,
+    )
+    self._name = f"tfds:{name}:{split}"
+    self._options = {"channels": channels, "gray": gray}
+    builder = tfds.builder(name, data_dir=data_dir)
+    try:
+      self._records = builder.as_data_source(split=split)
+    except (NotImplementedError, AssertionError) as error:
+      raise ImageError(
+        f"{self._name}: {_how_to_prepare(name, builder.data_path, data_dir)}"
+      ) from error
+    features = set(builder.info.features)
+    if {"lr", "hr"} <= features:
+      self._keys = {"input": "lr", "target": "hr"}
+    elif "image" in features:
+      self._keys = {"image": "image"}
+    else:
+      raise ImageError(
+        f"{self._name}: has features {sorted(features)}; a set with `image`, or"
+        " `lr` and `hr`, is needed"
+      )
+
+  def __reduce__(self) -> tuple[functools.partial["TfdsSource"], tuple[()]]:
+    return self._open, ()
+
+  def __len__(self) -> int:
+    return len(self._records)
+
+  def __getitem__(self, index: int) -> dict[str, Any]:
+    if not 0 <= index < len(self):
+      raise IndexError(f"record {index} of {len(self)}")
+    record, name = self._records[index], f"{self._name}[{index}]"
+    return {"name": name} | {
+      ours: images.with_channels(record[theirs], name, **self._options)
+      for ours, theirs in self._keys.items()
+    }
+
+
+def _how_to_prepare(name: str, place: Path, data_dir: Path | None) -> str:
+  where = "" if data_dir is None else f", data_dir='{data_dir}'"
+  return (
+    f"is not prepared for random access under {place}; run once: "
+    'python -c "import tensorflow_datasets as tfds; '
+    f"tfds.builder('{name}', file_format='array_record'{where})"
+    '.download_and_prepare()" (most builders of the catalogue, div2k among '
+    "them, need TensorFlow for this step only; or use a folder of the images)"
+  )

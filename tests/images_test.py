@@ -1,0 +1,388 @@
+"""Reading and writing image files: exact, or refused by name."""
+
+import csv
+import hashlib
+import io
+import os
+import pathlib
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from semanir_jax.data import deep_png, images
+
+
+def _random(shape: tuple[int, ...], dtype: type = np.uint8) -> np.ndarray:
+  rng = np.random.default_rng(0)
+  return rng.integers(0, np.iinfo(dtype).max, shape, dtype, endpoint=True)
+
+
+def _save(path: pathlib.Path, pixels: np.ndarray, **options) -> pathlib.Path:
+  Image.fromarray(pixels).save(path, **options)
+  return path
+
+
+def test_pixels_equal_the_published_hashes(shared_data):
+  with open(shared_data / "sources.tsv") as file:
+    rows = list(csv.DictReader(file, delimiter="\t"))
+  for row in rows[::53]:
+    pixels = images.read_image(shared_data / row["file"])
+    digest = hashlib.sha256(pixels.tobytes()).hexdigest()
+    assert digest == row["pixel_sha256"], row["file"]
+    info = images.probe_image(shared_data / row["file"])
+    assert (info.height, info.width, info.channels) == pixels.shape
+    assert info.bits == 8
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".TIFF", ".bmp", ".webp"])
+@pytest.mark.parametrize("shape", [(1, 1, 3), (7, 5, 1), (33, 64, 3)])
+def test_8_bits_round_trip(tmp_path, suffix, shape):
+  image = _random(shape)
+  images.write_image(tmp_path / f"a{suffix}", image)
+  back = images.read_image(tmp_path / f"a{suffix}")
+  assert back.dtype == np.uint8
+  if suffix != ".webp":  # WebP has no gray: it comes back as RGB.
+    assert back.shape == shape
+  np.testing.assert_array_equal(*np.broadcast_arrays(back, image))
+
+
+def test_jpeg_is_written_close(tmp_path, shared_data):
+  image = images.read_image(shared_data / "kodak24" / "kodim23.png")
+  images.write_image(tmp_path / "a.jpg", image)
+  back = images.read_image(tmp_path / "a.jpg")
+  mse = np.mean((back.astype(float) - image) ** 2)
+  assert 10 * np.log10(255**2 / mse) > 40
+
+
+@pytest.mark.parametrize(
+  ("suffix", "channels"), [(".png", 1), (".tif", 1), (".png", 3)]
+)
+@pytest.mark.parametrize("side", [1, 2, 31])
+def test_16_bits_round_trip(tmp_path, suffix, channels, side):
+  image = _random((side, side + 3, channels), np.uint16)
+  path = tmp_path / f"a{suffix}"
+  images.write_image(path, image)
+  back = images.read_image(path)
+  assert back.dtype == np.uint16
+  np.testing.assert_array_equal(back, image)
+  info = images.probe_image(path)
+  assert (info.bits, info.channels) == (16, channels)
+  assert (info.height, info.width) == (side, side + 3)
+
+
+@pytest.mark.parametrize("colour_type", [2, 4, 6])
+def test_16_bit_png_undoes_all_five_filters(colour_type):
+  samples = {2: 3, 4: 2, 6: 4}[colour_type]
+  image = _random((10, 6, samples), np.uint16)
+  data = _filtered_png(image, colour_type)
+  np.testing.assert_array_equal(deep_png.decode(data), image)
+
+
+def _filtered_png(image: np.ndarray, colour_type: int) -> bytes:
+  """Encodes sample by sample, as the PNG specification words the filters."""
+  height, width, samples = image.shape
+  rows, step = (
+    image.astype(">u2").reshape(height, -1).view(np.uint8),
+    2 * samples,
+  )
+  raw = bytearray()
+  for y in range(height):
+    raw.append(y % 5)
+    for x, value in enumerate(rows[y].tolist()):
+      a = int(rows[y, x - step]) if x >= step else 0
+      b = int(rows[y - 1, x]) if y else 0
+      c = int(rows[y - 1, x - step]) if y and x >= step else 0
+      paeth = min((a, b, c), key=lambda v: abs(a + b - c - v))
+      guess = (0, a, b, (a + b) // 2, paeth)[y % 5]
+      raw.append((value - guess) % 256)
+  header = struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)
+  png = b"\x89PNG\r\n\x1a\n"
+  for kind, body in (
+    (b"IHDR", header),
+    (b"IDAT", zlib.compress(raw)),
+    (b"IEND", b""),
+  ):
+    checksum = struct.pack(">I", zlib.crc32(kind + body))
+    png += struct.pack(">I", len(body)) + kind + body + checksum
+  return png
+
+
+def test_16_bit_png_that_is_damaged_or_short_is_refused():
+  data = bytearray(deep_png.encode(_random((4, 5, 3), np.uint16)))
+  data[len(data) // 2] ^= 1
+  with pytest.raises(ValueError, match="IDAT.* is damaged"):
+    deep_png.decode(bytes(data))
+  header = struct.pack(">IIBBBBB", 5, 4, 16, 2, 0, 0, 0)
+  short = deep_png._png(header, zlib.compress(bytes(4 * 31 - 1)))
+  with pytest.raises(ValueError, match="cut short: 123 of 124"):
+    deep_png.decode(short)
+  for fields, reason in (((8, 2, 0), "8 bits"), ((16, 2, 1), "interlace")):
+    bits, colour_type, interlace = fields
+    header = struct.pack(">IIBBBBB", 5, 4, bits, colour_type, 0, 0, interlace)
+    with pytest.raises(ValueError, match=reason):
+      deep_png.decode(deep_png._png(header, zlib.compress(bytes(124))))
+
+
+def test_16_bit_png_alpha_is_kept_or_refused(tmp_path):
+  image = _random((4, 5, 4), np.uint16)
+  path = tmp_path / "a.png"
+  path.write_bytes(_filtered_png(image, 6))
+  colour, alpha = images.read_image_and_alpha(path)
+  np.testing.assert_array_equal(colour, image[..., :3])
+  np.testing.assert_array_equal(alpha, image[..., 3:])
+  with pytest.raises(images.ImageError, match="a.png: has transparent"):
+    images.read_image(path)
+  image[..., 3] = 65535
+  path.write_bytes(_filtered_png(image, 6))
+  np.testing.assert_array_equal(images.read_image(path), image[..., :3])
+  path.write_bytes(_filtered_png(image[..., 2:], 4))
+  np.testing.assert_array_equal(images.read_image(path), image[..., 2:3])
+  assert images.probe_image(path).channels == 1
+
+
+def test_16_bit_rgb_tiff_keeps_its_depth(tmp_path):
+  tifffile = pytest.importorskip("tifffile")
+  image = _random((6, 7, 3), np.uint16)
+  for name, pixels, planar in (
+    ("contiguous", image, "contig"),
+    ("planes", np.moveaxis(image, -1, 0), "separate"),
+  ):
+    path = tmp_path / f"{name}.tif"
+    turned = [(274, 3, 1, 6, False)]  # EXIF orientation: a quarter clockwise.
+    tifffile.imwrite(
+      path, pixels, photometric="rgb", planarconfig=planar, extratags=turned
+    )
+    upright = np.rot90(image, -1)
+    np.testing.assert_array_equal(images.read_image(path), upright, name)
+    info = images.probe_image(path)
+    assert (info.bits, info.height, info.width) == (16, 7, 6)
+
+
+def test_palette_and_one_bit_are_expanded(tmp_path):
+  image = Image.fromarray(_random((9, 9, 3))).quantize(16)
+  image.save(tmp_path / "p.png")
+  expected = np.asarray(image.convert("RGB"))
+  np.testing.assert_array_equal(images.read_image(tmp_path / "p.png"), expected)
+  bits = _random((9, 9)) > 127
+  Image.fromarray(bits).save(tmp_path / "b.png")
+  np.testing.assert_array_equal(
+    images.read_image(tmp_path / "b.png"), 255 * bits[..., None]
+  )
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA", "P", "L", "RGB"])
+def test_alpha_is_dropped_only_where_opaque(tmp_path, mode):
+  path = tmp_path / "a.png"
+  pixels = _random((8, 8, len(mode) if mode.endswith("A") else 3))
+  pixels[..., -1] = 7
+  image = Image.fromarray(pixels)
+  if mode in "P":
+    image.quantize(4).save(path, transparency=bytes([255, 255, 9, 255]))
+  elif mode == "L":
+    image.convert("L").save(
+      path, transparency=int(np.asarray(image.convert("L"))[0, 0])
+    )
+  elif mode == "RGB":
+    image.save(path, transparency=tuple(pixels[0, 0].tolist()))
+  else:
+    image.save(path)
+  with pytest.raises(
+    images.ImageError, match=r"a\.png: .*transparent.*flatten"
+  ):
+    images.read_image(path)
+  colour, alpha = images.read_image_and_alpha(path)
+  assert colour.shape == (8, 8, 1 if "L" in mode else 3)
+  assert alpha.shape == (8, 8, 1)
+  assert alpha.min() < 255
+  if mode.endswith("A"):
+    pixels[..., -1] = 255
+    _save(path, pixels)
+    np.testing.assert_array_equal(images.read_image(path), pixels[..., :-1])
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp"])
+def test_exif_orientation_equals_pillows(tmp_path, orientation, suffix):
+  from PIL import ImageOps
+
+  path = tmp_path / f"a{suffix}"
+  exif = Image.Exif()
+  exif[274] = orientation
+  _save(path, _random((16, 24, 3)), exif=exif)
+  with Image.open(path) as image:
+    expected = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+  np.testing.assert_array_equal(images.read_image(path), expected)
+  info = images.probe_image(path)
+  assert (info.height, info.width) == expected.shape[:2]
+
+
+def test_a_stereo_jpeg_gives_its_first_picture(tmp_path):
+  left, right = (Image.fromarray(_random((8, 8, 3)) // k) for k in (1, 2))
+  left.save(tmp_path / "left.jpg")
+  left.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[right])
+  np.testing.assert_array_equal(
+    images.read_image(tmp_path / "a.jpg"),
+    images.read_image(tmp_path / "left.jpg"),
+  )
+
+
+def _animation(path):
+  frames = [Image.fromarray(_random((4, 4, 3)) // k) for k in (1, 2)]
+  frames[0].save(path, save_all=True, append_images=frames[1:])
+
+
+def _tiff(path, bits, photometric):
+  tifffile = pytest.importorskip("tifffile")
+  tifffile.imwrite(
+    path, _random((4, 4), np.uint16), photometric=photometric, metadata=None
+  )
+
+
+REFUSED = {
+  "cmyk.jpg": lambda path: Image.new("CMYK", (4, 4)).save(path),
+  "float.tif": lambda path: Image.new("F", (4, 4)).save(path),
+  "int.tif": lambda path: Image.new("I", (4, 4)).save(path),
+  "lab.tif": lambda path: Image.new("LAB", (4, 4)).save(path),
+  "ycbcr.tif": lambda path: Image.new("YCbCr", (4, 4)).save(path),
+  "inverted.tif": lambda path: _tiff(path, 16, "miniswhite"),
+  "animation.png": _animation,
+  "pages.tif": _animation,
+  "animation.webp": _animation,
+  "text.png": lambda path: path.write_text("not an image"),
+  "empty.png": lambda path: path.write_bytes(b""),
+  "gif.png": lambda path: Image.new("L", (4, 4)).save(path, "GIF"),
+  "folder.png": lambda path: path.mkdir(),
+  "missing.png": lambda path: None,
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refusals_are_one_line_with_file_and_remedy(tmp_path, name):
+  path = tmp_path / name
+  REFUSED[name](path)
+  remedy = "convert|save|replace|check"
+  for read in (images.read_image, images.probe_image):
+    with pytest.raises(
+      images.ImageError, match=f"(?s){name}: .*({remedy})"
+    ) as e:
+      read(path)
+    assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif", ".bmp"])
+def test_damaged_files_never_raise_anything_else(tmp_path, suffix):
+  path = tmp_path / f"a{suffix}"
+  _save(path, _random((24, 24, 3)))
+  whole = path.read_bytes()
+  rng = np.random.default_rng(1)
+  refused = 0
+  # The last 24 bytes may hold no pixel, only a checksum and an end mark.
+  for length in np.linspace(1, len(whole) - 24, 40).astype(int):
+    path.write_bytes(whole[:length])
+    with pytest.raises(images.ImageError, match="replace or remove"):
+      images.read_image(path)
+  for _ in range(60):
+    data = bytearray(whole)
+    for place in rng.integers(0, len(data), 3):
+      data[place] ^= int(rng.integers(1, 256))
+    try:
+      images.decode_image(bytes(data), path.name)
+    except images.ImageError:
+      refused += 1
+  assert refused > 0 or suffix == ".bmp"
+
+
+def test_truncated_16_bit_png_is_refused(tmp_path):
+  path = tmp_path / "a.png"
+  images.write_image(path, _random((24, 24, 3), np.uint16))
+  whole = path.read_bytes()
+  for length in np.linspace(1, len(whole) - 1, 40).astype(int):
+    path.write_bytes(whole[:length])
+    with pytest.raises(images.ImageError):
+      images.read_image(path)
+
+
+def test_channels():
+  gray, colour = _random((4, 5, 1)), _random((4, 5, 3))
+  three = images.with_channels(gray, "a.png", channels=3)
+  np.testing.assert_array_equal(three, np.concatenate([gray] * 3, axis=2))
+  assert images.with_channels(gray, "a.png", channels=1, gray="y") is gray
+  with pytest.raises(images.ImageError, match="a.png: is a colour.*gray="):
+    images.with_channels(colour, "a.png", channels=1)
+  with pytest.raises(images.ImageError, match="a.png: is 16-bit colour"):
+    images.with_channels(
+      colour.astype(np.uint16), "a.png", channels=1, gray="y"
+    )
+  for options in ({"channels": 2}, {"channels": 3, "gray": "y"}):
+    with pytest.raises(ValueError, match="channels="):
+      images.with_channels(colour, "a.png", **options)
+  with pytest.raises(ValueError, match="gray='luma'"):
+    images.with_channels(colour, "a.png", channels=1, gray="luma")
+
+
+def test_gray_y_gives_the_published_jpeg_baseline(shared_data):
+  psnrs = []
+  for path in images.list_images(shared_data / "live1"):
+    clean = images.read_image(path, channels=1, gray="y")
+    file = io.BytesIO()
+    Image.fromarray(clean[..., 0]).save(file, "JPEG", quality=10)
+    coded = images.decode_image(file.getvalue(), path.name)
+    mse = np.mean((coded.astype(float) - clean) ** 2)
+    psnrs.append(10 * np.log10(255**2 / mse))
+  assert len(psnrs) == 29
+  assert np.mean(psnrs) == pytest.approx(27.7698, abs=5e-4)
+
+
+def test_write_replaces_whole_files_and_leaves_no_rubbish(
+  tmp_path, monkeypatch
+):
+  path = tmp_path / "a.png"
+  images.write_image(path, _random((8, 8, 3)))
+  before = path.read_bytes()
+
+  def interrupted(*_):
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(os, "replace", interrupted)
+  with pytest.raises(KeyboardInterrupt):
+    images.write_image(path, np.zeros((8, 8, 3), np.uint8))
+  assert path.read_bytes() == before
+  assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_write_refuses(tmp_path):
+  image = _random((4, 4, 3))
+  for place in (tmp_path / "none" / "a.png", tmp_path):
+    with pytest.raises(images.ImageError, match=str(tmp_path)):
+      images.write_image(place, image)
+  (tmp_path / "b.png").mkdir()
+  with pytest.raises(images.ImageError, match="b.png: cannot be written"):
+    images.write_image(tmp_path / "b.png", image)
+  assert [p.name for p in tmp_path.iterdir()] == ["b.png"]
+  for name, wrong, reason in (
+    ("a.png", image / 255, "round floats"),
+    ("a.png", image[..., 0], "H, W, C"),
+    ("a.xyz", image, "unknown suffix"),
+    ("a.jpg", _random((4, 4, 4)), "a.jpg: .*another format"),
+    ("a.tif", image.astype(np.uint16), "16-bit"),
+    ("a.jpg", image[..., :1].astype(np.uint16), "16-bit"),
+  ):
+    with pytest.raises(images.ImageError, match=reason):
+      images.write_image(tmp_path / name, wrong)
+
+
+def test_list_images(tmp_path):
+  for name in ("b.PNG", "a.jpeg", "._a.png", "notes.txt", "sub/c.tif"):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).touch()
+  (tmp_path / "folder.png").mkdir()
+  assert [p.name for p in images.list_images(tmp_path)] == ["a.jpeg", "b.PNG"]
+  found = images.list_images(tmp_path, recursive=True)
+  assert [p.name for p in found] == ["a.jpeg", "b.PNG", "c.tif"]
+  with pytest.raises(images.ImageError, match="folder.png: holds no image"):
+    images.list_images(tmp_path / "folder.png")
+  with pytest.raises(images.ImageError, match="none: no such folder"):
+    images.list_images(tmp_path / "none")
