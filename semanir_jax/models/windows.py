@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 
-def _reflected_positions(size: int, padded: int) -> np.ndarray:
+def reflected_positions(size: int, padded: int) -> np.ndarray:
   """Source position of every padded position, mirrored without the edge.
 
   Goes back and forth as often as needed, so that a side of 1 can be padded to
@@ -38,7 +38,7 @@ def pad_to_multiple(x_BHWC: jax.Array, multiple: int) -> jax.Array:
     size = x_BHWC.shape[axis]
     padded = -(-size // multiple) * multiple
     if padded != size:
-      positions = _reflected_positions(size, padded)
+      positions = reflected_positions(size, padded)
       x_BHWC = jnp.take(x_BHWC, positions, axis=axis)
   return x_BHWC
 

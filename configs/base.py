@@ -1,0 +1,207 @@
+"""Every field of a config, with its default, its unit and its meaning.
+
+The other files change what their task needs; the command line changes single
+fields: --config.train.batch_size=4. A field that is not here does not exist.
+
+  python train.py --config=configs/base.py --workdir=runs/base
+"""
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+from semanir_jax.models.semanir import SemanIR
+from semanir_jax.models.sizes import SIZES
+
+
+def get_config(arg: str = "") -> ConfigDict:
+  """The defaults: blind colour denoising on the photographs in our wheels."""
+  config = ConfigDict()
+  config.seed = 0  # of parameters, data order, degradations, drop path
+
+  # All keyword arguments of SemanIR, see semanir_jax/models/semanir.py.
+  config.model = model_options("U_light")
+
+  config.data = ConfigDict()
+  config.data.data_dir = ""  # folder that relative test sets are looked up in
+  config.data.train = ("photographs:train",)  # see data.sources.open_source
+  config.data.channels = 3  # 1 gray, 3 RGB
+  config.data.gray = ""  # colour files as gray by "y" or "rgb2gray"; "" refuses
+  config.data.on_bad_image = "fail"  # or "skip": leave bad files out, list them
+  config.data.recursive = False  # look into subfolders of training folders too
+  config.data.patch_size = 64  # px, side of a clean (high-quality) patch
+  config.data.degradation = noise(0.0, 50.0)  # {} for pairs as they are
+  config.data.num_workers = 0  # processes that prepare data; 0 for threads only
+  config.data.num_threads = 2  # threads that prepare data, per process
+  config.data.cache_gib = 2.0  # GiB of decoded images kept in memory
+
+  config.train = ConfigDict()
+  config.train.batch_size = 8  # patches per step, over all devices
+  config.train.num_steps = 100_000
+  config.train.ema_decay = 0.999  # of the averaged parameters; 0 for none
+  config.train.random_num_keys = ()  # draw k of these per step; () for the model's
+
+  config.loss = ConfigDict()
+  config.loss.name = "charbonnier"  # or "l1"
+  config.loss.epsilon = 1e-3  # of Charbonnier, squared inside the root
+
+  config.optimizer = ConfigDict()
+  config.optimizer.beta1 = 0.9
+  config.optimizer.beta2 = 0.999
+  config.optimizer.epsilon = 1e-8
+  config.optimizer.weight_decay = 1e-4  # AdamW; 0 for Adam
+  config.optimizer.grad_clip_norm = (
+    0.0  # largest global norm; 0 for no clipping
+  )
+
+  config.schedule = ConfigDict()
+  config.schedule.name = "multistep"  # or "cosine"
+  config.schedule.peak = 2e-4  # learning rate after the warm-up
+  config.schedule.warmup_steps = 0  # steps of linear growth
+  config.schedule.milestones = (50_000, 80_000, 90_000, 95_000)  # multistep
+  config.schedule.factor = 0.5  # multistep: at each milestone
+  config.schedule.final = 1e-6  # cosine: learning rate at the last step
+
+  config.mesh = ConfigDict()
+  config.mesh.data = -1  # devices that split the batch; -1 for the rest
+  config.mesh.fsdp = 1  # devices that split the parameters too
+  config.mesh.rules = ((".*", "fsdp"),)  # (path regex, "fsdp" or "replicate")
+
+  config.eval = ConfigDict()
+  config.eval.every_steps = 5_000  # 0 for no validation while training
+  config.eval.max_images = 0  # per set; 0 for all
+  config.eval.batch_size = 1  # images of one size restored at a time
+  config.eval.num_pictures = 2  # per set, before | after | truth
+  config.eval.sets = {"photographs": test_set("photographs:test", noise(25.0))}
+  config.eval.protocol = ConfigDict()
+  config.eval.protocol.channel = "rgb"  # "y" (float), "y_rounded"
+  config.eval.protocol.crop_px = 0  # border left out; the scale in SR
+  config.eval.protocol.ssim = "valid"  # "zero_pad" (GRL), "3d" (deblurring)
+  config.eval.protocol.psnr_b = False  # PSNR-B too (JPEG)
+
+  config.checkpoint = ConfigDict()
+  config.checkpoint.every_steps = 5_000
+  config.checkpoint.keep = 3  # newest checkpoints that stay
+
+  config.log = ConfigDict()
+  config.log.every_steps = 100
+  return apply_variants(config, arg, {})
+
+
+def model_options(size: str, **changes: Any) -> ConfigDict:
+  """`config.model` of a named size: every keyword of SemanIR."""
+  defaults = {
+    name: field.default
+    for name, field in SemanIR.__dataclass_fields__.items()
+    if name not in ("parent", "name")
+  }
+  defaults |= {"dtype": "float32", "implementation": placeholder(str)}
+  return ConfigDict(defaults | dict(SIZES[size]) | changes)
+
+
+def size_variants(*sizes: str) -> dict[str, Mapping[str, Any]]:
+  """Variants that choose a named size and leave scale and channels alone."""
+  return {
+    size: {f"model.{k}": v for k, v in SIZES[size].items() if k != "scale"}
+    for size in sizes
+  }
+
+
+def noise(
+  low: float, high: float | None = None, *, channel_order: str = "rgb"
+) -> ConfigDict:
+  """White Gaussian noise of sigma `low`, or drawn between `low` and `high`."""
+  return ConfigDict(
+    {
+      "name": "noise",
+      "sigma_255": (low, low if high is None else high),
+      "channel_order": channel_order,
+    }
+  )
+
+
+def test_set(
+  source: str,
+  degradation: Mapping[str, Any],
+  *,
+  channels: int = 3,
+  gray: str = "",
+  crop_multiple: int = 1,
+  num_images: int = 0,
+  published: float = 0.0,
+) -> ConfigDict:
+  """One entry of `config.eval.sets`.
+
+  Args:
+    source: see `data.sources.open_source`; relative to the data folder.
+    degradation: as `config.data.degradation`, with fixed numbers.
+    channels: 1 gray, 3 RGB.
+    gray: how colour files become gray, "y" or "rgb2gray".
+    crop_multiple: sides are cropped to multiples of it before degrading, px.
+    num_images: that the set must have; 0 for any number.
+    published: PSNR in dB of SemanIR's authors, shown beside ours; 0 for none.
+  """
+  return ConfigDict(
+    {
+      "source": source,
+      "degradation": degradation,
+      "channels": channels,
+      "gray": gray,
+      "crop_multiple": crop_multiple,
+      "num_images": num_images,
+      "published": published,
+    }
+  )
+
+
+def apply_variants(
+  config: ConfigDict, arg: str, variants: Mapping[str, Mapping[str, Any]]
+) -> ConfigDict:
+  """Applies the comma-separated words behind the colon of --config.
+
+  Args:
+    config: changed in place, and locked.
+    arg: as "color,s25,smoke"; every config also knows "smoke", which shrinks it
+      to a minute on a CPU.
+    variants: what each word sets, by dotted field name.
+
+  Raises:
+    ValueError: an unknown word; the nearest known one is named.
+  """
+  known = dict(variants) | {"smoke": SMOKE}
+  for word in filter(None, arg.split(",")):
+    if word not in known:
+      near = difflib.get_close_matches(word, known, n=1)
+      hint = f"did you mean {near[0]!r}" if near else "known"
+      raise ValueError(f"unknown variant {word!r}: {hint} ({', '.join(known)})")
+    config.update_from_flattened_dict(known[word])
+  return config.lock()
+
+
+# One channel in and out; colour files need `data.gray` besides.
+GRAY: Mapping[str, Any] = {
+  "data.channels": 1,
+  "model.in_channels": 1,
+  "model.out_channels": 1,
+}
+
+SMOKE: Mapping[str, Any] = {
+  "model.dim": 8,
+  "model.num_heads": 1,
+  "model.depths": (1, 1),
+  "model.window_size": 4,
+  "model.num_keys": 8,
+  "model.max_keys": 16,
+  "data.patch_size": 16,
+  "train.batch_size": 8,
+  "train.num_steps": 4,
+  "schedule.milestones": (2,),
+  "schedule.warmup_steps": 0,
+  "eval.every_steps": 2,
+  "eval.max_images": 1,
+  "checkpoint.every_steps": 2,
+  "log.every_steps": 1,
+}

@@ -1,0 +1,50 @@
+"""Evaluates a checkpoint on the test sets of a config.
+
+python eval.py --config=configs/denoise.py:color,s25 --workdir=runs/denoise
+"""
+
+import pathlib
+
+from absl import flags
+from ml_collections import config_flags
+
+from semanir_jax import cli, evaluation
+
+_CONFIG = config_flags.DEFINE_config_file(
+  "config", None, "Config file, with its variants behind a colon."
+)
+_WORKDIR = flags.DEFINE_string(
+  "workdir", None, "Folder of the run; results go to its `eval` folder."
+)
+_CHECKPOINT = flags.DEFINE_string(
+  "checkpoint", None, "Workdir or step to evaluate; default: --workdir."
+)
+_BASELINE = flags.DEFINE_bool(
+  "baseline", False, "Evaluate the degraded input itself; needs no checkpoint."
+)
+_DATA_DIR = flags.DEFINE_string(
+  "data_dir", None, "Folder of the test sets; default: config.data.data_dir."
+)
+_NUM_KEYS = flags.DEFINE_integer(
+  "num_keys", None, "k, keys per token; default: the checkpoint's.", 1
+)
+flags.mark_flags_as_required(["config", "workdir"])
+
+
+def main() -> None:
+  """Runs the benchmark and writes its tables and pictures."""
+  evaluation.evaluate(
+    _CONFIG.value.eval,
+    checkpoint_path=None
+    if _BASELINE.value
+    else _CHECKPOINT.value or _WORKDIR.value,
+    data_dir=_CONFIG.value.data.data_dir
+    if _DATA_DIR.value is None
+    else _DATA_DIR.value,
+    output=pathlib.Path(_WORKDIR.value) / "eval",
+    num_keys=_NUM_KEYS.value,
+  )
+
+
+if __name__ == "__main__":
+  cli.run(main)

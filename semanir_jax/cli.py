@@ -1,0 +1,70 @@
+"""What the command-line programs share: errors as one line, exit code 1."""
+
+import logging as python_logging
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from absl import app, flags, logging
+
+DEBUG = flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
+# Their progress notes drown ours; their warnings do not.
+_QUIET_PACKAGES = ("/orbax/", "/grain/", "/jax/", "/jaxlib/", "/etils/")
+
+
+def run(main: Callable[[], None]) -> None:
+  """Runs a program; bad input ends it with one line and exit code 1.
+
+  Args:
+    main: takes nothing; raises ValueError or OSError for bad input.
+  """
+
+  def guarded(argv: list[str]) -> None:
+    if len(argv) > 1:
+      _exit(f"unexpected argument {argv[1]!r}; options start with --")
+    logging.set_verbosity(logging.INFO)
+    handler = logging.get_absl_handler()
+    handler.setFormatter(python_logging.Formatter("%(message)s"))
+    handler.addFilter(_is_for_the_user)
+    try:
+      main()
+    except (ValueError, OSError) as error:
+      if DEBUG.value:
+        raise
+      _exit(str(error))
+    except KeyboardInterrupt:
+      _exit("interrupted")
+
+  app.run(guarded, flags_parser=_parse)
+
+
+def _parse(argv: list[str]) -> list[str]:
+  """Parses flags and the config; a mistake in them is one line too."""
+  try:
+    return flags.FLAGS(argv)
+  except (
+    flags.Error,
+    AttributeError,
+    KeyError,
+    TypeError,
+    ValueError,
+  ) as error:
+    while error.args and isinstance(error.args[0], Exception):
+      error = error.args[0]
+    text = str(error.args[0] if error.args else error)
+    # A traceback ends with the message; a message of two lines is one.
+    if "Traceback" in text:
+      text = text.strip().splitlines()[-1]
+    _exit(text)
+
+
+def _is_for_the_user(record: python_logging.LogRecord) -> bool:
+  """Whether a log line is shown: ours, or a warning of anybody."""
+  quiet = any(package in record.pathname for package in _QUIET_PACKAGES)
+  return record.levelno > python_logging.INFO or not quiet
+
+
+def _exit(message: str) -> NoReturn:
+  """Prints one line and ends the program."""
+  print(f"error: {' '.join(message.split())}", file=sys.stderr)
+  sys.exit(1)

@@ -1,0 +1,84 @@
+"""Runs a network on images of any size."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from semanir_jax.models.semanir import SemanIR
+from semanir_jax.models.windows import reflected_positions
+from semanir_jax import sharding
+
+
+class Restorer:
+  """A network with its parameters, ready to restore images.
+
+  Images are padded on the host to the sides the network pads to anyway, so that
+  sizes which share a padded size share a compiled program.
+  """
+
+  def __init__(
+    self, model: SemanIR, params: Mapping[str, Any], *, mesh: Mesh | None = None
+  ) -> None:
+    """Prepares a network.
+
+    Args:
+      model: the network.
+      params: its parameters.
+      mesh: devices to split batches over; None for where `params` lie.
+    """
+    self.model = model
+    self.params = params
+    self._mesh = mesh
+    self._run = jax.jit(
+      lambda params, images, num_keys: model.apply(
+        {"params": params}, images, num_keys=num_keys
+      )
+    )
+
+  def __call__(
+    self, images: np.ndarray, *, num_keys: int | None = None
+  ) -> np.ndarray:
+    """Restores a batch of images of one size.
+
+    Args:
+      images: `[B, H, W, C]` float32 in [0, 1].
+      num_keys: k in [1, max_keys of the model]; None for the model's own.
+
+    Returns:
+      `[B, H * S, W * S, C']` float32, not clipped.
+
+    Raises:
+      ValueError: channels or k do not fit the model.
+    """
+    num_keys = self.model.num_keys if num_keys is None else num_keys
+    if not 1 <= num_keys <= self.model.max_keys:
+      raise ValueError(
+        f"num_keys={num_keys} must lie in [1, {self.model.max_keys}], the most"
+        " keys this network keeps"
+      )
+    if images.shape[-1] != self.model.in_channels:
+      raise ValueError(
+        f"images of {images.shape[-1]} channels; this network takes"
+        f" {self.model.in_channels}"
+      )
+    count, height, width, _ = images.shape
+    padded = _pad_sides(images, self.model.size_multiple)
+    if self._mesh is not None:
+      rest = -count % self._mesh.size
+      padded = np.concatenate([padded, np.repeat(padded[-1:], rest, axis=0)])
+      padded = sharding.to_global(padded, sharding.batch_sharding(self._mesh))
+    restored = np.asarray(self._run(self.params, padded, np.int32(num_keys)))
+    scale = self.model.scale
+    return restored[:count, : height * scale, : width * scale]
+
+
+def _pad_sides(images: np.ndarray, multiple: int) -> np.ndarray:
+  """`windows.pad_to_multiple`, on the host."""
+  for axis in (1, 2):
+    size = images.shape[axis]
+    positions = reflected_positions(size, -(-size // multiple) * multiple)
+    images = np.take(images, positions, axis=axis)
+  return images

@@ -1,0 +1,98 @@
+"""Device mesh, and which axis of which array lies on which mesh axis."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+DATA_AXES = ("data", "fsdp")  # a batch is split over both
+
+
+def make_mesh(*, data: int, fsdp: int) -> Mesh:
+  """Arranges all devices of all processes as `data` x `fsdp`.
+
+  Args:
+    data: devices along which only the batch is split; -1 takes what is left.
+    fsdp: devices along which parameters and optimizer state are split too.
+
+  Raises:
+    ValueError: the product is not the number of devices.
+  """
+  count = jax.device_count()
+  if data == -1:
+    data = max(count // max(fsdp, 1), 1)
+  if min(data, fsdp) < 1 or data * fsdp != count:
+    raise ValueError(
+      f"mesh data={data} x fsdp={fsdp} does not use the {count} devices; set"
+      " config.mesh.data=-1 and config.mesh.fsdp to a divisor of their number"
+    )
+  return jax.make_mesh((data, fsdp), DATA_AXES, axis_types=(AxisType.Auto,) * 2)
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+  """Splits the leading axis of a batch over all devices."""
+  return NamedSharding(mesh, PartitionSpec(DATA_AXES))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+  """A whole copy on every device."""
+  return NamedSharding(mesh, PartitionSpec())
+
+
+def state_shardings(
+  abstract_state: Any, mesh: Mesh, rules: Sequence[Sequence[str]]
+) -> Any:
+  """Sharding of every array of the train state.
+
+  Args:
+    abstract_state: tree of arrays or `jax.ShapeDtypeStruct`.
+    mesh: with the axes of `DATA_AXES`.
+    rules: (regular expression, placement) pairs; the first whose expression is
+      found in an array's path (as `params/stage_0/layers/mlp/...`) decides.
+      "fsdp" splits the array's largest axis that the mesh axis divides, and
+      replicates an array without one; "replicate" copies it to all devices.
+
+  Returns:
+    Tree of `NamedSharding` like `abstract_state`.
+
+  Raises:
+    ValueError: no rule matches a path, or a placement is unknown.
+  """
+
+  def place(path: Any, leaf: Any) -> NamedSharding:
+    name = jax.tree_util.keystr(path, simple=True, separator="/")
+    for pattern, placement in rules:
+      if re.search(pattern, name):
+        return NamedSharding(mesh, _spec(placement, leaf.shape, mesh))
+    raise ValueError(f"no rule of config.mesh.rules matches {name}")
+
+  return jax.tree_util.tree_map_with_path(place, abstract_state)
+
+
+def _spec(placement: str, shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
+  """Partition of an array of `shape` under one placement word."""
+  if placement == "replicate":
+    return PartitionSpec()
+  if placement != "fsdp":
+    raise ValueError(
+      f"unknown placement {placement!r}; use 'fsdp' or 'replicate'"
+    )
+  size = mesh.shape["fsdp"]
+  divisible = [i for i, side in enumerate(shape) if side and side % size == 0]
+  if size == 1 or not divisible:
+    return PartitionSpec()
+  axis = max(divisible, key=lambda i: shape[i])
+  return PartitionSpec(
+    *(["fsdp" if i == axis else None for i in range(axis + 1)])
+  )
+
+
+def to_global(batch: Any, sharding: NamedSharding) -> Any:
+  """Makes global arrays of the rows that this process holds."""
+  return jax.tree.map(
+    lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)),
+    batch,
+  )

@@ -1,0 +1,122 @@
+"""Saves and restores a run: state, position in the data, config."""
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from absl import logging
+
+from semanir_jax import checkpoint
+from semanir_jax.training.step import TrainState
+
+# Parts of the state that have an item of their own: inference reads only one.
+_PARAMS = ("params", "ema_params")
+
+
+class Checkpoints:
+  """The checkpoints of one workdir."""
+
+  def __init__(self, workdir: str, *, keep: int) -> None:
+    """Opens `workdir/checkpoints`, creating it if needed.
+
+    Args:
+      workdir: folder of the run.
+      keep: how many of the newest checkpoints stay.
+    """
+    self._folder = pathlib.Path(workdir).absolute() / checkpoint.FOLDER
+    options = ocp.CheckpointManagerOptions(
+      max_to_keep=keep,
+      create=True,
+      enable_async_checkpointing=True,
+    )
+    self._manager = checkpoint.open_manager(self._folder, options)
+
+  def save(
+    self,
+    step: int,
+    state: TrainState,
+    data: Mapping[str, int],
+    config: Mapping[str, Any],
+  ) -> None:
+    """Starts saving and returns at once.
+
+    Args:
+      step: updates made; the checkpoint's name.
+      state: of the same step.
+      data: position in the stream, of the iterator.
+      config: plain JSON values.
+    """
+    if step == self._manager.latest_step():
+      return
+    items = {
+      "params": ocp.args.StandardSave(state.params),
+      "training": ocp.args.StandardSave(_without_params(state)),
+      "data": ocp.args.JsonSave(dict(data)),
+      "config": ocp.args.JsonSave(dict(config)),
+    }
+    if state.ema_params:
+      items["ema_params"] = ocp.args.StandardSave(state.ema_params)
+    self._manager.save(step, args=ocp.args.Composite(**items), force=True)
+
+  def restore_latest(
+    self, abstract_state: TrainState
+  ) -> tuple[TrainState, Mapping[str, int], Mapping[str, Any]] | None:
+    """Restores the newest finished checkpoint.
+
+    Args:
+      abstract_state: shapes, types and shardings to restore to.
+
+    Returns:
+      State, position of the data and config; None if there is no checkpoint.
+
+    Raises:
+      CheckpointError: the checkpoint is of another architecture.
+    """
+    step = self._manager.latest_step()
+    if step is None:
+      return None
+    logging.info("restoring step %d from %s", step, self._folder)
+    found = self._manager.item_metadata(step)["params"].tree
+    place = str(self._folder / str(step))
+    checkpoint.check_same_shapes(abstract_state.params, found, place)
+    rest = _without_params(abstract_state)
+    items = {
+      "params": ocp.args.StandardRestore(abstract_state.params),
+      "training": ocp.args.StandardRestore(rest),
+      "data": ocp.args.JsonRestore(),
+      "config": ocp.args.JsonRestore(),
+    }
+    if abstract_state.ema_params:
+      items["ema_params"] = ocp.args.StandardRestore(abstract_state.ema_params)
+    restored = self._manager.restore(step, args=ocp.args.Composite(**items))
+    state = TrainState(
+      params=restored["params"],
+      ema_params=restored["ema_params"] if "ema_params" in items else {},
+      **restored["training"],
+    )
+    return state, restored["data"], restored["config"]
+
+  def close(self) -> None:
+    """Waits for what is being written."""
+    self._manager.wait_until_finished()
+    self._manager.close()
+
+
+def _without_params(state: TrainState) -> dict[str, Any]:
+  """Fields of the state that inference never reads."""
+  names = [field.name for field in dataclasses.fields(state)]
+  return {n: getattr(state, n) for n in names if n not in _PARAMS}
+
+
+def abstract_like(shapes: Any, shardings: Any) -> Any:
+  """Shapes with shardings, as restoring wants them."""
+  return jax.tree.map(
+    lambda leaf, sharding: jax.ShapeDtypeStruct(
+      leaf.shape, leaf.dtype, sharding=sharding
+    ),
+    shapes,
+    shardings,
+  )

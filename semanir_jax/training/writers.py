@@ -1,0 +1,75 @@
+"""clu's metric writers without TensorFlow.
+
+clu writes TensorBoard files through TensorFlow, which this project does not
+install: `import clu.metric_writers` would fail. tensorboardX writes the same
+files, so it takes the place of clu's one TensorFlow module before the import.
+"""
+
+import sys
+import types
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+
+def _install_tensorboardx() -> None:
+  """Puts a tensorboardX writer where clu looks for its TensorFlow one."""
+  name = "clu.metric_writers.summary_writer"
+  module = types.ModuleType(name)
+  module.SummaryWriter = object  # clu only names it in annotations on import
+  sys.modules[name] = module
+  import clu.metric_writers as metric_writers
+  from clu.metric_writers import interface, utils
+
+  class TensorBoardWriter(interface.MetricWriter):
+    """The part of clu's writer interface that has a meaning here."""
+
+    def __init__(self, logdir: str) -> None:
+      import tensorboardX
+
+      self._writer = tensorboardX.SummaryWriter(str(logdir))
+
+    def write_scalars(self, step: int, scalars: Mapping[str, Any]) -> None:
+      for tag, value in scalars.items():
+        self._writer.add_scalar(tag, np.asarray(value).item(), step)
+
+    def write_images(self, step: int, images: Mapping[str, Any]) -> None:
+      for tag, value in images.items():
+        self._writer.add_images(
+          tag, np.asarray(value), step, dataformats="NHWC"
+        )
+
+    def write_texts(self, step: int, texts: Mapping[str, str]) -> None:
+      for tag, value in texts.items():
+        self._writer.add_text(tag, value, step)
+
+    def write_hparams(self, hparams: Mapping[str, Any]) -> None:
+      self._writer.add_text("hparams", str(dict(hparams)), 0)
+
+    def flush(self) -> None:
+      self._writer.flush()
+
+    def close(self) -> None:
+      self._writer.close()
+
+    def _ignore(self, *args: Any, **kwargs: Any) -> None:
+      """Nothing in this project writes these."""
+
+    write_summaries = write_histograms = write_videos = write_audios = _ignore
+    write_pointcloud = _ignore
+
+  for target in (module, metric_writers, utils):
+    target.SummaryWriter = TensorBoardWriter
+
+
+_install_tensorboardx()
+
+from clu import metric_writers  # noqa: E402
+
+MetricWriter = metric_writers.MetricWriter
+
+
+def create_writer(workdir: str) -> MetricWriter:
+  """Writes to TensorBoard files in `workdir`, in the background."""
+  return metric_writers.AsyncWriter(metric_writers.SummaryWriter(workdir))
