@@ -42,7 +42,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.train.batch_size = 8  # patches per step, over all devices
   config.train.num_steps = 100_000
   config.train.ema_decay = 0.999  # of the averaged parameters; 0 for none
-  config.train.random_num_keys = ()  # draw k of these per step; () for the model's
+  config.train.random_num_keys = ()  # draw k of these per step; () keeps one k
 
   config.loss = ConfigDict()
   config.loss.name = "charbonnier"  # or "l1"

@@ -7,9 +7,9 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from semanir_jax import sharding
 from semanir_jax.models.semanir import SemanIR
 from semanir_jax.models.windows import reflected_positions
-from semanir_jax import sharding
 
 
 class Restorer:
