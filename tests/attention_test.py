@@ -8,7 +8,7 @@ import pytest
 from semanir_jax.models import windows
 from semanir_jax.ops import (
   Dictionary,
-  attention_gather,
+  attention,
   build_dictionary,
   choose_implementation,
   key_semantic_attention,
@@ -145,26 +145,35 @@ def test_no_gradient_reaches_an_unselected_key(implementation):
     assert np.asarray(gradient[:, :, 0]).all()
 
 
-def test_chunked_gather_never_holds_a_whole_window(monkeypatch):
+@pytest.mark.parametrize(
+  ("implementation", "elements"),
+  [
+    ("gather", 2 * 4 * 16 * 16 * 2 * 15),  # B G N K 2AD: keys and values
+    ("mask", 2 * 4 * 3 * 16 * 16),  # B G A N N: logits
+  ],
+)
+def test_chunks_bound_what_is_live_and_change_nothing(
+  monkeypatch, implementation, elements
+):
   case = _case(7, shape=(2, 4, 16, 3, 5))
-  dictionary = _dictionary(case["features"], 16, "gather")
+  dictionary = _dictionary(case["features"], 16, implementation)
   inputs = _apply(case, dictionary)
-  whole = _attend(*inputs)
-  elements = 2 * 4 * 16 * 16 * 2 * 15  # B G N K 2AD: the tensor to avoid
-  monkeypatch.setattr(attention_gather, "CHUNK_ELEMENTS", elements // 4)
-  np.testing.assert_allclose(_attend(*inputs), whole, atol=1e-6)
 
   def loss(*arrays):
     return jnp.sum(_attend(*arrays, dictionary) ** 2)
 
-  jaxpr = jax.make_jaxpr(jax.grad(loss, (0, 1, 2, 3, 4)))(*inputs[:5])
-
+  gradient = jax.grad(loss, (0, 1, 2, 3, 4))
+  whole = gradient(*inputs[:5])
+  monkeypatch.setattr(attention, "_CPU_CHUNK", elements // 4)
+  jaxpr = jax.make_jaxpr(gradient)(*inputs[:5])
   sizes = [
     output.aval.size
     for equation in jaxprs.equations(jaxpr)
     for output in equation.outvars
   ]
-  assert max(sizes) <= elements // 4
+  assert max(sizes) <= max(elements // 4, inputs[0].size)
+  for a, b in zip(gradient(*inputs[:5]), whole, strict=True):
+    np.testing.assert_allclose(a, b, atol=1e-4)
 
 
 def test_wrong_shapes_are_refused():

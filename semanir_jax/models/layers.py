@@ -161,10 +161,12 @@ class KeySemanticAttention(nn.Module):
 
   Attributes:
     num_heads: A; must divide the channels.
+    platform: that the program is compiled for; None for the one JAX runs on.
     dtype: operand type of the matrix products.
   """
 
   num_heads: int
+  platform: str | None = None
   dtype: DTypeLike = jnp.float32
 
   @nn.compact
@@ -188,6 +190,7 @@ class KeySemanticAttention(nn.Module):
       dictionary,
       scale=jnp.exp(jnp.minimum(logit_scale, limit)),
       bias=PositionBias(self.num_heads, name="position_bias")(round(n**0.5)),
+      platform=self.platform,
     )
     out = out.reshape(b, g, n, c)
     return linear(out, c, dtype=self.dtype, name="projection")
@@ -222,12 +225,14 @@ class TransformerLayer(nn.Module):
     num_heads: A.
     mlp_ratio: hidden width of the MLP over C.
     deterministic: True at inference; no branch is dropped then.
+    platform: that the program is compiled for; None for the one JAX runs on.
     dtype: operand type of the matrix products.
   """
 
   num_heads: int
   mlp_ratio: float = 2.0
   deterministic: bool = True
+  platform: str | None = None
   dtype: DTypeLike = jnp.float32
 
   @nn.compact
@@ -243,7 +248,7 @@ class TransformerLayer(nn.Module):
     """
     c = x_BGNC.shape[-1]
     attention = KeySemanticAttention(
-      self.num_heads, dtype=self.dtype, name="attention"
+      self.num_heads, self.platform, dtype=self.dtype, name="attention"
     )
     branch = layer_norm("attention_norm")(attention(x_BGNC, dictionary))
     x_BGNC = x_BGNC + self._drop_path(branch, drop_rate)

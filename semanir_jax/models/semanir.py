@@ -49,6 +49,8 @@ class SemanIR(nn.Module):
     drop_path_rate: rate of the last layer in training; linear from 0.
     upsampler: "pixelshuffle" or "pixelshuffledirect"; unused where S is 1.
     implementation: form of the attention, None to choose.
+    platform: "cpu", "gpu" or "tpu" where the program is compiled ahead of time
+      for a machine of another kind; None for the platform JAX runs on.
     remat: recompute layers in the backward pass.
     dtype: operand type of the matrix products ("bfloat16" or "float32").
 
@@ -70,6 +72,7 @@ class SemanIR(nn.Module):
   drop_path_rate: float = 0.1
   upsampler: str = "pixelshuffle"
   implementation: str | None = None
+  platform: str | None = None
   remat: bool = False
   dtype: DTypeLike = jnp.float32
 
@@ -177,6 +180,7 @@ class SemanIR(nn.Module):
       drop_rates=tuple(rates[first : first + self.depths[index]].tolist()),
       mlp_ratio=self.mlp_ratio,
       implementation=self.implementation,
+      platform=self.platform,
       remat=self.remat,
       deterministic=deterministic,
       dtype=self.dtype,

@@ -22,6 +22,7 @@ class Stage(nn.Module):
     mlp_ratio: hidden width of the MLPs over C.
     implementation: form of the attention, None to choose
       (`ops.choose_implementation`).
+    platform: that the program is compiled for; None for the one JAX runs on.
     remat: recompute every layer in the backward pass instead of keeping what it
       computed: memory of one layer instead of all.
     deterministic: True at inference.
@@ -35,6 +36,7 @@ class Stage(nn.Module):
   drop_rates: tuple[float, ...]
   mlp_ratio: float = 2.0
   implementation: str | None = None
+  platform: str | None = None
   remat: bool = False
   deterministic: bool = True
   dtype: DTypeLike = jnp.float32
@@ -55,7 +57,10 @@ class Stage(nn.Module):
     shift = windows.shift_px(h, w, p) if self.shifted else (0, 0)
     x_BGNC = windows.partition(x_BHWC, p, shift)
     implementation = choose_implementation(
-      p * p, self.max_keys, implementation=self.implementation
+      p * p,
+      self.max_keys,
+      implementation=self.implementation,
+      platform=self.platform,
     )
     dictionary = build_dictionary(
       x_BGNC.astype(self.dtype),
@@ -77,6 +82,7 @@ class Stage(nn.Module):
       num_heads=self.num_heads,
       mlp_ratio=self.mlp_ratio,
       deterministic=self.deterministic,
+      platform=self.platform,
       dtype=self.dtype,
       name="layers",
     )

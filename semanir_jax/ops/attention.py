@@ -7,6 +7,11 @@ from semanir_jax.ops.attention_mask import mask_attention
 from semanir_jax.ops.dictionary import Dictionary
 
 IMPLEMENTATIONS = ("mask", "gather")
+# Intermediate numbers that may be live at once. On a CPU 16 MiB, about its
+# last-level cache: measured twice as fast forward as whole images at once, and
+# 1.3 to 1.7 times in training. Elsewhere 1 GiB, to bound memory only.
+_CPU_CHUNK = 1 << 22
+_ACCELERATOR_CHUNK = 1 << 28
 
 
 def choose_implementation(
@@ -57,6 +62,7 @@ def key_semantic_attention(
   *,
   scale: jax.Array,
   bias: jax.Array,
+  platform: str | None = None,
 ) -> jax.Array:
   """Attention of every token over the keys its dictionary holds, and no others.
 
@@ -71,6 +77,8 @@ def key_semantic_attention(
       one (gather); see `choose_implementation`.
     scale: `[A]` float32, logit scale of every head.
     bias: `[A, N, N]` float32, position bias of every head, [query, key].
+    platform: as in `choose_implementation`; decides how much is computed at
+      once.
 
   Returns:
     `[B, G, N, A, D]`, dtype of `query`; logits, softmax and sums in float32.
@@ -97,8 +105,25 @@ def key_semantic_attention(
       f"the dictionary {form if form is None else form.shape} was not built for"
       f" {b} images of {g} windows of {n} tokens"
     )
+  platform = platform or jax.default_backend()
+  chunk_elements = _CPU_CHUNK if platform == "cpu" else _ACCELERATOR_CHUNK
   if dictionary.bits is not None:
-    return mask_attention(query, key, value, dictionary.bits, scale, bias)
+    return mask_attention(
+      query,
+      key,
+      value,
+      dictionary.bits,
+      scale,
+      bias,
+      chunk_elements=chunk_elements,
+    )
   return gather_attention(
-    query, key, value, dictionary.indices, dictionary.valid, scale, bias
+    query,
+    key,
+    value,
+    dictionary.indices,
+    dictionary.valid,
+    scale,
+    bias,
+    chunk_elements=chunk_elements,
   )

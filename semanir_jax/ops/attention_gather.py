@@ -6,20 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from semanir_jax.ops.attention_mask import MASKED
-
-# Gathered keys and values that may be live at once, in numbers (not bytes).
-# 2^22 is 16 MiB in float32: about the last-level cache of a CPU, and far below
-# the memory of an accelerator.
-CHUNK_ELEMENTS = 1 << 22
-
-
-def _queries_per_chunk(num_tokens: int, elements_per_query: int) -> int:
-  """Largest divisor of N that keeps a chunk within `CHUNK_ELEMENTS`."""
-  most = max(1, CHUNK_ELEMENTS // elements_per_query)
-  return max(
-    q for q in range(1, num_tokens + 1) if num_tokens % q == 0 and q <= most
-  )
+from semanir_jax.ops.attention_mask import MASKED, largest_divisor
 
 
 def gather_attention(
@@ -30,6 +17,8 @@ def gather_attention(
   valid: jax.Array,
   scale: jax.Array,
   bias: jax.Array,
+  *,
+  chunk_elements: int,
 ) -> jax.Array:
   """Gathers the K keys and values of each query and attends to those alone.
 
@@ -46,6 +35,8 @@ def gather_attention(
     valid: `[B, G, N, K]` bool, `Dictionary.valid`.
     scale: `[A]` float32.
     bias: `[A, N, N]` float32.
+    chunk_elements: gathered numbers that may be live at once; a chunk has at
+      least one query of each window.
 
   Returns:
     `[B, G, N, A, D]` in the dtype of `query`.
@@ -54,7 +45,7 @@ def gather_attention(
   """
   b, g, n, a, d = query.shape
   num_keys = indices.shape[-1]
-  chunk = _queries_per_chunk(n, b * g * num_keys * 2 * a * d)
+  chunk = largest_divisor(n, chunk_elements // (b * g * num_keys * 2 * a * d))
   rows = jnp.concatenate([key, value], axis=-1).reshape(b, g, n, a * 2 * d)
 
   def in_chunks(x: jax.Array, axis: int) -> jax.Array:
