@@ -8,9 +8,9 @@ import pytest
 from semanir_jax.models import windows
 from semanir_jax.ops import (
   Dictionary,
-  attention,
   build_dictionary,
   choose_implementation,
+  chunks,
   key_semantic_attention,
 )
 from tests import jaxprs, reference
@@ -164,7 +164,7 @@ def test_chunks_bound_what_is_live_and_change_nothing(
 
   gradient = jax.grad(loss, (0, 1, 2, 3, 4))
   whole = gradient(*inputs[:5])
-  monkeypatch.setattr(attention, "_CPU_CHUNK", elements // 4)
+  monkeypatch.setattr(chunks, "CPU_ELEMENTS", elements // 4)
   jaxpr = jax.make_jaxpr(gradient)(*inputs[:5])
   sizes = [
     output.aval.size

@@ -1,5 +1,7 @@
 """The dictionary selects the same, right keys in both of its forms."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,9 +9,9 @@ import pytest
 from jax import lax
 
 from semanir_jax.models import windows
-from semanir_jax.ops import build_dictionary
+from semanir_jax.ops import build_dictionary, chunks
 from semanir_jax.ops import dictionary as dictionary_lib
-from tests import reference
+from tests import jaxprs, reference
 
 
 def _integers(seed: int, shape: tuple[int, ...], high: int = 3) -> np.ndarray:
@@ -65,7 +67,7 @@ def test_flat_area_keeps_exactly_k_of_the_lowest_indices():
 
 
 def test_signed_zeros_tie_and_extremes_sort():
-  row = np.array([0.0, -0.0, -1e-45, 1e-45, 3e38, -3e38, -0.0, 0.0], np.float32)
+  row = np.array([0.0, -0.0, -2e-38, 2e-38, 3e38, -3e38, -0.0, 0.0], np.float32)
   scores = dictionary_lib.similarity(
     jnp.array([[[[1.0], [-0.0], [0.0]]]], jnp.float32)
   )
@@ -75,6 +77,27 @@ def test_signed_zeros_tie_and_extremes_sort():
     order = np.argsort(-row, kind="stable")[:num_keys]
     mask = dictionary_lib.select_mask(scores, num_keys)
     np.testing.assert_array_equal(np.flatnonzero(mask[0]), np.sort(order))
+
+
+@pytest.mark.parametrize("max_keys", [None, 16])
+def test_chunks_of_windows_change_nothing(monkeypatch, max_keys):
+  features = jnp.asarray(_integers(5, (2, 6, 16, 5)))
+  build = functools.partial(
+    build_dictionary,
+    features,
+    7,
+    regions=windows.regions(8, 12, 4, (2, 2)),
+    max_keys=max_keys,
+  )
+  whole = build()
+  monkeypatch.setattr(chunks, "CPU_ELEMENTS", 2 * 16 * 16 * 3)
+  scans = [
+    equation.params["length"]
+    for equation in jaxprs.equations(jax.make_jaxpr(build)())
+    if equation.primitive.name == "scan"
+  ]
+  assert 2 in scans  # two chunks of three windows
+  jax.tree.map(np.testing.assert_array_equal, build(), whole)
 
 
 def test_small_regions_give_rows_with_fewer_keys():

@@ -67,6 +67,7 @@ class Stage(nn.Module):
       num_keys,
       regions=windows.regions(h, w, p, shift),
       max_keys=self.max_keys if implementation == "gather" else None,
+      platform=self.platform,
     )
     layer = TransformerLayer
     if self.remat:

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from semanir_jax.ops.attention_mask import MASKED, largest_divisor
+from semanir_jax.ops.attention_mask import MASKED
+from semanir_jax.ops.chunks import elements_at_once, largest_divisor
 
 
 def gather_attention(
@@ -18,7 +19,7 @@ def gather_attention(
   scale: jax.Array,
   bias: jax.Array,
   *,
-  chunk_elements: int,
+  platform: str | None = None,
 ) -> jax.Array:
   """Gathers the K keys and values of each query and attends to those alone.
 
@@ -35,8 +36,7 @@ def gather_attention(
     valid: `[B, G, N, K]` bool, `Dictionary.valid`.
     scale: `[A]` float32.
     bias: `[A, N, N]` float32.
-    chunk_elements: gathered numbers that may be live at once; a chunk has at
-      least one query of each window.
+    platform: see `chunks.elements_at_once`.
 
   Returns:
     `[B, G, N, A, D]` in the dtype of `query`.
@@ -45,7 +45,8 @@ def gather_attention(
   """
   b, g, n, a, d = query.shape
   num_keys = indices.shape[-1]
-  chunk = largest_divisor(n, chunk_elements // (b * g * num_keys * 2 * a * d))
+  per_query = b * g * num_keys * 2 * a * d
+  chunk = largest_divisor(n, elements_at_once(platform) // per_query)
   rows = jnp.concatenate([key, value], axis=-1).reshape(b, g, n, a * 2 * d)
 
   def in_chunks(x: jax.Array, axis: int) -> jax.Array:

@@ -9,9 +9,15 @@ of another shift region.
 import flax
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
+from semanir_jax.ops.chunks import over_windows
+
 WORD = 32  # bits of one packed word
+# 0.0 and the smallest normal float32, as `_to_ordered` maps them.
+_ZERO = np.uint32(1 << 31)
+_TINY = np.uint32(1 << 31 | 1 << 23)
 
 
 @flax.struct.dataclass
@@ -39,12 +45,14 @@ def similarity(
 
   Args:
     features: `[B, G, N, C]` float; the window's tokens at the stage's entry.
-    regions: `[G, N]` integer; tokens of different regions are never connected.
+    regions: `[B, G, N]` integer; tokens of different regions are never
+      connected.
 
   Returns:
     `[B, G, N, N]` float32, accumulated in float32; -inf between regions. No
-    gradient flows through it. Negative zeros are made positive, so that +0 and
-    -0 tie whatever order a backend's sort gives them.
+    gradient flows through it. Zeros of either sign and denormal numbers are
+    all made +0, so that they tie on every backend: some flush denormals, and
+    sorts differ in whether -0 comes before +0.
 
   Source: SemanIR, NeurIPS 2024, section 3 [paper]; regions [ours].
   """
@@ -58,10 +66,11 @@ def similarity(
     # features are exact in one pass, so there the request costs nothing.
     precision=lax.Precision.HIGHEST,
   )
-  scores = jnp.where(scores == 0.0, 0.0, scores)
+  tiny = jnp.finfo(jnp.float32).tiny
+  scores = jnp.where(jnp.abs(scores) < tiny, 0.0, scores)
   if regions is None:
     return scores
-  connected = regions[:, :, None] == regions[:, None, :]
+  connected = regions[..., :, None] == regions[..., None, :]
   return jnp.where(connected, scores, -jnp.inf)
 
 
@@ -74,30 +83,51 @@ def select_mask(scores: jax.Array, num_keys: jax.Array | int) -> jax.Array:
   areas tie by the hundred).
 
   Args:
-    scores: `[..., N, N]` float32; -inf marks pairs that may not be connected.
+    scores: `[..., N, N]` float32 without denormals; -inf marks pairs that may
+      not be connected.
     num_keys: k, at least 1; may be traced.
 
   Returns:
     `[..., N, N]` bool with min(k, number of scores above -inf) True per row:
     the set that a stable descending sort would put first.
   """
-  raw = lax.bitcast_convert_type(scores, jnp.int32)
-  ordered = raw ^ ((raw >> 31) & jnp.int32(0x7FFFFFFF))
-  ordered = lax.bitcast_convert_type(ordered, jnp.uint32) ^ jnp.uint32(1 << 31)
+  ordered = _to_ordered(scores)
   num_keys = jnp.asarray(num_keys, jnp.int32)
 
   def raise_threshold(step: jax.Array, threshold: jax.Array) -> jax.Array:
     candidate = threshold | (jnp.uint32(1) << (31 - step).astype(jnp.uint32))
-    count = jnp.sum(ordered >= candidate, axis=-1, keepdims=True)
+    # Compared and counted as floats: XLA's CPU compiler vectorises this sum and
+    # not the one of integers (3.4 times as fast at N = 64). A candidate that is
+    # no number (NaN) is above no score, as it should be.
+    reached = (scores >= _from_ordered(candidate)).astype(jnp.float32)
+    count = jnp.sum(reached, axis=-1, keepdims=True)
     return jnp.where(count >= num_keys, candidate, threshold)
 
   threshold = jnp.zeros_like(ordered[..., :1])
   threshold = lax.fori_loop(0, 32, raise_threshold, threshold)
+  # A processor that flushes denormals takes zero for any of them, so the search
+  # may end on one; no score is (`similarity`), so the threshold means zero.
+  denormal = (threshold > _ZERO) & (threshold < _TINY)
+  threshold = jnp.where(denormal, _ZERO, threshold)
   above = ordered > threshold
   tied = ordered == threshold
   room = num_keys - jnp.sum(above, axis=-1, keepdims=True)
   first_ties = tied & (jnp.cumsum(tied, axis=-1) <= room)
   return (above | first_ties) & (scores != -jnp.inf)
+
+
+def _to_ordered(x: jax.Array) -> jax.Array:
+  """Maps float32 to uint32 of the same order."""
+  raw = lax.bitcast_convert_type(x, jnp.int32)
+  flipped = raw ^ ((raw >> 31) & jnp.int32(0x7FFFFFFF))
+  return lax.bitcast_convert_type(flipped, jnp.uint32) ^ jnp.uint32(1 << 31)
+
+
+def _from_ordered(x: jax.Array) -> jax.Array:
+  """Inverse of `_to_ordered`."""
+  flipped = lax.bitcast_convert_type(x ^ jnp.uint32(1 << 31), jnp.int32)
+  raw = flipped ^ ((flipped >> 31) & jnp.int32(0x7FFFFFFF))
+  return lax.bitcast_convert_type(raw, jnp.float32)
 
 
 def select_indices(
@@ -143,6 +173,7 @@ def build_dictionary(
   *,
   regions: jax.Array | None = None,
   max_keys: int | None = None,
+  platform: str | None = None,
 ) -> Dictionary:
   """Finds the `num_keys` most similar tokens of every token of its window.
 
@@ -153,6 +184,7 @@ def build_dictionary(
       window may see each other.
     max_keys: K, static. None gives the bits form, for which k has no bound but
       N; a number gives the indices form, with k in [1, K].
+    platform: see `chunks.elements_at_once`.
 
   Returns:
     The dictionary; a row holds min(k, tokens of its region) keys.
@@ -163,7 +195,7 @@ def build_dictionary(
 
   Source: SemanIR, NeurIPS 2024, section 3 [paper].
   """
-  num_tokens = features.shape[2]
+  b, g, num_tokens, _ = features.shape
   bound = num_tokens if max_keys is None else max_keys
   if not 1 <= bound <= num_tokens:
     raise ValueError(
@@ -176,8 +208,20 @@ def build_dictionary(
       " larger window"
     )
   num_keys = jnp.clip(num_keys, 1, bound)
-  scores = similarity(features, regions)
-  if max_keys is None:
-    return Dictionary(bits=pack_bits(select_mask(scores, num_keys)))
-  indices, valid = select_indices(scores, num_keys, max_keys)
-  return Dictionary(indices=indices, valid=valid)
+
+  def select(features: jax.Array, *regions: jax.Array) -> Dictionary:
+    scores = similarity(features, *regions)
+    if max_keys is None:
+      return Dictionary(bits=pack_bits(select_mask(scores, num_keys)))
+    indices, valid = select_indices(scores, num_keys, max_keys)
+    return Dictionary(indices=indices, valid=valid)
+
+  arrays = [lax.stop_gradient(features)]
+  if regions is not None:
+    arrays.append(jnp.broadcast_to(regions, (b, g, num_tokens)))
+  return over_windows(
+    select,
+    tuple(arrays),
+    elements_per_window=b * num_tokens**2,
+    platform=platform,
+  )
