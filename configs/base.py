@@ -53,9 +53,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.optimizer.beta2 = 0.999
   config.optimizer.epsilon = 1e-8
   config.optimizer.weight_decay = 1e-4  # AdamW; 0 for Adam
-  config.optimizer.grad_clip_norm = (
-    0.0  # largest global norm; 0 for no clipping
-  )
+  config.optimizer.grad_clip_norm = 0.0  # largest global norm; 0 for any
 
   config.schedule = ConfigDict()
   config.schedule.name = "multistep"  # or "cosine"
@@ -81,6 +79,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.eval.protocol.crop_px = 0  # border left out; the scale in SR
   config.eval.protocol.ssim = "valid"  # "zero_pad" (GRL), "3d" (deblurring)
   config.eval.protocol.psnr_b = False  # PSNR-B too (JPEG)
+  config.eval.protocol.also = ()  # more columns: "psnr_y_rounded", "ssim_3d"
 
   config.checkpoint = ConfigDict()
   config.checkpoint.every_steps = 5_000
@@ -98,16 +97,20 @@ def model_options(size: str, **changes: Any) -> ConfigDict:
     for name, field in SemanIR.__dataclass_fields__.items()
     if name not in ("parent", "name")
   }
-  defaults |= {"dtype": "float32", "implementation": placeholder(str)}
+  defaults |= {
+    "dtype": "float32",
+    "implementation": placeholder(str),
+    "platform": placeholder(str),
+  }
   return ConfigDict(defaults | dict(SIZES[size]) | changes)
 
 
-def size_variants(*sizes: str) -> dict[str, Mapping[str, Any]]:
-  """Variants that choose a named size and leave scale and channels alone."""
-  return {
-    size: {f"model.{k}": v for k, v in SIZES[size].items() if k != "scale"}
-    for size in sizes
-  }
+def choose(arg: str, *words: str) -> str:
+  """The one of `words` in `arg`, the first by default; refuses two of them."""
+  given = [word for word in arg.split(",") if word in words]
+  if len(given) > 1:
+    raise ValueError(f"{' and '.join(given)} exclude each other; give one")
+  return given[0] if given else words[0]
 
 
 def noise(
@@ -123,38 +126,44 @@ def noise(
   )
 
 
+def benchmark(
+  name: str, degradation: Mapping[str, Any], **options: Any
+) -> ConfigDict:
+  """A set of the literature where docs/data.md puts it, see `test_set`."""
+  source, num_images = _BENCHMARKS[name]
+  return test_set(source, degradation, num_images=num_images, **options)
+
+
 def test_set(
   source: str,
   degradation: Mapping[str, Any],
   *,
   channels: int = 3,
   gray: str = "",
+  center_crop_px: int = 0,
   crop_multiple: int = 1,
+  sides_px: tuple[int, ...] = (),
+  resize: str = "",
   num_images: int = 0,
   published: float = 0.0,
+  published_ssim: float = 0.0,
 ) -> ConfigDict:
   """One entry of `config.eval.sets`.
 
   Args:
     source: see `data.sources.open_source`; relative to the data folder.
-    degradation: as `config.data.degradation`, with fixed numbers.
+    degradation: as `config.data.degradation`; {} for pairs as they are.
     channels: 1 gray, 3 RGB.
     gray: how colour files become gray, "y" or "rgb2gray".
-    crop_multiple: sides are cropped to multiples of it before degrading, px.
+    center_crop_px: side of the centre that is degraded; 0 for all.
+    crop_multiple: sides are cropped to multiples of it, px, and degraded.
+    sides_px: (shorter, longer) side that every image must have; () for any.
+    resize: "all_weather" for the rule of that benchmark, for pairs.
     num_images: that the set must have; 0 for any number.
     published: PSNR in dB of SemanIR's authors, shown beside ours; 0 for none.
+    published_ssim: their SSIM, where it is of the protocol's variant.
   """
-  return ConfigDict(
-    {
-      "source": source,
-      "degradation": degradation,
-      "channels": channels,
-      "gray": gray,
-      "crop_multiple": crop_multiple,
-      "num_images": num_images,
-      "published": published,
-    }
-  )
+  return ConfigDict(locals())  # one field for each argument
 
 
 def apply_variants(
@@ -165,13 +174,13 @@ def apply_variants(
   Args:
     config: changed in place, and locked.
     arg: as "color,s25,smoke"; every config also knows "smoke", which shrinks it
-      to a minute on a CPU.
+      to a minute on a CPU, and "random_k", the paper's training with many k.
     variants: what each word sets, by dotted field name.
 
   Raises:
     ValueError: an unknown word; the nearest known one is named.
   """
-  known = dict(variants) | {"smoke": SMOKE}
+  known = {"random_k": RANDOM_K, "smoke": SMOKE} | dict(variants)
   for word in filter(None, arg.split(",")):
     if word not in known:
       near = difflib.get_close_matches(word, known, n=1)
@@ -186,6 +195,11 @@ GRAY: Mapping[str, Any] = {
   "data.channels": 1,
   "model.in_channels": 1,
   "model.out_channels": 1,
+}
+
+# [paper] Larger k than the size keeps count as its max_keys.
+RANDOM_K: Mapping[str, Any] = {
+  "train.random_num_keys": (64, 128, 192, 256, 384, 512)
 }
 
 SMOKE: Mapping[str, Any] = {
@@ -205,3 +219,30 @@ SMOKE: Mapping[str, Any] = {
   "checkpoint.every_steps": 2,
   "log.every_steps": 1,
 }
+
+# Folder below the data folder, and number of images; see docs/data.md.
+_BENCHMARKS: Mapping[str, tuple[str, int]] = {
+  "set5": ("set5/hr", 5),
+  "set14": ("set14", 14),
+  "bsd100": ("bsd100", 100),
+  "urban100": ("urban100", 100),
+  "manga109": ("manga109", 109),
+  "set12": ("set12", 12),
+  "bsd68": ("cbsd68", 68),  # made gray
+  "cbsd68": ("cbsd68", 68),
+  "kodak24": ("kodak24", 24),
+  "mcmaster": ("mcmaster", 18),
+  "classic5": ("classic5", 5),
+  "live1": ("live1", 29),
+  "bsds500": ("bsds500/test", 200),
+  "gopro": ("gopro/test", 1111),
+  "hide": ("hide/test", 2025),
+  "realblur_j": ("realblur_j/test", 980),
+  "realblur_r": ("realblur_r/test", 980),
+  "test1": ("outdoor_rain/test1", 750),
+  "snow100k_l": ("snow100k/test_l", 16_801),
+  "raindrop": ("raindrop/test_a", 58),
+}
+
+# DIV2K, Flickr2K, WED and BSD500 without its `val`, which holds CBSD68.
+DFWB = ("div2k", "flickr2k", "wed", "bsds500/train", "bsds500/test")

@@ -7,6 +7,7 @@ are means of per-image values (protocol section 0.10).
 
 import itertools
 import pathlib
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -20,6 +21,12 @@ from semanir_jax.data.imresize import imresize
 from semanir_jax.inference import Restorer
 
 Restore = Callable[[np.ndarray], np.ndarray]
+
+_CHANNEL = "rgb|y|y_rounded"
+_COLUMN = re.compile(
+  f"psnr_(?P<psnr>{_CHANNEL})"
+  f"|ssim_(?P<variant>valid|zero_pad|3d)(_(?P<channel>{_CHANNEL}))?"
+)
 
 
 class Result(NamedTuple):
@@ -61,7 +68,7 @@ def evaluate_set(
     restore: `[B, h, w, C]` float32 to `[B, H, W, C']` float32; None measures
       the degraded input itself.
     examples: test images; neighbours of one size share a batch.
-    protocol: `channel`, `crop_px`, `ssim` (variant), `psnr_b` (bool).
+    protocol: see `measure`.
     batch_size: most images restored at a time.
 
   Yields:
@@ -94,17 +101,32 @@ def measured(
       f" {example.lq.shape} whose clean image is {target.shape}; use the config"
       " of the scale and channels it was trained for"
     )
+  values = measure(before, target, protocol)
   row = {"name": example.name}
-  for prefix, image in (("input_", before), ("", after)):
-    values = measure(image, target, protocol)
-    row |= {prefix + name: value for name, value in values.items()}
+  row |= {f"input_{name}": value for name, value in values.items()}
+  row |= values if output is None else measure(after, target, protocol)
   return Result(row, before, after, target)
 
 
 def measure(
   image: np.ndarray, target: np.ndarray, protocol: Mapping[str, Any]
 ) -> dict[str, float]:
-  """PSNR, SSIM and, where the protocol asks for it, PSNR-B of one image."""
+  """Measures one image.
+
+  Args:
+    image: uint8 `[H, W, C]`.
+    target: clean image, same shape.
+    protocol: `channel`, `crop_px`, `ssim` (variant), `psnr_b` (bool), and
+      `also`: further columns, psnr_CHANNEL, ssim_VARIANT or
+      ssim_VARIANT_CHANNEL.
+
+  Returns:
+    PSNR in dB as "psnr", SSIM as "ssim", PSNR-B in dB as "psnr_b" where asked
+    for, and what `also` names.
+
+  Raises:
+    ValueError: an unknown column, channel or variant.
+  """
   common = {"crop_px": protocol["crop_px"], "channel": protocol["channel"]}
   values = {
     "psnr": metrics.psnr(image, target, **common),
@@ -112,6 +134,19 @@ def measure(
   }
   if protocol["psnr_b"]:
     values["psnr_b"] = metrics.psnr_b(image, target, **common)
+  for name in protocol["also"]:
+    if not (column := _COLUMN.fullmatch(name)):
+      raise ValueError(
+        f"config.eval.protocol.also: unknown column {name!r}; use psnr_rgb,"
+        " psnr_y or psnr_y_rounded, ssim_valid, ssim_zero_pad or ssim_3d, or an"
+        " SSIM and a channel, as ssim_zero_pad_y"
+      )
+    variant, channel = column["variant"], column["channel"] or column["psnr"]
+    options = common | ({"channel": channel} if channel else {})
+    if variant:
+      values[name] = metrics.ssim(image, target, variant=variant, **options)
+    else:
+      values[name] = metrics.psnr(image, target, **options)
   return values
 
 
@@ -140,9 +175,9 @@ def evaluate(
   restore = None
   if checkpoint_path is not None:
     model, params, _ = load_for_inference(checkpoint_path)
-    num_keys = model.num_keys if num_keys is None else num_keys
     mesh = sharding.make_mesh(data=-1, fsdp=1)
     restorer = Restorer(model, params, mesh=mesh)
+    num_keys = restorer.checked_num_keys(num_keys)
     restore = lambda images: restorer(images, num_keys=num_keys)  # noqa: E731
     protocol |= {"num_keys": num_keys, "window_size": model.window_size}
   report = reports.Report(output, protocol, baseline=restore is None)

@@ -24,8 +24,6 @@ _CHANNELS = {
   "y": "BT.601 Y (not rounded)",
   "y_rounded": "BT.601 Y (rounded)",
 }
-_DIGITS = {"psnr": 2, "psnr_b": 2, "ssim": 4}
-_TITLES = {"psnr": "PSNR", "psnr_b": "PSNR-B", "ssim": "SSIM"}
 
 
 def mean_row(rows: Sequence[Row]) -> dict[str, Any]:
@@ -45,18 +43,20 @@ class Report:
 
     Args:
       output: folder to write to; created if needed.
-      protocol: `channel`, `crop_px`, `ssim`; of a network also `num_keys` and
+      protocol: see `evaluation.measure`; of a network also `num_keys` and
         `window_size`.
       baseline: the numbers are those of the degraded inputs.
     """
     self._output = output
     self._protocol = dict(protocol) | {
       "result": "degraded input" if baseline else "restored",
+      "means": "of per-image values",
       "device": jax.devices()[0].device_kind,
       "jax": jax.__version__,
     }
     self._baseline = baseline
     self._sets: dict[str, dict[str, Any]] = {}
+    self._facts: dict[str, Any] = {}
     self._tables: list[str] = []
     try:
       output.mkdir(parents=True, exist_ok=True)
@@ -85,15 +85,20 @@ class Report:
     Args:
       name: of the set.
       rows: of its images.
-      options: entry of `config.eval.sets`; `published` is shown beside.
+      options: entry of `config.eval.sets`; its published figures are shown
+        beside ours.
     """
     mean = mean_row(rows)
-    self._sets[name] = {k: v for k, v in mean.items() if k != "name"}
-    self._sets[name]["images"] = len(rows)
-    published = options["published"]
-    if published:
-      self._sets[name]["published"] = published
-    table = self._table(name, [*rows, mean], published)
+    means = {k: v for k, v in mean.items() if k != "name"}
+    means["images"] = len(rows)
+    for key in ("published", "published_ssim"):
+      if options[key]:
+        means[key] = options[key]
+    self._sets[name] = means
+    self._facts[name] = json.loads(
+      json.dumps(dict(options), default=lambda nested: nested.to_dict())
+    )
+    table = self._table(name, [*rows, mean])
     self._tables.append(table)
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
@@ -103,13 +108,13 @@ class Report:
     logging.info("\n%s", table)
 
   def write_pictures(self, name: str, result: "Result") -> None:
-    """Writes the input, the result, the truth, and the three side by side."""
+    """Writes the input, the result, the truth, and them side by side."""
     folder = self._output / name
     stem = result.row["name"]
     views = {"input": result.before, "target": result.target}
     if not self._baseline:
       views["restored"] = result.after
-    views["comparison"] = comparison(result)
+    views["comparison"] = comparison(result, baseline=self._baseline)
     for view, image in views.items():
       (folder / view).mkdir(parents=True, exist_ok=True)
       images.write_image(folder / view / f"{stem}.png", image)
@@ -124,24 +129,22 @@ class Report:
       raise ValueError(
         "none of the test sets was found; give their folder with --data_dir"
       )
-    document = self._sets | {"protocol": self._protocol}
+    document = self._sets | {"protocol": self._protocol | {"sets": self._facts}}
     text = json.dumps(document, indent=2) + "\n"
     images.write_bytes(self._output / "results.json", text.encode())
-    markdown = "\n".join([self.protocol_line(), "", *self._tables])
+    means = self._means_table()
+    markdown = "\n".join([self.protocol_line(), "", means, *self._tables])
     images.write_bytes(self._output / "results.md", markdown.encode())
-    logging.info("%s", self._summary())
+    logging.info("%s\n\n%s", self.protocol_line(), means)
     logging.info("written: %s", self._output / "results.md")
 
-  def _table(self, name: str, rows: Sequence[Row], published: float) -> str:
+  def _table(self, name: str, rows: Sequence[Row]) -> str:
     """Markdown table of one set, its mean last."""
-    # A baseline has one set of numbers: those of the input.
-    keys = [
-      key
-      for key in rows[0]
-      if key != "name" and not (self._baseline and key.startswith("input_"))
-    ]
+    keys = self._columns(rows[0])
     lines = [
       f"### {name}, {len(rows) - 1} images",
+      "",
+      _degradation_line(self._facts[name]),
       "",
       f"| image | {' | '.join(_title(key) for key in keys)} |",
       "| --- |" + " ---: |" * len(keys),
@@ -149,40 +152,77 @@ class Report:
     for row in rows:
       values = [_format(key, row[key]) for key in keys]
       lines.append(f"| {row['name']} | {' | '.join(values)} |")
-    if published:
-      lines += ["", f"published (SemanIR's authors): {published:.2f} dB"]
     return "\n".join(lines) + "\n"
 
-  def _summary(self) -> str:
-    """Means of all sets, one line each."""
-    lines = ["means:"]
-    for name, means in self._sets.items():
-      pairs = [
-        f"{_title(key)} {_format(key, value)}"
-        for key, value in means.items()
-        if key not in ("images", "published")
-        and not (self._baseline and key.startswith("input_"))
-      ]
-      lines.append(f"  {name} ({means['images']} images): {', '.join(pairs)}")
-    return "\n".join(lines)
-
-
-def comparison(result: "Result") -> np.ndarray:
-  """Before, after and truth side by side, PSNR in the captions."""
-  row = result.row
-  return pictures.side_by_side(
-    [
-      (f"before: {row['input_psnr']:.2f} dB", result.before),
-      (f"after: {row['psnr']:.2f} dB", result.after),
-      ("truth", result.target),
+  def _means_table(self) -> str:
+    """Markdown table of the means of all sets, published figures beside."""
+    keys = self._columns(next(iter(self._sets.values())))
+    for key, published in (
+      ("ssim", "published_ssim"),
+      ("psnr", "published"),
+    ):
+      if any(published in means for means in self._sets.values()):
+        keys.insert(keys.index(key) + 1, published)
+    lines = [
+      f"| set | images | {' | '.join(_title(key) for key in keys)} |",
+      "| --- |" + " ---: |" * (len(keys) + 1),
     ]
-  )
+    for name, means in self._sets.items():
+      count, full = means["images"], self._facts[name]["num_images"]
+      images_of = f"{count} of {full}" if 0 < full != count else f"{count}"
+      values = [_format(k, means[k]) if k in means else "-" for k in keys]
+      lines.append(f"| {name} | {images_of} | {' | '.join(values)} |")
+    return "\n".join(lines) + "\n"
+
+  def _columns(self, row: Row) -> list[str]:
+    """Metrics to show; a baseline has one set of numbers, the input's."""
+    return [
+      key
+      for key in row
+      if key.removeprefix("input_").startswith(("psnr", "ssim"))
+      and not (self._baseline and key.startswith("input_"))
+    ]
+
+
+def comparison(result: "Result", *, baseline: bool = False) -> np.ndarray:
+  """Before, after and truth side by side, PSNR in the captions; a baseline has
+  no after.
+  """
+  row = result.row
+  panels = [
+    (f"before: {row['input_psnr']:.2f} dB", result.before),
+    (f"after: {row['psnr']:.2f} dB", result.after),
+    ("truth", result.target),
+  ]
+  if baseline:
+    del panels[1]
+  return pictures.side_by_side(panels)
+
+
+def _degradation_line(options: Mapping[str, Any]) -> str:
+  """How the inputs of a set were made."""
+  degradation = dict(options["degradation"])
+  name = degradation.pop("name", "pairs as they are")
+  words = [f"{key} {value}" for key, value in degradation.items()]
+  defaults = {"gray": "", "center_crop_px": 0, "crop_multiple": 1, "resize": ""}
+  for key, default in defaults.items():
+    if options[key] != default:
+      words.append(f"{key} {options[key]}")
+  return f"{options['source']}: {', '.join([name, *words])}"
 
 
 def _title(key: str) -> str:
-  kind = key.removeprefix("input_")
-  return ("input " if kind != key else "") + _TITLES[kind]
+  """As "PSNR", "input SSIM (zero_pad)", "published SSIM"."""
+  if key == "published":
+    return "published"
+  kind = key.removeprefix("input_").removeprefix("published_")
+  prefix = key.removesuffix(kind).replace("_", " ")
+  metric, _, choice = kind.partition("_")
+  if kind == "psnr_b":
+    return f"{prefix}PSNR-B"
+  return prefix + metric.upper() + (f" ({choice})" if choice else "")
 
 
 def _format(key: str, value: float) -> str:
-  return f"{value:.{_DIGITS[key.removeprefix('input_')]}f}"
+  """Two digits of dB, four of SSIM."""
+  return f"{value:.{4 if 'ssim' in key else 2}f}"

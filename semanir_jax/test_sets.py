@@ -1,11 +1,13 @@
 """Test sets in the fixed form that published numbers were measured on."""
 
+import math
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from absl import logging
+from PIL import Image
 
 from semanir_jax.data.degradations import make as make_degradation
 from semanir_jax.data.degradations import modcrop
@@ -84,11 +86,26 @@ def open_test_set(
   if expected and len(source) != expected:
     raise ValueError(
       f"{name} ({options['source']}) has {len(source)} images where the"
-      f" published numbers have {expected}; look for missing or extra files (a"
-      " training split mixed in?), or set config.eval.sets."
-      f"{name}.num_images=0"
+      f" published numbers have {expected}:"
+      f" {_likely_cause(len(source), expected)}; put that right, or take them"
+      f" as they are with --config.eval.sets.{name}.num_images=0"
     )
   return source
+
+
+def warn_of_mixed_splits(
+  specs: Sequence[str], sources: Sequence[Source]
+) -> None:
+  """Names training sets whose number of images says that test images are in.
+
+  Args:
+    specs: `config.data.train`.
+    sources: what was opened for them.
+  """
+  for spec, source in zip(specs, sources, strict=True):
+    for part, count, cause in _MIXED_SPLITS:
+      if part in spec.lower() and len(source) == count:
+        logging.warning("%s has %d images: %s", spec, count, cause)
 
 
 def examples(
@@ -101,23 +118,131 @@ def examples(
 
   Args:
     source: of `open_test_set`.
-    options: `degradation`, empty for pairs as they are; `crop_multiple`, sides
-      are cropped to multiples of it first.
+    options: `degradation`, empty for pairs as they are; `sides_px` of every
+      image, `center_crop_px` and `crop_multiple` before degrading, `resize` of
+      pairs (see configs/base.py).
     max_images: stop after so many; 0 for all.
+
+  Raises:
+    ImageError: an image cannot be read.
+    ValueError: an image has other sides, or pairs are needed and not there.
   """
   degrade = dict(options["degradation"])
   degradation = make_degradation(**degrade) if degrade else None
   for index in range(min(len(source), max_images or len(source))):
     record = source[index]
     if degradation is None:
-      pair = (_unit(record["input"]), _unit(record["target"]))
+      pair = _as_they_are(record, options["resize"])
     else:
       clean = record["image"] if "image" in record else record["target"]
+      _check_sides(record["name"], clean, options["sides_px"])
+      clean = _center(record["name"], clean, options["center_crop_px"])
       clean = modcrop(clean, options["crop_multiple"])
       pair = degradation(np.random.RandomState(0), clean)
     yield Example(record["name"], *pair)
 
 
-def _unit(image: np.ndarray) -> np.ndarray:
-  """uint8 to float32 in [0, 1]."""
-  return image.astype(np.float32) / np.float32(255.0)
+def all_weather_size(height: int, width: int) -> tuple[int, int]:
+  """Size at which the All-Weather benchmark restores an image.
+
+  A longer side over 1024 px is shrunk to 1024 (the other rounded up), then both
+  sides are rounded up to multiples of 16.
+
+  Source: protocols 3.6 (TransWeather, WeatherDiffusion).
+  """
+  longer = max(height, width)
+  if longer > 1024:
+    height, width = (-(-side * 1024 // longer) for side in (height, width))
+  return 16 * math.ceil(height / 16), 16 * math.ceil(width / 16)
+
+
+def _as_they_are(
+  record: Mapping[str, Any], resize: str
+) -> tuple[np.ndarray, np.ndarray]:
+  """A pair, resized where its benchmark does; float32 in [0, 1]."""
+  if "input" not in record:
+    raise ValueError(
+      f"{record['name']}: is a single image where pairs are expected; give a"
+      " folder that holds `input` and `target`, or INPUT_FOLDER,TARGET_FOLDER"
+    )
+  pair = record["input"], record["target"]
+  if resize == "all_weather":
+    pair = map(_all_weather, pair)
+  elif resize:
+    raise ValueError(f"unknown resize {resize!r}; use 'all_weather' or ''")
+  lq, hq = (x.astype(np.float32) / np.float32(255.0) for x in pair)
+  return lq, hq
+
+
+def _all_weather(image: np.ndarray) -> np.ndarray:
+  """Resizes uint8 `[H, W, C]` by Lanczos to `all_weather_size`."""
+  size = all_weather_size(*image.shape[:2])
+  picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
+  resized = picture.resize(size[::-1], Image.Resampling.LANCZOS)
+  return np.asarray(resized).reshape(*size, image.shape[2])
+
+
+def _center(name: str, image: np.ndarray, side: int) -> np.ndarray:
+  """The centre of an image, as FFDNet cut Kodak24; all of it for side 0."""
+  if not side:
+    return image
+  height, width = image.shape[:2]
+  if min(height, width) < side:
+    raise ValueError(
+      f"{name}: is {height}x{width} px, too small for the {side}x{side} centre"
+      " that the published numbers are of; get the original images"
+    )
+  top, left = (height - side) // 2, (width - side) // 2
+  return image[top : top + side, left : left + side]
+
+
+def _check_sides(name: str, image: np.ndarray, sides: Sequence[int]) -> None:
+  """Refuses another form of a set than the published numbers are of."""
+  height, width = image.shape[:2]
+  if not sides or sorted((height, width)) == sorted(sides):
+    return
+  shorter, longer = sorted(sides)
+  raise ValueError(
+    f"{name}: is {height}x{width} px where the published numbers are of images"
+    f" of {longer}x{shorter}. Kodak24 has two forms: 768x512 (demosaicking) and"
+    " its 500x500 centres (denoising); get the other one, or set"
+    " config.eval.sets.NAME.sides_px to () and compare with nobody"
+  )
+
+
+def _likely_cause(count: int, expected: int) -> str:
+  """Why a folder may hold `count` images instead of `expected`."""
+  if count == 900 and expected in (100, 800):
+    return "training and validation images of DIV2K (800 and 100) are together"
+  if expected == 68 and count in (100, 200, 300, 500):
+    return "BSD68 is 68 of the 100 `val` images of BSDS500"
+  if count % expected == 0:
+    return (
+      f"every image is there {count // expected} times (low and high"
+      " resolution, or several scales, in one folder?)"
+    )
+  if count < expected:
+    return f"{expected - count} are missing, look for an incomplete download"
+  return f"{count - expected} are too many, look for extra files or splits"
+
+
+# (part of the folder's name, number of images, what that number means)
+_MIXED_SPLITS = (
+  (
+    "div2k",
+    900,
+    "its training split has 800; 0801 to 0900 are for validation, remove them",
+  ),
+  (
+    "bsd",
+    500,
+    "its `val` split, which CBSD68 is taken from, is among them; train on"
+    " `train` and `test` (400)",
+  ),
+  (
+    "bsd",
+    300,
+    "CBSD68 is among them (BSDS300, or `train` and `val` of BSDS500); train on"
+    " the 200 of `train`",
+  ),
+)

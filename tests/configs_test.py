@@ -1,0 +1,205 @@
+"""Every config builds, trains one step, and states the published figures."""
+
+import functools
+import importlib
+import itertools
+import json
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from configs import base
+from semanir_jax import checkpoint
+from semanir_jax.data import degradations
+from semanir_jax.training import loop
+
+U = ("", "U", "U_light", "U_tiny")
+# Words that exclude each other, by config; every combination is built.
+VARIANTS = {
+  "base": [("",)],
+  "sr": [("", "x3", "x4", "x8"), ("", "B", "light", "tiny"), ("", "lr_files")],
+  "denoise": [("", "gray"), ("", "s15", "s25", "s50"), (*U, "demo")],
+  "jpeg": [("", "color"), ("", "q10", "q20", "q30", "q40"), U],
+  "demosaic": [U],
+  "deblur": [U, ("", "realblur_j", "realblur_r")],
+  "weather": [U],
+}
+# What differs in a step: each is run once.
+STEPS = {
+  "base": ["", "random_k"],
+  "sr": ["", "x3", "x4", "x8", "x4,light", "B,random_k"],
+  "denoise": ["", "s25,U_light", "gray", "gray,s50", "demo"],
+  "jpeg": ["", "q10", "color", "color,q40"],
+  "demosaic": [""],
+  "deblur": ["", "realblur_j"],
+  "weather": [""],
+}
+# PSNR of the paper, a value from every row of semanir_spec.md section 5.
+PUBLISHED = {
+  "sr:x2,B": {"set5": 38.61, "set14": 35.08, "manga109": 40.59},
+  "sr:x3,B": {"set5": 35.03, "bsd100": 29.54, "urban100": 30.87},
+  "sr:x4,B": {"set5": 33.08, "urban100": 28.51, "manga109": 32.56},
+  "sr:x2": {"set5": 38.57, "urban100": 34.86},
+  "sr:x4,S": {"set5": 33.02, "manga109": 32.48},
+  "denoise:color,s15": {"cbsd68": 34.43, "mcmaster": 35.65, "urban100": 35.38},
+  "denoise:color,s50": {"cbsd68": 28.60, "mcmaster": 30.38, "urban100": 30.51},
+  "denoise:gray,s25": {"set12": 31.18, "bsd68": 29.52, "urban100": 31.87},
+  "denoise:color": {"cbsd68_s15": 34.42, "cbsd68_s25": 31.78},
+  "denoise:gray": {"set12_s15": 33.47, "set12_s50": 28.12},
+  "jpeg:gray,q10": {"classic5": 30.36, "live1": 29.92},
+  "jpeg:gray,q40": {"classic5": 34.57, "live1": 34.67},
+  "jpeg:color,q20": {"live1": 30.61, "bsds500": 30.63},
+  "jpeg:gray": {"classic5_q10": 30.26, "classic5_q40": 34.55},
+  "jpeg:color": {"live1_q10": 28.19, "live1_q40": 32.81},
+  "demosaic:": {"kodak24": 43.62, "mcmaster": 40.68},
+  "deblur:": {"gopro": 33.44, "hide": 31.05},
+  "weather:": {"test1": 29.57, "snow100k_l": 30.76, "raindrop": 30.82},
+}
+
+
+def _config(name, arg=""):
+  return importlib.import_module(f"configs.{name}").get_config(arg)
+
+
+def test_all_configs_are_tested():
+  files = pathlib.Path(base.__file__).parent.glob("[!_]*.py")
+  assert {path.stem for path in files} == set(VARIANTS) == set(STEPS)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_variant_builds(name):
+  for words in itertools.product(*VARIANTS[name]):
+    config = _config(name, ",".join(words))
+    model = checkpoint.make_model(config.model)
+    loop.make_step(config, model)
+    assert model.max_keys >= model.num_keys
+    scale = 1
+    if config.data.degradation:
+      scale = degradations.make(**config.data.degradation.to_dict()).scale
+    assert scale == model.scale
+    assert model.in_channels == model.out_channels == config.data.channels
+    if "demo" not in words:
+      # Or every patch would be padded.
+      assert config.data.patch_size % (scale * model.size_multiple) == 0
+    if config.schedule.name == "multistep":
+      assert max(config.schedule.milestones) < config.train.num_steps
+    for options in config.eval.sets.values():
+      assert options.channels == config.data.channels
+      if options.degradation:
+        degradations.make(**options.degradation.to_dict())
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+  """The training folders of docs/data.md, with one tiny image each."""
+  root = tmp_path_factory.mktemp("data")
+  rng = np.random.default_rng(0)
+  singles = ("div2k", "flickr2k", "wed", "bsds500/train", "bsds500/test")
+  pairs = ("gopro/train", "realblur_j/train", "realblur_r/train", "allweather")
+  folders = [
+    *singles,
+    *(f"{p}/{s}" for p in pairs for s in ("input", "target")),
+  ]
+  for folder in folders:
+    (root / folder).mkdir(parents=True)
+    pixels = rng.integers(0, 256, (70, 66, 3), np.uint8)
+    Image.fromarray(pixels).save(root / folder / "0001.png")
+  return root
+
+
+@pytest.fixture(scope="module")
+def steps():
+  """Train step of a config, compiled once for all configs that share it.
+
+  The state is filled by numpy: compiling the initialisation takes longer.
+  """
+
+  @functools.cache
+  def step_and_state(text):
+    config = base.ConfigDict(json.loads(text))
+    model = checkpoint.make_model(config.model)
+    step, init = loop.make_step(config, model)
+    rng = np.random.default_rng(0)
+
+    def filled(leaf):
+      if leaf.dtype == np.float32:
+        return rng.uniform(0.01, 0.1, leaf.shape).astype(np.float32)
+      return np.zeros(leaf.shape, leaf.dtype)
+
+    return jax.jit(step), jax.tree.map(filled, jax.eval_shape(init))
+
+  return step_and_state
+
+
+@pytest.mark.parametrize(
+  "name, arg", [(name, arg) for name, args in STEPS.items() for arg in args]
+)
+def test_one_step_changes_the_parameters(name, arg, data_dir, steps):
+  config = _config(name, f"{arg},smoke").unlock()
+  config.data.data_dir = str(data_dir)
+  data = loop.make_data(config)
+  batch = next(data)
+  data.close()
+  groups = ("model", "train", "loss", "optimizer", "schedule", "seed")
+  fields = {key: config.to_dict()[key] for key in groups}
+  step, before = steps(json.dumps(fields, sort_keys=True))
+  state, metrics = step(before, batch)
+  assert np.isfinite(metrics["loss"]) and metrics["skipped"] == 0
+  assert int(state.step) == 1
+  changed = [
+    bool((a != b).any())
+    for a, b in zip(
+      jax.tree.leaves(before.params), jax.tree.leaves(state.params), strict=True
+    )
+  ]
+  assert np.mean(changed) > 0.9
+
+
+@pytest.mark.parametrize("config", PUBLISHED)
+def test_published_figures_stand_in_the_configs(config):
+  name, _, arg = config.partition(":")
+  sets = _config(name, arg).eval.sets
+  found = {key: sets[key].published for key in PUBLISHED[config]}
+  assert found == PUBLISHED[config]
+
+
+def test_deblurring_states_the_published_ssim():
+  sets = _config("deblur").eval.sets
+  assert (sets.gopro.published_ssim, sets.hide.published_ssim) == (0.964, 0.941)
+
+
+def test_colour_jpeg_does_not_train_on_its_test_images():
+  config = _config("jpeg", "color,q10")
+  tested = {options.source for options in config.eval.sets.values()}
+  assert not tested & set(config.data.train)
+
+
+@pytest.mark.parametrize("name, gray", [("jpeg", "y"), ("denoise", "rgb2gray")])
+def test_gray_of_a_task_is_the_same_everywhere(name, gray):
+  config = _config(name, "gray")
+  tested = {options.gray for options in config.eval.sets.values()}
+  assert tested == {config.data.gray} == {gray}
+
+
+def test_lr_files_are_pairs_as_they_are():
+  options = _config("sr", "x4,lr_files").eval.sets.set5
+  assert options.source == "set5/lr_bicubic/x4,set5/hr"
+  assert not options.degradation
+
+
+def test_words_that_exclude_each_other_are_refused():
+  with pytest.raises(ValueError, match="x2 and x4 exclude each other"):
+    _config("sr", "x2,x4")
+
+
+def test_unknown_word_names_the_nearest():
+  with pytest.raises(ValueError, match="unknown variant 'colour'.*'color'"):
+    _config("jpeg", "colour,q10")
+
+
+def test_random_k_is_the_papers():
+  config = _config("denoise", "color,s25,random_k")
+  assert config.train.random_num_keys == (64, 128, 192, 256, 384, 512)

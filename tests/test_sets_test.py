@@ -1,0 +1,223 @@
+"""Test sets: their fixed form, and what is said about wrong ones."""
+
+import numpy as np
+import pytest
+from absl import logging
+from PIL import Image
+
+from configs import base
+from semanir_jax import evaluation, metrics, test_sets
+from semanir_jax.data.images import ImageError
+
+NO_NOISE = base.noise(0.0)
+
+
+def _image(height, width, channels=3):
+  rng = np.random.default_rng(0)
+  return rng.integers(0, 256, (height, width, channels), np.uint8)
+
+
+def _write(path, image):
+  path.parent.mkdir(parents=True, exist_ok=True)
+  Image.fromarray(image).save(path)
+
+
+def _example(record, options):
+  record = {"name": "kodim01"} | record
+  (example,) = test_sets.examples([record], options, max_images=0)
+  return example
+
+
+@pytest.fixture
+def warnings(monkeypatch):
+  """What is logged as a warning."""
+  lines = []
+  monkeypatch.setattr(
+    logging, "warning", lambda text, *values: lines.append(text % values)
+  )
+  return lines
+
+
+def test_absent_sets_are_named_and_left_out(tmp_path, warnings):
+  _write(tmp_path / "set5/hr/a.png", _image(8, 8))
+  sets = {
+    "set5": base.test_set("set5/hr", NO_NOISE),
+    "pairs": base.test_set("set5/lr,set5/hr", {}),
+  }
+  (found,) = test_sets.present(sets, str(tmp_path))
+  assert found[0] == "set5" and len(found[2]) == 1
+  assert warnings == [f"pairs: left out, there is no {tmp_path}/set5/lr"]
+
+
+@pytest.mark.parametrize(
+  "count, expected, cause",
+  [
+    (900, 100, "training and validation images of DIV2K"),
+    (10, 5, "every image is there 2 times"),
+    (100, 68, "68 of the 100 `val` images of BSDS500"),
+    (23, 24, "1 are missing, look for an incomplete download"),
+    (25, 24, "1 are too many, look for extra files"),
+  ],
+)
+def test_wrong_count_names_the_likely_cause(
+  count, expected, cause, monkeypatch
+):
+  monkeypatch.setattr(test_sets, "open_source", lambda *_, **__: [{}] * count)
+  options = base.test_set("folder", NO_NOISE, num_images=expected)
+  with pytest.raises(ValueError, match=cause) as caught:
+    test_sets.open_test_set("name", options, "")
+  assert f"name (folder) has {count} images" in str(caught.value)
+  assert "--config.eval.sets.name.num_images=0" in str(caught.value)
+
+
+def test_training_on_the_validation_images_is_named(warnings):
+  specs = ("packs/DIV2K_HR", "flickr2k", "bsds500")
+  sources = [[{}] * 900, [{}] * 2650, [{}] * 500]
+  test_sets.warn_of_mixed_splits(specs, sources)
+  assert len(warnings) == 2
+  assert "DIV2K_HR has 900 images: its training split has 800" in warnings[0]
+  assert "CBSD68" in warnings[1]
+  test_sets.warn_of_mixed_splits(["div2k"], [[{}] * 800])
+  assert len(warnings) == 2
+
+
+def test_pair_of_other_sizes_is_named_with_a_modcrop_hint(tmp_path):
+  _write(tmp_path / "lr/a.png", _image(8, 8))
+  _write(tmp_path / "hr/a.png", _image(16, 16))
+  _write(tmp_path / "lr/b.png", _image(8, 8))
+  _write(tmp_path / "hr/b.png", _image(18, 16))
+  with pytest.raises(ImageError, match=r"b\.png.*modcrop"):
+    test_sets.open_test_set("x", base.test_set("lr,hr", {}), str(tmp_path))
+
+
+def test_missing_partner_is_named(tmp_path):
+  _write(tmp_path / "set/input/a.png", _image(8, 8))
+  _write(tmp_path / "set/target/a.png", _image(8, 8))
+  _write(tmp_path / "set/target/b.png", _image(8, 8))
+  with pytest.raises(ImageError, match=r"b\.png: has no partner"):
+    test_sets.open_test_set("x", base.test_set("set", {}), str(tmp_path))
+
+
+def test_single_images_where_pairs_are_expected_are_named():
+  with pytest.raises(
+    ValueError, match="kodim01: is a single image where pairs"
+  ):
+    _example({"image": _image(8, 8)}, base.test_set("x", {}))
+
+
+def test_other_form_of_kodak24_is_refused():
+  options = base.test_set("kodak24", NO_NOISE, sides_px=(512, 768))
+  for height, width in ((512, 768), (768, 512)):
+    _example({"image": _image(height, width)}, options)
+  with pytest.raises(ValueError, match="kodim01: is 500x500 .* of 768x512"):
+    _example({"image": _image(500, 500)}, options)
+
+
+@pytest.mark.parametrize(
+  "height, width, rows, columns",
+  [
+    (512, 768, slice(6, 506), slice(134, 634)),
+    (768, 512, slice(134, 634), slice(6, 506)),
+    (500, 500, slice(0, 500), slice(0, 500)),
+  ],
+)
+def test_kodak24_is_cut_as_ffdnet_did(height, width, rows, columns):
+  image = _image(height, width)
+  options = base.test_set("kodak24", NO_NOISE, center_crop_px=500)
+  example = _example({"image": image}, options)
+  np.testing.assert_array_equal(
+    metrics.to_uint8(example.hq), image[rows, columns]
+  )
+
+
+def test_sides_are_cropped_to_multiples():
+  image = _image(19, 30)
+  example = _example(
+    {"image": image}, base.test_set("x", NO_NOISE, crop_multiple=8)
+  )
+  np.testing.assert_array_equal(metrics.to_uint8(example.hq), image[:16, :24])
+
+
+def test_image_without_such_a_centre_is_refused():
+  options = base.test_set("kodak24", NO_NOISE, center_crop_px=500)
+  with pytest.raises(ValueError, match="kodim01: is 499x768 px, too small"):
+    _example({"image": _image(499, 768)}, options)
+
+
+def test_centres_of_kodak24_give_the_anchor(shared_data):
+  # protocols 3.4: Malvar's filters on the 500x500 form.
+  options = base.test_set(
+    "kodak24", {"name": "demosaic"}, center_crop_px=500, crop_multiple=8
+  )
+  source = test_sets.open_test_set("kodak24", options, str(shared_data))
+  protocol = {
+    "channel": "rgb",
+    "crop_px": 10,
+    "ssim": "valid",
+    "psnr_b": False,
+    "also": (),
+  }
+  examples = test_sets.examples(source, options, max_images=0)
+  values = [
+    metrics.psnr(result.before, result.target, crop_px=border)
+    for result in evaluation.evaluate_set(
+      None, examples, protocol, batch_size=1
+    )
+    for border in (0, 10)
+  ]
+  np.testing.assert_allclose(
+    [np.mean(values[::2]), np.mean(values[1::2])], [35.3681, 35.2945], atol=5e-5
+  )
+
+
+@pytest.mark.parametrize(
+  "size, expected",
+  [
+    ((480, 720), (480, 720)),  # Outdoor-Rain and RainDrop stay as they are
+    ((17, 33), (32, 48)),
+    ((1024, 768), (1024, 768)),
+    ((2048, 1000), (1024, 512)),
+    ((600, 1025), (608, 1024)),
+  ],
+)
+def test_all_weather_sizes(size, expected):
+  assert test_sets.all_weather_size(*size) == expected
+
+
+def test_pairs_are_resized_alike():
+  target = np.full((20, 40, 3), 51, np.uint8)
+  pair = {"input": _image(20, 40), "target": target}
+  example = _example(pair, base.test_set("x", {}, resize="all_weather"))
+  assert example.lq.shape == example.hq.shape == (32, 48, 3)
+  assert (example.hq == np.float32(0.2)).all()
+  expected = Image.fromarray(pair["input"]).resize((48, 32), Image.LANCZOS)
+  np.testing.assert_array_equal(metrics.to_uint8(example.lq), expected)
+  # A size that fits is not filtered.
+  pair = {"input": _image(32, 48), "target": _image(32, 48)}
+  example = _example(pair, base.test_set("x", {}, resize="all_weather"))
+  np.testing.assert_array_equal(metrics.to_uint8(example.lq), pair["input"])
+
+
+def test_gray_pairs_are_resized():
+  pair = {"input": _image(20, 40, 1), "target": _image(20, 40, 1)}
+  example = _example(pair, base.test_set("x", {}, resize="all_weather"))
+  assert example.lq.shape == (32, 48, 1)
+
+
+def test_unknown_resize_is_named():
+  pair = {"input": _image(8, 8), "target": _image(8, 8)}
+  with pytest.raises(ValueError, match="unknown resize 'weather'"):
+    _example(pair, base.test_set("x", {}, resize="weather"))
+
+
+def test_noise_starts_anew_at_every_image():
+  record = {"image": _image(8, 8), "name": "a"}
+  options = base.test_set("x", base.noise(25.0))
+  first, second = test_sets.examples([record] * 2, options, max_images=0)
+  np.testing.assert_array_equal(first.lq, second.lq)
+
+
+def test_max_images_stops_early():
+  record = {"image": _image(8, 8), "name": "a"}
+  options = base.test_set("x", NO_NOISE)
+  assert len(list(test_sets.examples([record] * 3, options, max_images=2))) == 2
