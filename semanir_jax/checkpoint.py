@@ -6,9 +6,12 @@ A checkpoint holds `params` (and `ema_params` where there is a moving average),
 parameters: nothing has to be told to it twice.
 """
 
+import contextlib
 import json
 import pathlib
-from collections.abc import Mapping
+import re
+import sys
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -53,17 +56,18 @@ def checkpoint_folder(path: str) -> tuple[pathlib.Path, int | None]:
   """
   folder = pathlib.Path(path).absolute()
   step = None
-  if folder.name.isdigit():
-    folder, step = folder.parent, int(folder.name)
-  elif (folder / FOLDER).is_dir():
+  if (folder / FOLDER).is_dir():
     folder = folder / FOLDER
+  elif folder.name.isdigit():
+    folder, step = folder.parent, int(folder.name)
   if not folder.is_dir() or not any(p.name.isdigit() for p in folder.iterdir()):
     raise CheckpointError(
       f"no checkpoint in {path}; give the --workdir of a training run, or one"
       f" of the steps in its {FOLDER} folder"
     )
   if step is not None and not (folder / str(step)).is_dir():
-    raise CheckpointError(f"no checkpoint of step {step} in {folder}")
+    steps = ", ".join(p.name for p in folder.iterdir() if p.name.isdigit())
+    raise CheckpointError(f"no step {step} in {folder}; it has {steps}")
   return folder, step
 
 
@@ -71,7 +75,7 @@ def make_model(options: Mapping[str, Any]) -> SemanIR:
   """Builds the network from `config.model`.
 
   Raises:
-    ValueError: an option is unknown.
+    ValueError: an option is unknown, or `dtype` is none we compute in.
   """
   known = set(SemanIR.__dataclass_fields__) - {"parent", "name"}
   unknown = sorted(set(options) - known)
@@ -81,6 +85,8 @@ def make_model(options: Mapping[str, Any]) -> SemanIR:
     name: tuple(value) if isinstance(value, list | tuple) else value
     for name, value in options.items()
   }
+  if values.get("dtype", "float32") not in ("float32", "bfloat16"):
+    raise ValueError("config.model.dtype must be 'float32' or 'bfloat16'")
   return SemanIR(**values)
 
 
@@ -104,54 +110,97 @@ def load_for_inference(
   with open_manager(folder) as manager:
     step = manager.latest_step() if step is None else step
     if step is None:
-      raise CheckpointError(f"no finished checkpoint in {folder}")
-    place = folder / str(step)
-    try:
-      restored = manager.restore(
-        step, args=ocp.args.Composite(config=ocp.args.JsonRestore())
-      )
-    except Exception as error:
-      raise CheckpointError(
-        f"{place} cannot be read ({_first_line(error)}); it is damaged or not"
-        " a checkpoint of semanir_jax: use another step"
-      ) from error
-    config = restored["config"]
+      raise CheckpointError(f"no finished checkpoint in {folder}; train on")
+    found = restore_items(manager, step, config=ocp.args.JsonRestore())
+    config = found["config"]
+    model, item = _model_and_item(config, folder / str(step))
+    one_device = SingleDeviceSharding(jax.local_devices()[0])
+    target = jax.tree.map(
+      lambda leaf: jax.ShapeDtypeStruct(
+        leaf.shape, leaf.dtype, sharding=one_device
+      ),
+      abstract_params(model),
+    )
+    check_architecture(manager, step, item, target)
+    found = restore_items(
+      manager, step, **{item: ocp.args.StandardRestore(target)}
+    )
+  return model, found[item], config
+
+
+def _model_and_item(
+  config: Mapping[str, Any], place: pathlib.Path
+) -> tuple[SemanIR, str]:
+  """The network of a checkpoint's config, and the parameters to use."""
+  try:
     model = make_model(config["model"])
     averaged = config["train"]["ema_decay"] > 0
-    item = "ema_params" if averaged else "params"
-    params = _restore_params(manager, step, item, model, place)
-  return model, params, config
-
-
-def _restore_params(
-  manager: ocp.CheckpointManager,
-  step: int,
-  item: str,
-  model: SemanIR,
-  place: pathlib.Path,
-) -> Mapping[str, Any]:
-  """Restores one set of parameters, whatever devices it was written from."""
-  expected = abstract_params(model)
-  metadata = manager.item_metadata(step)[item]
-  check_same_shapes(expected, metadata.tree, str(place))
-  one_device = SingleDeviceSharding(jax.local_devices()[0])
-  target = jax.tree.map(
-    lambda leaf: jax.ShapeDtypeStruct(
-      leaf.shape, leaf.dtype, sharding=one_device
-    ),
-    expected,
-  )
-  try:
-    restored = manager.restore(
-      step,
-      args=ocp.args.Composite(**{item: ocp.args.StandardRestore(target)}),
-    )
-  except Exception as error:
+  except (KeyError, TypeError, ValueError) as error:
     raise CheckpointError(
-      f"{place}/{item} cannot be read ({_first_line(error)}); it is damaged:"
-      " use another step"
+      f"{place} has a config that this version cannot read ({error}); use the"
+      " version of semanir_jax that wrote it"
     ) from error
-  return restored[item]
+  return model, "ema_params" if averaged else "params"
+
+
+def restore_items(
+  manager: ocp.CheckpointManager, step: int, **items: Any
+) -> Mapping[str, Any]:
+  """Restores items of one step; `items` maps their names to orbax's arguments.
+
+  Raises:
+    CheckpointError: an item is missing or damaged.
+  """
+  with _reading(manager, step):
+    return manager.restore(step, args=ocp.args.Composite(**items))
+
+
+def check_architecture(
+  manager: ocp.CheckpointManager, step: int, item: str, expected: Any
+) -> None:
+  """Compares shapes with those of a checkpoint, before it is read.
+
+  Args:
+    manager: of the checkpoints.
+    step: of the checkpoint.
+    item: "params", "ema_params" or "training".
+    expected: tree of shapes.
+
+  Raises:
+    CheckpointError: they are of another architecture, or cannot be read.
+  """
+  with _reading(manager, step):
+    metadata = manager.item_metadata(step)
+    if "params" not in metadata or metadata.get(item, 0) is None:
+      raise ValueError(f"{item} or its metadata is missing")
+    found = metadata[item].tree if item in metadata else {}
+  place = str(manager.directory / str(step))
+  check_same_shapes({item: expected}, {item: found}, place)
+
+
+@contextlib.contextmanager
+def _reading(manager: ocp.CheckpointManager, step: int) -> Iterator[None]:
+  """Turns whatever goes wrong inside into one CheckpointError."""
+  usual = sys.unraisablehook
+
+  # Of many parallel reads the first that fails ends it all; Python would print
+  # a traceback for each of the others, then and later.
+  def quiet(what: Any) -> None:
+    if not re.search("loop is closed|while reading", str(what.exc_value)):
+      usual(what)
+
+  sys.unraisablehook = quiet
+  try:
+    yield
+  except Exception as error:
+    others = [s for s in manager.all_steps() if s != step]
+    remedy = f"use step {max(others)}" if others else "train again"
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    raise CheckpointError(
+      f"{manager.directory / str(step)} cannot be read ({reason}); it is"
+      f" damaged or not of semanir_jax: move it away and {remedy}"
+    ) from error
+  sys.unraisablehook = usual
 
 
 def abstract_params(model: SemanIR) -> Mapping[str, Any]:
@@ -177,7 +226,7 @@ def check_same_shapes(expected: Any, found: Any, place: str) -> None:
       for name in different[:3]
     )
     raise CheckpointError(
-      f"{place} holds another architecture: {len(different)} of"
+      f"{place} is of another architecture or optimizer: {len(different)} of"
       f" {len(names)} arrays differ ({rows}); use the config it was trained"
       " with, or another --workdir"
     )
@@ -192,11 +241,6 @@ def _shapes_by_name(tree: Any) -> dict[str, tuple[int, ...]]:
     jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape)
     for path, leaf in leaves
   }
-
-
-def _first_line(error: Exception) -> str:
-  text = str(error).strip() or type(error).__name__
-  return text.splitlines()[0][:200]
 
 
 def config_to_json(config: Any) -> Mapping[str, Any]:

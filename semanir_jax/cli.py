@@ -1,6 +1,7 @@
 """What the command-line programs share: errors as one line, exit code 1."""
 
 import logging as python_logging
+import re
 import sys
 from collections.abc import Callable
 from typing import NoReturn
@@ -52,9 +53,10 @@ def _parse(argv: list[str]) -> list[str]:
     while error.args and isinstance(error.args[0], Exception):
       error = error.args[0]
     text = str(error.args[0] if error.args else error)
-    # A traceback ends with the message; a message of two lines is one.
+    # A traceback of a config file ends with the message of its error.
     if "Traceback" in text:
       text = text.strip().splitlines()[-1]
+      text = re.sub(r"^[\w.]+(Error|Exception): ", "", text)
     _exit(text)
 
 

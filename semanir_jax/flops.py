@@ -9,8 +9,9 @@ import jax
 def count_flops(function: Any, *args: Any) -> int:
   """Floating-point operations of the products and convolutions of a function.
 
-  Two per multiply-add, of `dot_general` and `conv_general_dilated`; a scan counts
-  once per iteration, where the compilers' own analyses count its body once.
+  Two per multiply-add, of `dot_general` and `conv_general_dilated`; a scan
+  counts once per iteration, where the compilers' own analyses count its body
+  once.
   Elementwise work is left out, as usual in the field.
 
   Args:

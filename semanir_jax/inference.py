@@ -1,5 +1,6 @@
 """Runs a network on images of any size."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,16 +28,12 @@ class Restorer:
     Args:
       model: the network.
       params: its parameters.
-      mesh: devices to split batches over; None for where `params` lie.
+      mesh: devices to split batches over, to which parameters that lie
+        elsewhere are copied; None for where `params` lie.
     """
     self.model = model
-    self.params = params
+    self.params = params if mesh is None else _on_mesh(params, mesh)
     self._mesh = mesh
-    self._run = jax.jit(
-      lambda params, images, num_keys: model.apply(
-        {"params": params}, images, num_keys=num_keys
-      )
-    )
 
   def __call__(
     self, images: np.ndarray, *, num_keys: int | None = None
@@ -53,12 +50,7 @@ class Restorer:
     Raises:
       ValueError: channels or k do not fit the model.
     """
-    num_keys = self.model.num_keys if num_keys is None else num_keys
-    if not 1 <= num_keys <= self.model.max_keys:
-      raise ValueError(
-        f"num_keys={num_keys} must lie in [1, {self.model.max_keys}], the most"
-        " keys this network keeps"
-      )
+    num_keys = self.checked_num_keys(num_keys)
     if images.shape[-1] != self.model.in_channels:
       raise ValueError(
         f"images of {images.shape[-1]} channels; this network takes"
@@ -70,9 +62,41 @@ class Restorer:
       rest = -count % self._mesh.size
       padded = np.concatenate([padded, np.repeat(padded[-1:], rest, axis=0)])
       padded = sharding.to_global(padded, sharding.batch_sharding(self._mesh))
-    restored = np.asarray(self._run(self.params, padded, np.int32(num_keys)))
+    restored = np.asarray(
+      _run(self.model, self.params, padded, np.int32(num_keys))
+    )
     scale = self.model.scale
     return restored[:count, : height * scale, : width * scale]
+
+  def checked_num_keys(self, num_keys: int | None) -> int:
+    """The k to use, the model's own for None; ValueError if it does not fit."""
+    num_keys = self.model.num_keys if num_keys is None else num_keys
+    if not 1 <= num_keys <= self.model.max_keys:
+      raise ValueError(
+        f"num_keys={num_keys} must lie in [1, {self.model.max_keys}], the most"
+        " keys this network keeps"
+      )
+    return num_keys
+
+
+# One for all restorers, so that validation compiles only the first time.
+@functools.partial(jax.jit, static_argnums=0)
+def _run(
+  model: SemanIR, params: Mapping[str, Any], images: Any, num_keys: Any
+) -> jax.Array:
+  """The network, compiled once for every model and padded size."""
+  return model.apply({"params": params}, images, num_keys=num_keys)
+
+
+def _on_mesh(params: Mapping[str, Any], mesh: Mesh) -> Mapping[str, Any]:
+  """Copies parameters to all devices of a mesh, unless they lie there."""
+  devices = set(mesh.devices.flat)
+
+  def place(leaf: Any) -> Any:
+    there = isinstance(leaf, jax.Array) and leaf.sharding.device_set == devices
+    return leaf if there else jax.device_put(leaf, sharding.replicated(mesh))
+
+  return jax.tree.map(place, params)
 
 
 def _pad_sides(images: np.ndarray, multiple: int) -> np.ndarray:

@@ -39,8 +39,11 @@ def make_loss(name: str, *, epsilon: float) -> Loss:
   """The loss that a config names.
 
   Raises:
-    ValueError: the name is unknown.
+    ValueError: the name is unknown, or `epsilon` is not positive.
   """
+  if epsilon <= 0:
+    # At epsilon 0 the gradient of a difference of 0 would be NaN.
+    raise ValueError(f"loss {epsilon=} must be positive")
   losses = {
     "l1": l1,
     "charbonnier": functools.partial(charbonnier, epsilon=epsilon),

@@ -59,17 +59,27 @@ def state_shardings(
     Tree of `NamedSharding` like `abstract_state`.
 
   Raises:
-    ValueError: no rule matches a path, or a placement is unknown.
+    ValueError: no rule matches a path, or a rule is not understood.
   """
 
   def place(path: Any, leaf: Any) -> NamedSharding:
     name = jax.tree_util.keystr(path, simple=True, separator="/")
     for pattern, placement in rules:
-      if re.search(pattern, name):
+      if _found(pattern, name):
         return NamedSharding(mesh, _spec(placement, leaf.shape, mesh))
     raise ValueError(f"no rule of config.mesh.rules matches {name}")
 
   return jax.tree_util.tree_map_with_path(place, abstract_state)
+
+
+def _found(pattern: str, name: str) -> bool:
+  """Whether the expression of a rule is found in a path."""
+  try:
+    return re.search(pattern, name) is not None
+  except re.error as error:
+    raise ValueError(
+      f"config.mesh.rules: {pattern!r} is no regular expression ({error})"
+    ) from error
 
 
 def _spec(placement: str, shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:

@@ -15,6 +15,7 @@ from configs import base
 from semanir_jax import checkpoint
 from semanir_jax.data import degradations
 from semanir_jax.training import loop
+from tests import small
 
 U = ("", "U", "U_light", "U_tiny")
 # Words that exclude each other, by config; every combination is built.
@@ -74,7 +75,7 @@ def test_every_variant_builds(name):
   for words in itertools.product(*VARIANTS[name]):
     config = _config(name, ",".join(words))
     model = checkpoint.make_model(config.model)
-    loop.make_step(config, model)
+    loop.make_step(config, model, small.one_device_mesh())
     assert model.max_keys >= model.num_keys
     scale = 1
     if config.data.degradation:
@@ -121,7 +122,7 @@ def steps():
   def step_and_state(text):
     config = base.ConfigDict(json.loads(text))
     model = checkpoint.make_model(config.model)
-    step, init = loop.make_step(config, model)
+    step, init = loop.make_step(config, model, small.one_device_mesh())
     rng = np.random.default_rng(0)
 
     def filled(leaf):

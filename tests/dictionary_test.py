@@ -169,6 +169,15 @@ def test_selection_equals_a_stable_top_k():
     )
 
 
+@pytest.mark.parametrize("max_keys", [None, 8])
+def test_a_traced_k_outside_the_range_is_clipped(max_keys):
+  features = jax.random.normal(jax.random.key(3), (1, 1, 16, 4))
+  build = functools.partial(build_dictionary, features, max_keys=max_keys)
+  for asked, meant in ((0, 1), (-3, 1), (99, 16 if max_keys is None else 8)):
+    traced = jax.jit(build)(jnp.int32(asked))
+    jax.tree.map(np.testing.assert_array_equal, traced, build(meant))
+
+
 @pytest.mark.parametrize(
   ("options", "message"),
   [

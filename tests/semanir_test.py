@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from semanir_jax.models import layers, windows
+from semanir_jax.models import drop_path, layers, offsets, windows
 from semanir_jax.models.semanir import SemanIR
 from semanir_jax.models.sizes import PUBLISHED_MILLIONS, SIZES
 from semanir_jax.models.stage import Stage
@@ -110,7 +110,7 @@ def test_dictionary_is_built_once_per_stage(options, implementation):
 
 def test_scanned_layers_equal_a_python_loop():
   depth = 3
-  stage = Stage(2, 4, 16, shifted=True, drop_rates=(0.0,) * depth)
+  stage = Stage(depth, 2, 4, 16, shifted=True)
   x = jax.random.normal(jax.random.key(0), (2, 8, 8, 8))
   variables = stage.init(jax.random.key(1), x, 5)
   params = variables["params"]
@@ -121,7 +121,7 @@ def test_scanned_layers_equal_a_python_loop():
   layer = layers.TransformerLayer(2)
   for i in range(depth):
     own = jax.tree.map(lambda leaf, i=i: leaf[i], params["layers"])
-    tokens, _ = layer.apply({"params": own}, tokens, 0.0, dictionary)
+    tokens, _ = layer.apply({"params": own}, tokens, None, dictionary)
   conv = layers.Conv(8)
   expected = x + conv.apply(
     {"params": params["conv"]}, windows.merge(tokens, 8, 8, (2, 2))
@@ -192,20 +192,30 @@ def test_a_shifted_window_never_leaks_across_the_border():
   assert not gradient[:8].any() and not gradient[:, :8].any()
 
 
-def test_drop_path_needs_no_rng_at_inference_and_drops_in_training():
-  model = SemanIR(**SMALL | {"drop_path_rate": 0.9})
+def test_drop_path_leaves_out_branches_of_whole_images():
+  model = SemanIR(**SMALL | {"drop_path_rate": 0.5})
   variables, images = _init(model, batch=4)
-
-  @jax.jit
-  def train(seed):
-    rngs = {"dropout": jax.random.key(seed)}
-    return model.apply(variables, images, deterministic=False, rngs=rngs)
-
-  np.testing.assert_array_equal(train(0), train(0))
-  assert float(jnp.abs(train(0) - train(1)).max()) > 1e-4
-  assert (
-    float(jnp.abs(train(0) - _apply(model, variables, images)).max()) > 1e-4
+  scales = drop_path.draw_branch_scales(
+    jax.random.key(0), 4000, model.depths, model.drop_path_rate
   )
+  assert scales.shape == (4000, 4, 2)
+  # Rates grow linearly over the layers; kept branches make up for the dropped.
+  rates = [0, 1 / 6, 2 / 6, 3 / 6]
+  np.testing.assert_allclose((scales == 0).mean((0, 2)), rates, atol=0.03)
+  np.testing.assert_allclose(scales.mean((0, 2)), np.ones(4), atol=0.05)
+
+  ones = np.ones((4, 4, 2), np.float32)
+  plain = _apply(model, variables, images)
+  kept = _apply(model, variables, images, branch_scales=ones)
+  np.testing.assert_allclose(kept, plain, atol=1e-6)
+  ones[1, 2, 0] = 0
+  dropped = _apply(model, variables, images, branch_scales=ones)
+  changed = np.abs(dropped - plain).max((1, 2, 3))
+  assert changed[1] > 1e-4 and (changed[[0, 2, 3]] < 1e-6).all()
+
+
+def test_without_drop_path_nothing_is_drawn():
+  assert drop_path.draw_branch_scales(jax.random.key(0), 4, (2,), 0.0) is None
 
 
 def test_remat_changes_memory_and_not_values():
@@ -253,7 +263,7 @@ def test_initial_values_are_grls():
 def test_position_bias_equals_the_table_by_pair():
   p = 3
   table = np.random.default_rng(0).normal(size=(5, 5, 2))
-  expanded = layers.expand_offsets(jnp.asarray(table, jnp.float32), p)
+  expanded = offsets.expand_offsets(jnp.asarray(table, jnp.float32), p)
   for i, j in np.ndindex(p * p, p * p):
     dy, dx = i // p - j // p, i % p - j % p
     np.testing.assert_allclose(
@@ -262,7 +272,7 @@ def test_position_bias_equals_the_table_by_pair():
 
 
 def test_relative_coordinates_of_a_window_of_three():
-  coordinates = layers.relative_coordinates(3)
+  coordinates = offsets.relative_coordinates(3)
   values = [-np.log2(9) / 3, -np.log2(5) / 3, 0, np.log2(5) / 3, np.log2(9) / 3]
   np.testing.assert_allclose(coordinates[:, 0, 0], values, rtol=1e-6)
   np.testing.assert_allclose(coordinates[0, :, 1], values, rtol=1e-6)

@@ -81,12 +81,8 @@ def make_train_iterator(
     raise ValueError(f"{process_index=} must be in [0, {process_count=})")
   records = _Records(sources, cache_bytes // max(1, num_workers))
   _check(sources, patch_size, degradation)
-  dataset = grain.MapDataset.source(records)
-  if num_epochs is None and len(records) < _FEW:
-    dataset = dataset.repeat(-(-_FEW // len(records)))
-  stream = dataset.seed(seed).shuffle().repeat(num_epochs)
-  batches = len(stream) // batch_size
-  if not batches:
+  stream = _shuffled(records, seed, num_epochs)
+  if not (batches := len(stream) // batch_size):
     raise ValueError(
       f"{num_epochs=} of {len(records)} images hold no batch of {batch_size}; "
       "use more epochs or a smaller batch"
@@ -100,6 +96,16 @@ def make_train_iterator(
     num_threads=num_threads, prefetch_buffer_size=prefetch_batches
   )
   return TrainIterator(share, read, num_workers)
+
+
+def _shuffled(
+  records: "_Records", seed: int, num_epochs: int | None
+) -> grain.MapDataset:
+  """The records in an order of their own in every pass."""
+  dataset = grain.MapDataset.source(records)
+  if num_epochs is None and len(records) < _FEW:
+    dataset = dataset.repeat(-(-_FEW // len(records)))
+  return dataset.seed(seed).shuffle().repeat(num_epochs)
 
 
 class TrainIterator(grain.DatasetIterator):

@@ -12,10 +12,10 @@ import math
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 from jax.typing import DTypeLike
 
+from semanir_jax.models.offsets import expand_offsets, relative_coordinates
 from semanir_jax.ops import Dictionary, key_semantic_attention
 
 LAYER_NORM_EPSILON = 1e-5  # torch's default; Flax's is 1e-6
@@ -91,50 +91,6 @@ class Conv(nn.Module):
       bias_init=uniform,
       name="conv",
     )(x_BHWC)
-
-
-def relative_coordinates(window_size: int) -> np.ndarray:
-  """Log-spaced offsets between the tokens of a window.
-
-  Args:
-    window_size: P >= 2.
-
-  Returns:
-    `[2P-1, 2P-1, 2]` float32; entry (dy + P-1, dx + P-1) is the offset (dy, dx)
-    from key to query, mapped to sign(t) log2(|t| + 1) / log2(8) of
-    t = 8 * offset / (P - 1): at most 1.057 in size, whatever the window.
-
-  Source: Swin V2, with GRL's constants.
-  """
-  offsets = np.arange(1 - window_size, window_size, dtype=np.float64)
-  t = 8.0 * offsets / (window_size - 1)
-  t = np.sign(t) * np.log2(np.abs(t) + 1.0) / np.log2(8.0)
-  grid = np.stack(np.meshgrid(t, t, indexing="ij"), axis=-1)
-  return grid.astype(np.float32)
-
-
-def expand_offsets(table: jax.Array, window_size: int) -> jax.Array:
-  """Spreads a value per offset to all pairs of tokens of a window.
-
-  Static slices, not a gather by pair: the backward pass is then a sum of slices
-  where a gather's would scatter N^2 numbers one by one.
-
-  Args:
-    table: `[2P-1, 2P-1, A]`, indexed as `relative_coordinates`.
-    window_size: P.
-
-  Returns:
-    `[A, N, N]`; entry (a, i, j) is the value of the offset from token j to i.
-  """
-  p = window_size
-
-  def expand(x: jax.Array) -> jax.Array:
-    """`[2P-1, ...]` to `[P (query), P (key), ...]` along the leading axis."""
-    return jnp.stack([x[p - 1 - j : 2 * p - 1 - j] for j in range(p)], axis=1)
-
-  rows = jnp.moveaxis(expand(table), 2, 0)  # [2P-1 (x), yi, yj, A]
-  pairs = expand(rows)  # [xi, xj, yi, yj, A]
-  return pairs.transpose(4, 2, 0, 3, 1).reshape(-1, p * p, p * p)
 
 
 class PositionBias(nn.Module):
@@ -224,43 +180,41 @@ class TransformerLayer(nn.Module):
   Attributes:
     num_heads: A.
     mlp_ratio: hidden width of the MLP over C.
-    deterministic: True at inference; no branch is dropped then.
     platform: that the program is compiled for; None for the one JAX runs on.
     dtype: operand type of the matrix products.
   """
 
   num_heads: int
   mlp_ratio: float = 2.0
-  deterministic: bool = True
   platform: str | None = None
   dtype: DTypeLike = jnp.float32
 
   @nn.compact
   def __call__(
-    self, x_BGNC: jax.Array, drop_rate: jax.Array, dictionary: Dictionary
+    self,
+    x_BGNC: jax.Array,
+    branch_scales: jax.Array | None,
+    dictionary: Dictionary,
   ) -> tuple[jax.Array, None]:
     """Returns (`[B, G, N, C]` float32, None), as `nn.scan` wants it.
 
     Args:
       x_BGNC: `[B, G, N, C]` float32, the residual stream.
-      drop_rate: scalar, probability that an image skips a branch in training.
+      branch_scales: `[B, 2]` factors of the two branches of every image (drop
+        path); None for 1.
       dictionary: selection of this stage.
     """
-    c = x_BGNC.shape[-1]
+
+    def add(name: str, branch: jax.Array, index: int) -> jax.Array:
+      branch = layer_norm(name)(branch)
+      if branch_scales is not None:
+        branch = branch * branch_scales[:, index, None, None, None]
+      return x_BGNC + branch
+
     attention = KeySemanticAttention(
       self.num_heads, self.platform, dtype=self.dtype, name="attention"
     )
-    branch = layer_norm("attention_norm")(attention(x_BGNC, dictionary))
-    x_BGNC = x_BGNC + self._drop_path(branch, drop_rate)
-    mlp = Mlp(int(c * self.mlp_ratio), dtype=self.dtype, name="mlp")
-    branch = layer_norm("mlp_norm")(mlp(x_BGNC))
-    return x_BGNC + self._drop_path(branch, drop_rate), None
-
-  def _drop_path(self, branch: jax.Array, drop_rate: jax.Array) -> jax.Array:
-    """Drops the branch of whole images; the rest is scaled to the same mean."""
-    if self.deterministic:
-      return branch
-    keep = 1.0 - drop_rate
-    shape = (branch.shape[0], 1, 1, 1)
-    kept = jax.random.bernoulli(self.make_rng("dropout"), keep, shape)
-    return jnp.where(kept, branch / keep, 0.0)
+    x_BGNC = add("attention_norm", attention(x_BGNC, dictionary), 0)
+    hidden = int(x_BGNC.shape[-1] * self.mlp_ratio)
+    mlp = Mlp(hidden, dtype=self.dtype, name="mlp")
+    return add("mlp_norm", mlp(x_BGNC), 1), None

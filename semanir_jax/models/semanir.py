@@ -13,15 +13,14 @@ from jax.typing import DTypeLike
 
 from semanir_jax.models import windows
 from semanir_jax.models.layers import Conv, layer_norm
+from semanir_jax.models.options import check_options
 from semanir_jax.models.resampling import (
-  UPSAMPLERS,
   Downsample,
   Upsample,
   Upsampler,
 )
 from semanir_jax.models.stage import Stage
 
-ARCHITECTURES = ("columnar", "ushape")
 # Mean of DIV2K in RGB, subtracted from colour images as EDSR, SwinIR, GRL do.
 RGB_MEAN = np.array([0.4488, 0.4371, 0.4040], np.float32)
 
@@ -82,14 +81,15 @@ class SemanIR(nn.Module):
     images: jax.Array,
     *,
     num_keys: jax.Array | int | None = None,
-    deterministic: bool = True,
+    branch_scales: jax.Array | None = None,
   ) -> jax.Array:
     """Restores a batch of images.
 
     Args:
       images: `[B, H, W, in_channels]` float in [0, 1]; any H and W >= 1.
       num_keys: k in [1, max_keys]; may be traced. None means the attribute.
-      deterministic: False in training: drop path then needs the rng "dropout".
+      branch_scales: `[B, layers, 2]` float32 of
+        `drop_path.draw_branch_scales`, in training; None at inference.
 
     Returns:
       `[B, H * scale, W * scale, out_channels]` float32, nominally in [0, 1],
@@ -98,7 +98,7 @@ class SemanIR(nn.Module):
     Raises:
       ValueError: a hyper-parameter, k or the channel count does not fit.
     """
-    self._check(images, num_keys)
+    check_options(self, images, num_keys)
     num_keys = self.num_keys if num_keys is None else num_keys
     if not isinstance(num_keys, int):
       num_keys = jnp.clip(num_keys, 1, self.max_keys)
@@ -107,7 +107,7 @@ class SemanIR(nn.Module):
     x = images.astype(jnp.float32) - mean
     x = windows.pad_to_multiple(x, self.size_multiple)
     trunk = self._columnar if self.architecture == "columnar" else self._ushape
-    features = trunk(x, num_keys, deterministic)
+    features = trunk(x, num_keys, branch_scales)
     if self.scale > 1:
       upsampler = Upsampler(
         self.scale,
@@ -132,19 +132,25 @@ class SemanIR(nn.Module):
     return self.window_size * 2 ** (len(self.depths) // 2 - 1)
 
   def _columnar(
-    self, x: jax.Array, num_keys: jax.Array | int, deterministic: bool
+    self,
+    x: jax.Array,
+    num_keys: jax.Array | int,
+    branch_scales: jax.Array | None,
   ) -> jax.Array:
     """Archi-V1 without its tail: `[B, H, W, 3]` to `[B, H, W, C]`."""
     shallow = Conv(self.dim, dtype=self.dtype, name="conv_first")(x)
     shallow = shallow.astype(jnp.float32)
     x = layer_norm("norm_first")(shallow)
     for i in range(len(self.depths)):
-      x = self._stage(i, 0, deterministic)(x, num_keys)
+      x = self._stage(i, 0, x, num_keys, branch_scales)
     x = layer_norm("norm_last")(x)
     return shallow + Conv(self.dim, dtype=self.dtype, name="conv_body")(x)
 
   def _ushape(
-    self, x: jax.Array, num_keys: jax.Array | int, deterministic: bool
+    self,
+    x: jax.Array,
+    num_keys: jax.Array | int,
+    branch_scales: jax.Array | None,
   ) -> jax.Array:
     """Archi-V2 without its tail: `[B, H, W, 3]` to `[B, H, W, C]`."""
     bottom = len(self.depths) // 2 - 1
@@ -152,11 +158,11 @@ class SemanIR(nn.Module):
     x = layer_norm("norm_first")(x)
     skips = []
     for level in range(bottom):
-      x = self._stage(level, level, deterministic)(x, num_keys)
+      x = self._stage(level, level, x, num_keys, branch_scales)
       skips.append(x)
       x = Downsample(dtype=self.dtype, name=f"down_{level}")(x)
       x = x.astype(jnp.float32)
-    x = self._stage(bottom, bottom, deterministic)(x, num_keys)
+    x = self._stage(bottom, bottom, x, num_keys, branch_scales)
     for level in reversed(range(bottom)):
       x = Upsample(dtype=self.dtype, name=f"up_{level}")(x)
       x = jnp.concatenate([x.astype(jnp.float32), skips[level]], axis=-1)
@@ -164,68 +170,34 @@ class SemanIR(nn.Module):
         self.dim << level, kernel_size=1, dtype=self.dtype, name=f"fuse_{level}"
       )
       x = reduce(x).astype(jnp.float32)
-      x = self._stage(2 * bottom - level, level, deterministic)(x, num_keys)
-    x = self._stage(2 * bottom + 1, 0, deterministic)(x, num_keys)
+      index = 2 * bottom - level
+      x = self._stage(index, level, x, num_keys, branch_scales)
+    x = self._stage(2 * bottom + 1, 0, x, num_keys, branch_scales)
     return layer_norm("norm_last")(x)
 
-  def _stage(self, index: int, level: int, deterministic: bool) -> Stage:
-    """Stage `index` in order of execution, at a resolution level of the U."""
-    rates = np.linspace(0.0, self.drop_path_rate, sum(self.depths))
-    first = sum(self.depths[:index])
-    return Stage(
+  def _stage(
+    self,
+    index: int,
+    level: int,
+    x: jax.Array,
+    num_keys: jax.Array | int,
+    branch_scales: jax.Array | None,
+  ) -> jax.Array:
+    """Runs stage `index`, in order of execution, at a level of the U."""
+    first, depth = sum(self.depths[:index]), self.depths[index]
+    if branch_scales is not None:
+      branch_scales = branch_scales[:, first : first + depth]
+    stage = Stage(
+      depth=depth,
       num_heads=self.num_heads << level,
       window_size=self.window_size,
       max_keys=self.max_keys,
       shifted=index % 2 == 1,
-      drop_rates=tuple(rates[first : first + self.depths[index]].tolist()),
       mlp_ratio=self.mlp_ratio,
       implementation=self.implementation,
       platform=self.platform,
       remat=self.remat,
-      deterministic=deterministic,
       dtype=self.dtype,
       name=f"stage_{index}",
     )
-
-  def _check(self, images: jax.Array, num_keys: jax.Array | int | None) -> None:
-    """Refuses what cannot be built, with the remedy."""
-    tokens = self.window_size**2
-    asked = self.num_keys if num_keys is None else num_keys
-    problems = {
-      f"architecture={self.architecture!r}: use one of {ARCHITECTURES}": (
-        self.architecture not in ARCHITECTURES
-      ),
-      f"scale={self.scale}: use 1, 2, 3, 4 or 8 (1 with the U shape)": (
-        self.scale not in (1, 2, 3, 4, 8)
-        or (self.scale > 1 and self.architecture == "ushape")
-      ),
-      f"upsampler={self.upsampler!r}: use one of {UPSAMPLERS}": (
-        self.upsampler not in UPSAMPLERS
-      ),
-      f"depths={self.depths}: the U shape needs an even count of stages": (
-        self.architecture == "ushape" and len(self.depths) % 2 == 1
-      ),
-      f"depths={self.depths}: every stage needs a layer": (
-        not self.depths or min(self.depths) < 1
-      ),
-      f"num_heads={self.num_heads} must divide dim={self.dim}": (
-        self.dim % self.num_heads != 0
-      ),
-      f"window_size={self.window_size}: a window needs 2 tokens a side": (
-        self.window_size < 2
-      ),
-      f"max_keys={self.max_keys} must lie in [1, {tokens}], the tokens of a"
-      f" {self.window_size}x{self.window_size} window": (
-        not 1 <= self.max_keys <= tokens
-      ),
-      f"num_keys={asked} must lie in [1, {self.max_keys}] (max_keys); use fewer"
-      " keys or a larger window": (
-        isinstance(asked, int) and not 1 <= asked <= self.max_keys
-      ),
-      f"images {images.shape} must be [B, H, W, {self.in_channels}]": (
-        images.ndim != 4 or images.shape[-1] != self.in_channels
-      ),
-    }
-    for message, wrong in problems.items():
-      if wrong:
-        raise ValueError(message)
+    return stage(x, num_keys, branch_scales)

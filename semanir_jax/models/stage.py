@@ -11,43 +11,47 @@ from semanir_jax.ops import build_dictionary, choose_implementation
 
 
 class Stage(nn.Module):
-  """Dictionary, `len(drop_rates)` scanned layers, conv 3x3, residual.
+  """Dictionary, scanned layers, conv 3x3, residual.
 
   Attributes:
+    depth: number of layers.
     num_heads: A.
     window_size: P, side of a window in tokens.
     max_keys: K, static bound of the keys a token keeps, at most N = P * P.
     shifted: whether the windows are shifted by half their side.
-    drop_rates: drop-path rate of every layer; its length is the depth.
     mlp_ratio: hidden width of the MLPs over C.
     implementation: form of the attention, None to choose
       (`ops.choose_implementation`).
     platform: that the program is compiled for; None for the one JAX runs on.
     remat: recompute every layer in the backward pass instead of keeping what it
       computed: memory of one layer instead of all.
-    deterministic: True at inference.
     dtype: operand type of the matrix products.
   """
 
+  depth: int
   num_heads: int
   window_size: int
   max_keys: int
   shifted: bool
-  drop_rates: tuple[float, ...]
   mlp_ratio: float = 2.0
   implementation: str | None = None
   platform: str | None = None
   remat: bool = False
-  deterministic: bool = True
   dtype: DTypeLike = jnp.float32
 
   @nn.compact
-  def __call__(self, x_BHWC: jax.Array, num_keys: jax.Array | int) -> jax.Array:
+  def __call__(
+    self,
+    x_BHWC: jax.Array,
+    num_keys: jax.Array | int,
+    branch_scales: jax.Array | None = None,
+  ) -> jax.Array:
     """Runs the stage.
 
     Args:
       x_BHWC: `[B, H, W, C]` float32; H and W are multiples of `window_size`.
       num_keys: k in [1, `max_keys`], may be traced.
+      branch_scales: `[B, depth, 2]`, see `drop_path`.
 
     Returns:
       `[B, H, W, C]` float32.
@@ -76,19 +80,16 @@ class Stage(nn.Module):
     layers = nn.scan(
       layer,
       variable_axes={"params": 0},
-      split_rngs={"params": True, "dropout": True},
-      in_axes=(0, nn.broadcast),
-      length=len(self.drop_rates),
+      split_rngs={"params": True},
+      in_axes=(1, nn.broadcast),
+      length=self.depth,
     )(
       num_heads=self.num_heads,
       mlp_ratio=self.mlp_ratio,
-      deterministic=self.deterministic,
       platform=self.platform,
       dtype=self.dtype,
       name="layers",
     )
-    x_BGNC, _ = layers(
-      x_BGNC, jnp.asarray(self.drop_rates, jnp.float32), dictionary
-    )
+    x_BGNC, _ = layers(x_BGNC, branch_scales, dictionary)
     features = windows.merge(x_BGNC, h, w, shift)
     return x_BHWC + Conv(c, dtype=self.dtype, name="conv")(features)

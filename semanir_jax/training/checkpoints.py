@@ -30,6 +30,8 @@ class Checkpoints:
     options = ocp.CheckpointManagerOptions(
       max_to_keep=keep,
       create=True,
+      # Nobody else writes here: what an interrupted save left is rubbish.
+      cleanup_tmp_directories=True,
       enable_async_checkpointing=True,
     )
     self._manager = checkpoint.open_manager(self._folder, options)
@@ -73,28 +75,27 @@ class Checkpoints:
       State, position of the data and config; None if there is no checkpoint.
 
     Raises:
-      CheckpointError: the checkpoint is of another architecture.
+      CheckpointError: the checkpoint is of another architecture or optimizer,
+        or damaged.
     """
     step = self._manager.latest_step()
     if step is None:
       return None
     logging.info("restoring step %d from %s", step, self._folder)
-    found = self._manager.item_metadata(step)["params"].tree
-    place = str(self._folder / str(step))
-    checkpoint.check_same_shapes(abstract_state.params, found, place)
-    rest = _without_params(abstract_state)
-    items = {
-      "params": ocp.args.StandardRestore(abstract_state.params),
-      "training": ocp.args.StandardRestore(rest),
-      "data": ocp.args.JsonRestore(),
-      "config": ocp.args.JsonRestore(),
+    trees = {
+      "params": abstract_state.params,
+      "training": _without_params(abstract_state),
     }
     if abstract_state.ema_params:
-      items["ema_params"] = ocp.args.StandardRestore(abstract_state.ema_params)
-    restored = self._manager.restore(step, args=ocp.args.Composite(**items))
+      trees["ema_params"] = abstract_state.ema_params
+    items = {"data": ocp.args.JsonRestore(), "config": ocp.args.JsonRestore()}
+    for item, tree in trees.items():
+      checkpoint.check_architecture(self._manager, step, item, tree)
+      items[item] = ocp.args.StandardRestore(tree)
+    restored = checkpoint.restore_items(self._manager, step, **items)
     state = TrainState(
       params=restored["params"],
-      ema_params=restored["ema_params"] if "ema_params" in items else {},
+      ema_params=restored["ema_params"] if "ema_params" in trees else {},
       **restored["training"],
     )
     return state, restored["data"], restored["config"]

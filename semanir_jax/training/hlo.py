@@ -1,7 +1,7 @@
 """Reads a compiled program's text: memory traffic and collective operations.
 
 The compilers' own `cost_analysis` counts the body of a loop once; here a loop
-counts as often as it runs, which its text says (`known_trip_count`).
+counts as often as it runs, which its text says.
 """
 
 import collections
@@ -51,10 +51,9 @@ _INSTRUCTION = re.compile(
   r"^\s*(?:ROOT )?%?([\w.\-]+) = (.+?) ([a-z][\w\-]*)\((.*)$"
 )
 _OPERAND = re.compile(r"%([\w.\-]+)")
-_CALLED = re.compile(
-  r"\b(?:body|to_apply|calls|condition|branch_computations)="
-  r"\{?((?:%?[\w.\-]+(?:, )?)+)"
-)
+# A loop's condition moves a counter only.
+_CALLED = re.compile(r"\b(?:body|to_apply|calls)=%?([\w.\-]+)")
+_BRANCHES = re.compile(r"\bbranch_computations=\{([^}]*)\}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,8 +140,31 @@ def _walk(
       moved = sum(sizes.get(n, 0) for n in _OPERAND.findall(operands))
       traffic.memory_bytes += times * (instruction.num_bytes + moved)
     if operation in ("while", "call", "conditional", "async-start"):
-      trips = re.search(r'known_trip_count"?:\{"?n"?:"(\d+)"', instruction.rest)
-      inner = times * (int(trips.group(1)) if trips else 1)
-      for called in _CALLED.findall(instruction.rest):
-        for computation in called.split(", "):
-          _walk(computation.lstrip("%"), inner, computations, traffic)
+      inner = times * _trip_count(instruction, computations)
+      called = _CALLED.findall(instruction.rest)
+      for branches in _BRANCHES.findall(instruction.rest):
+        called += [name.strip(" %") for name in branches.split(",")]
+      for computation in called:
+        _walk(computation, inner, computations, traffic)
+
+
+def _trip_count(
+  instruction: _Instruction, computations: dict[str, list[_Instruction]]
+) -> int:
+  """How often a loop runs; 1 for other calls.
+
+  XLA writes it down for CPU and GPU. For TPU it is the constant that the loop's
+  condition compares its counter with: all loops of this project count from 0.
+  """
+  if instruction.operation != "while":
+    return 1
+  known = re.search(r'known_trip_count"?:\{"?n"?:"(\d+)"', instruction.rest)
+  if known:
+    return int(known.group(1))
+  condition = re.search(r"condition=%?([\w.\-]+)", instruction.rest)
+  limits = [
+    int(number.group())
+    for i in computations.get(condition.group(1) if condition else "", [])
+    if i.operation == "constant" and (number := re.match(r"\d+", i.rest))
+  ]
+  return limits[0] if len(limits) == 1 else 1

@@ -2,7 +2,7 @@
 
 import functools
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -14,7 +14,7 @@ from semanir_jax import checkpoint, evaluation, reports, sharding, test_sets
 from semanir_jax.data.degradations import make as make_degradation
 from semanir_jax.data.images import write_bytes
 from semanir_jax.data.pipeline import TrainIterator, make_train_iterator
-from semanir_jax.data.sources import open_source
+from semanir_jax.data.sources import Source, open_source
 from semanir_jax.inference import Restorer
 from semanir_jax.losses import make_loss
 from semanir_jax.models.semanir import SemanIR
@@ -39,13 +39,22 @@ def train_and_evaluate(config: Any, workdir: str) -> None:
     CheckpointError: the workdir holds a run of another architecture.
   """
   mesh = sharding.make_mesh(data=config.mesh.data, fsdp=config.mesh.fsdp)
+  if config.train.batch_size % mesh.size:
+    raise ValueError(
+      f"config.train.batch_size={config.train.batch_size} must be a multiple of"
+      f" the number of devices, {mesh.size}"
+    )
   logging.info("devices: %s, mesh %s", jax.devices(), dict(mesh.shape))
   model = checkpoint.make_model(config.model)
-  train_step, init = _make_step(config, model)
+  train_step, init = make_step(config, model, mesh)
   data = make_data(config)
   shapes = jax.eval_shape(init)
   shardings = sharding.state_shardings(shapes, mesh, config.mesh.rules)
-  pathlib.Path(workdir).mkdir(parents=True, exist_ok=True)
+  # Opened now, so that a mistake in them does not end a run after hours.
+  sets = []
+  if config.eval.every_steps > 0:
+    sets = list(test_sets.present(config.eval.sets, config.data.data_dir))
+  _make_folder(workdir)
   checkpoints = Checkpoints(workdir, keep=config.checkpoint.keep)
   restored = checkpoints.restore_latest(abstract_like(shapes, shardings))
   if restored is None:
@@ -66,7 +75,7 @@ def train_and_evaluate(config: Any, workdir: str) -> None:
     checkpoints.save, config=checkpoint.config_to_json(config)
   )
   validate = functools.partial(
-    _validate, config, model, mesh=mesh, writer=writer
+    _validate, config, model, sets=sets, mesh=mesh, writer=writer
   )
   # The state is replaced by the next one in place; the batch is not.
   run = jax.jit(train_step, donate_argnums=0, out_shardings=(shardings, None))
@@ -87,7 +96,17 @@ def train_and_evaluate(config: Any, workdir: str) -> None:
     data.close()
 
 
-def _make_step(config: Any, model: SemanIR) -> tuple[Any, Any]:
+def _make_folder(workdir: str) -> None:
+  """Makes the folder of a run, if it is not there."""
+  try:
+    pathlib.Path(workdir).mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise ValueError(
+      f"{workdir}: cannot be made ({error.strerror}); choose another --workdir"
+    ) from error
+
+
+def make_step(config: Any, model: SemanIR, mesh: Mesh) -> tuple[Any, Any]:
   """The train step and the initialiser of its state."""
   optimizer = optimizer_lib.make_optimizer(**config.optimizer)
   schedule = optimizer_lib.make_schedule(
@@ -98,6 +117,7 @@ def _make_step(config: Any, model: SemanIR) -> tuple[Any, Any]:
     make_loss(**config.loss),
     optimizer,
     schedule,
+    mesh,
     ema_decay=config.train.ema_decay,
     random_num_keys=config.train.random_num_keys,
   )
@@ -125,6 +145,7 @@ def make_data(config: Any) -> TrainIterator:
     )
     for spec in data.train
   ]
+  test_sets.warn_of_mixed_splits(data.train, sources)
   options = data.degradation.to_dict()
   return make_train_iterator(
     sources,
@@ -164,7 +185,8 @@ def _loop(
     with progress.waiting_for_input():
       batch = next(data)
     state, metrics = run(state, sharding.to_global(batch, rows))
-    pending.append(metrics)
+    if config.log.every_steps > 0:
+      pending.append(metrics)
     if due(config.log.every_steps):
       scalars = _mean_over_steps(pending)
       scalars |= progress.report(step, scalars)
@@ -194,12 +216,12 @@ def _validate(
   state: TrainState,
   step: int,
   *,
+  sets: Sequence[tuple[str, Mapping[str, Any], Source]],
   mesh: Mesh,
   writer: writers.MetricWriter,
 ) -> None:
   """Measures every test set and writes sample pictures to TensorBoard."""
   restore = Restorer(model, state.eval_params, mesh=mesh)
-  sets = test_sets.present(config.eval.sets, config.data.data_dir)
   for name, options, source in sets:
     results = evaluation.evaluate_set(
       restore,

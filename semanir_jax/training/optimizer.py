@@ -31,10 +31,12 @@ def make_schedule(
     final: "cosine": learning rate at `num_steps`.
 
   Raises:
-    ValueError: the name is unknown, or the steps do not fit.
+    ValueError: the name is unknown, or the steps or rates do not fit.
   """
   if not 0 <= warmup_steps < num_steps:
     raise ValueError(f"{warmup_steps=} must lie in [0, {num_steps=})")
+  if peak <= 0:
+    raise ValueError(f"schedule {peak=} must be positive")
   if name == "multistep":
     schedule = optax.piecewise_constant_schedule(
       peak, {int(step): factor for step in milestones}

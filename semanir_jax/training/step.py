@@ -7,9 +7,12 @@ import flax
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh, PartitionSpec
 
 from semanir_jax.losses import Loss
+from semanir_jax.models.drop_path import draw_branch_scales
 from semanir_jax.models.semanir import SemanIR
+from semanir_jax.sharding import DATA_AXES
 from semanir_jax.training.optimizer import Schedule
 
 Params = Mapping[str, Any]
@@ -72,17 +75,21 @@ def create_state(
   )
 
 
+TrainStep = Callable[
+  [TrainState, Mapping[str, jax.Array]], tuple[TrainState, Metrics]
+]
+
+
 def make_train_step(
   model: SemanIR,
   loss: Loss,
   optimizer: optax.GradientTransformation,
   schedule: Schedule,
+  mesh: Mesh,
   *,
   ema_decay: float,
   random_num_keys: Sequence[int],
-) -> Callable[
-  [TrainState, Mapping[str, jax.Array]], tuple[TrainState, Metrics]
-]:
+) -> TrainStep:
   """Builds the train step, to be jitted by the caller.
 
   Args:
@@ -90,17 +97,31 @@ def make_train_step(
     loss: of (prediction, target).
     optimizer: see `make_optimizer`.
     schedule: learning rate by step.
+    mesh: devices that share a batch. Each works on its own images with whole
+      parameters (`shard_map`), and only the mean of the gradients crosses
+      devices; what is left to the compiler is to gather parameters that are
+      split over `fsdp`, and to update every device's part of the state.
     ema_decay: of the parameters' moving average; 0 for none.
     random_num_keys: k is drawn from these at each step, the same on all hosts
-      (random-k training [paper]); empty for the model's own k at every step.
+      (random-k training [paper]); those above the model's max_keys count as
+      max_keys; empty for the model's own k at every step.
 
   Returns:
     `(state, {"lq", "hq"}) -> (state, metrics)`; the metrics are float32 scalars
     over the global batch: loss, grad_norm, learning_rate, num_keys, skipped. A
     step whose loss or gradient is not finite changes nothing but `step` and
     `skipped`.
+
+  Raises:
+    ValueError: a k below 1; from the train step, while it is traced: the
+      model's output has not the shape of the target.
   """
+  if any(num_keys < 1 for num_keys in random_num_keys):
+    raise ValueError(f"{random_num_keys=} must all be at least 1")
   choices = jnp.asarray(random_num_keys or [model.num_keys], jnp.int32)
+  choices = jnp.minimum(choices, model.max_keys)
+
+  mean_gradient = _make_mean_gradient(model, loss, mesh)
 
   def train_step(
     state: TrainState, batch: Mapping[str, jax.Array]
@@ -108,40 +129,19 @@ def make_train_step(
     key = jax.random.fold_in(state.rng, state.step)
     drop_key, keys_key = jax.random.split(key)
     num_keys = jax.random.choice(keys_key, choices)
-
-    def objective(params: Params) -> jax.Array:
-      prediction = model.apply(
-        {"params": params},
-        batch["lq"],
-        num_keys=num_keys,
-        deterministic=False,
-        rngs={"dropout": drop_key},
-      )
-      return loss(prediction, batch["hq"])
-
-    value, grads = jax.value_and_grad(objective)(state.params)
-    grad_norm = optax.global_norm(grads)
+    batch = dict(batch)
+    scales = draw_branch_scales(
+      drop_key, batch["lq"].shape[0], model.depths, model.drop_path_rate
+    )
+    if scales is not None:
+      batch["branch_scales"] = scales
+    value, grads = mean_gradient(state.params, batch, num_keys)
+    grad_norm = optax.tree.norm(grads)
     learning_rate = schedule(state.step)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    params = jax.tree.map(
-      lambda p, u: p - learning_rate * u, state.params, updates
-    )
+    updated = _updated(state, updates, opt_state, learning_rate, ema_decay)
     finite = jnp.isfinite(value) & jnp.isfinite(grad_norm)
-    keep = lambda new, old: jax.tree.map(  # noqa: E731
-      lambda n, o: jnp.where(finite, n, o), new, old
-    )
-    params = keep(params, state.params)
-    state = state.replace(
-      step=state.step + 1,
-      params=params,
-      ema_params=jax.tree.map(
-        lambda e, p: e * ema_decay + p * (1 - ema_decay),
-        state.ema_params,
-        params if state.ema_params else {},
-      ),
-      opt_state=keep(opt_state, state.opt_state),
-      skipped=state.skipped + (1 - finite.astype(jnp.int32)),
-    )
+    state = _next_state(state, updated, finite)
     return state, {
       "loss": value,
       "grad_norm": grad_norm,
@@ -151,3 +151,82 @@ def make_train_step(
     }
 
   return train_step
+
+
+def _make_mean_gradient(
+  model: SemanIR, loss: Loss, mesh: Mesh
+) -> Callable[..., tuple[jax.Array, Params]]:
+  """Loss and gradient of a global batch, by devices that share it."""
+
+  def local_gradient(
+    params: Params, batch: Mapping[str, jax.Array], num_keys: jax.Array
+  ) -> tuple[jax.Array, Params]:
+    """Mean loss and gradient, of this device's images and then of all."""
+
+    def objective(params: Params) -> jax.Array:
+      prediction = model.apply(
+        {"params": params},
+        batch["lq"],
+        num_keys=num_keys,
+        branch_scales=batch.get("branch_scales"),
+      )
+      _check_same_shape(prediction, batch)
+      return loss(prediction, batch["hq"])
+
+    local = jax.value_and_grad(objective)(params)
+    return jax.lax.pmean(local, DATA_AXES)
+
+  whole, rows = PartitionSpec(), PartitionSpec(DATA_AXES)
+  return jax.shard_map(
+    local_gradient,
+    mesh=mesh,
+    in_specs=(whole, rows, whole),
+    out_specs=whole,
+    check_vma=False,
+  )
+
+
+def _updated(
+  state: TrainState,
+  updates: Params,
+  opt_state: optax.OptState,
+  learning_rate: jax.Array,
+  ema_decay: float,
+) -> TrainState:
+  """Moves the parameters, and their average after them."""
+  params = jax.tree.map(
+    lambda p, u: p - learning_rate * u, state.params, updates
+  )
+  ema_params = jax.tree.map(
+    lambda e, p: e * ema_decay + p * (1 - ema_decay),
+    state.ema_params,
+    params if state.ema_params else {},
+  )
+  return state.replace(
+    params=params, ema_params=ema_params, opt_state=opt_state
+  )
+
+
+def _next_state(
+  state: TrainState, updated: TrainState, finite: jax.Array
+) -> TrainState:
+  """Takes the update if it is finite; counts it in any case."""
+  kept = jax.tree.map(lambda n, o: jnp.where(finite, n, o), updated, state)
+  skipped = state.skipped + (1 - finite.astype(jnp.int32))
+  return kept.replace(step=state.step + 1, skipped=skipped)
+
+
+def _check_same_shape(
+  prediction: jax.Array, batch: Mapping[str, jax.Array]
+) -> None:
+  """Refuses what a loss would broadcast, or fail on without naming the field.
+
+  Raises:
+    ValueError: the network does not return images of the target's shape.
+  """
+  if prediction.shape != batch["hq"].shape:
+    raise ValueError(
+      f"the network makes {prediction.shape} of {batch['lq'].shape} where the"
+      f" target is {batch['hq'].shape}; set config.model.scale and"
+      " config.model.out_channels to those of config.data"
+    )

@@ -28,7 +28,8 @@ def _install_tensorboardx() -> None:
     def __init__(self, logdir: str) -> None:
       import tensorboardX
 
-      self._writer = tensorboardX.SummaryWriter(str(logdir))
+      # Its own flush does not wait for its queue: it must flush often.
+      self._writer = tensorboardX.SummaryWriter(str(logdir), flush_secs=10)
 
     def write_scalars(self, step: int, scalars: Mapping[str, Any]) -> None:
       for tag, value in scalars.items():

@@ -1,0 +1,284 @@
+"""Checkpoints: whole, found by any path to them, and refused with a reason."""
+
+import functools
+import json
+import pathlib
+import shutil
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import SingleDeviceSharding
+
+from semanir_jax import checkpoint, sharding
+from semanir_jax.checkpoint import CheckpointError, load_for_inference
+from semanir_jax.training.checkpoints import Checkpoints, abstract_like
+from semanir_jax.training.step import TrainState
+from tests import small
+
+CONFIG = small.config()
+
+
+@functools.cache
+def _abstract(ema_decay: float = 0.9) -> TrainState:
+  """The state of `small.save_run` as shapes on one device."""
+  shapes = jax.eval_shape(lambda: small.state(small.USHAPE, ema_decay))
+  device = SingleDeviceSharding(jax.devices()[0])
+  return abstract_like(shapes, jax.tree.map(lambda _: device, shapes))
+
+
+def _restore(workdir: pathlib.Path, abstract: TrainState) -> Any:
+  checkpoints = Checkpoints(str(workdir), keep=3)
+  try:
+    return checkpoints.restore_latest(abstract)
+  finally:
+    checkpoints.close()
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory) -> pathlib.Path:
+  """A workdir with the steps 2 and 4; tests that change it take a copy."""
+  workdir = tmp_path_factory.mktemp("saved") / "run"
+  return small.save_run(workdir, CONFIG, steps=(2, 4))
+
+
+@pytest.fixture
+def copy(saved, tmp_path) -> pathlib.Path:
+  """A copy of `saved`."""
+  return pathlib.Path(shutil.copytree(saved, tmp_path / "run"))
+
+
+def test_everything_that_changes_in_training_comes_back(tmp_path):
+  initial = small.state(small.USHAPE, 0.9)
+  keys = jax.random.split(jax.random.key(1), 3)
+  state = initial.replace(
+    step=initial.step + 7,
+    params=jax.tree.map(lambda x: x + 1, initial.params),
+    opt_state=jax.tree.map(lambda x: x + 2, initial.opt_state),
+    rng=jax.random.key_data(keys[0]),
+    skipped=initial.skipped + 3,
+  )
+  checkpoints = Checkpoints(str(tmp_path), keep=3)
+  position = {"batches_taken": 7}
+  settings = checkpoint.config_to_json(CONFIG)
+  checkpoints.save(7, state, position, settings)
+  checkpoints.close()
+  restored, data, config = _restore(tmp_path, _abstract())
+  small.assert_equal_trees(restored, state)
+  assert data == position
+  assert config == settings == json.loads(CONFIG.to_json())
+
+
+def test_an_empty_workdir_has_nothing_to_restore(tmp_path):
+  assert _restore(tmp_path, _abstract()) is None
+
+
+def test_a_state_split_over_eight_devices_comes_back_on_one(tmp_path):
+  state = small.state(small.USHAPE, 0.9)
+  mesh = sharding.make_mesh(data=2, fsdp=4)
+  places = sharding.state_shardings(state, mesh, CONFIG.mesh.rules)
+  split = jax.device_put(state, places)
+  checkpoints = Checkpoints(str(tmp_path), keep=3)
+  settings = checkpoint.config_to_json(CONFIG)
+  checkpoints.save(1, split, {"batches_taken": 1}, settings)
+  checkpoints.close()
+  restored, _, _ = _restore(tmp_path, _abstract())
+  small.assert_equal_trees(restored, state)
+  assert len(jax.tree.leaves(restored)[0].sharding.device_set) == 1
+  # And on eight again, in another arrangement.
+  other = sharding.make_mesh(data=-1, fsdp=8)
+  places = sharding.state_shardings(state, other, CONFIG.mesh.rules)
+  restored, _, _ = _restore(tmp_path, abstract_like(_abstract(), places))
+  small.assert_equal_trees(jax.device_get(restored), jax.device_get(state))
+  kernel = restored.params["stage_0"]["layers"]["mlp"]["expand"]["kernel"]
+  assert kernel.sharding.mesh.shape["fsdp"] == 8
+  _, params, _ = load_for_inference(str(tmp_path))
+  small.assert_equal_trees(params, state.params)
+
+
+def test_only_the_newest_stay(tmp_path):
+  state = small.state(small.USHAPE, 0.9)
+  checkpoints = Checkpoints(str(tmp_path), keep=2)
+  for step in (1, 2, 3, 3):  # saving a step again does nothing
+    checkpoints.save(step, state, {"batches_taken": step}, {})
+  checkpoints.close()
+  folder = tmp_path / checkpoint.FOLDER
+  assert sorted(path.name for path in folder.iterdir()) == ["2", "3"]
+
+
+@pytest.mark.parametrize("path", ["", "checkpoints", "checkpoints/2"])
+def test_inference_finds_the_parameters_from_any_path(saved, path):
+  before = sorted(saved.rglob("*"))
+  model, params, config = load_for_inference(str(saved / path))
+  assert model == checkpoint.make_model(CONFIG.model)
+  small.assert_equal_trees(params, small.state(small.USHAPE, 0.9).params)
+  assert config == json.loads(CONFIG.to_json())
+  assert sorted(saved.rglob("*")) == before  # reading writes nothing
+
+
+def test_the_path_may_be_relative_or_a_number(saved, tmp_path, monkeypatch):
+  shutil.copytree(saved, tmp_path / "2024")
+  monkeypatch.chdir(tmp_path)
+  assert checkpoint.checkpoint_folder("2024") == (
+    tmp_path / "2024" / "checkpoints",
+    None,
+  )
+  assert checkpoint.checkpoint_folder("2024/checkpoints/4")[1] == 4
+  load_for_inference("2024")
+
+
+def test_inference_takes_the_average_and_the_newest(tmp_path):
+  state = small.state(small.USHAPE, 0.9)
+  checkpoints = Checkpoints(str(tmp_path), keep=3)
+  for step in (9, 10):
+    average = jax.tree.map(lambda x, s=step: x * 0 + s, state.params)
+    checkpoints.save(
+      step,
+      state.replace(ema_params=average),
+      {"batches_taken": step},
+      checkpoint.config_to_json(CONFIG),
+    )
+  checkpoints.close()
+  _, params, _ = load_for_inference(str(tmp_path))
+  assert {
+    float(x.flat[0]) for x in map(np.asarray, jax.tree.leaves(params))
+  } == {10.0}
+  path = tmp_path / checkpoint.FOLDER / "9"
+  _, params, _ = load_for_inference(str(path))
+  assert float(jax.tree.leaves(params)[0].ravel()[0]) == 9.0
+
+
+def test_a_run_without_an_average_is_loaded_and_resumed(tmp_path):
+  config = small.config(train__ema_decay=0.0)
+  small.save_run(tmp_path, config)
+  _, params, _ = load_for_inference(str(tmp_path))
+  small.assert_equal_trees(params, small.state(small.USHAPE, 0.0).params)
+  restored, _, _ = _restore(tmp_path, _abstract(0.0))
+  assert restored.ema_params == {}
+  # With an average it cannot go on: there is none.
+  with pytest.raises(CheckpointError, match=r"ema_params/.*there absent"):
+    _restore(tmp_path, _abstract(0.9))
+
+
+@pytest.mark.parametrize("copied", ["step_10.orbax-checkpoint-tmp", "10.tmp"])
+def test_a_save_that_was_cut_short_is_ignored(copy, copied):
+  folder = copy / checkpoint.FOLDER
+  # What orbax has written of step 10 when the process is killed.
+  unfinished = "10.orbax-checkpoint-tmp" if "orbax" in copied else copied
+  shutil.copytree(folder / "4", folder / unfinished)
+  load_for_inference(str(copy))
+  assert (folder / unfinished).is_dir()  # perhaps it is being written
+  _, data, _ = _restore(copy, _abstract())
+  assert data == {"batches_taken": 4}
+
+
+def test_what_a_killed_save_left_is_cleared_by_the_next_run(copy):
+  folder = copy / checkpoint.FOLDER
+  shutil.copytree(folder / "4", folder / "10.orbax-checkpoint-tmp")
+  _restore(copy, _abstract())
+  assert sorted(path.name for path in folder.iterdir()) == ["2", "4"]
+
+
+def test_another_architecture_is_refused_by_its_first_array(copy):
+  state = jax.eval_shape(lambda: small.state(small.COLUMNAR, 0.9))
+  with pytest.raises(CheckpointError) as error:
+    _restore(copy, state)
+  message = str(error.value)
+  assert str(copy / checkpoint.FOLDER / "4") in message
+  assert "params/conv_body/conv/bias: here (8,), there absent" in message
+  assert "use the config it was trained with, or another --workdir" in message
+  # The same for a config that does not describe its own parameters.
+  wider = small.config(model__dim=16).to_json()
+  path = copy / checkpoint.FOLDER / "4" / "config" / "metadata"
+  path.write_text(wider)
+  with pytest.raises(CheckpointError) as error:
+    load_for_inference(str(copy))
+  expected = "ema_params/conv_first/conv/bias: here (16,), there (8,)"
+  assert expected in str(error.value)
+
+
+def test_another_optimizer_is_refused(copy):
+  abstract = _abstract()
+  clipped = abstract.replace(opt_state=((), *abstract.opt_state))
+  with pytest.raises(CheckpointError, match="training/opt_state/0/count: here"):
+    _restore(copy, clipped)
+
+
+@pytest.mark.parametrize(
+  ("path", "message"),
+  [
+    ("nowhere", "no checkpoint in .*nowhere; give the --workdir"),
+    ("run/checkpoints/3", "no step 3 in .*run/checkpoints; it has"),
+    ("run/checkpoints/4/params", "no checkpoint in .*params"),
+    ("empty", "no checkpoint in .*empty; give the --workdir"),
+    ("a_file", "no checkpoint in .*a_file; give the --workdir"),
+  ],
+)
+def test_a_path_without_a_checkpoint_is_refused(copy, path, message):
+  (copy.parent / "empty" / checkpoint.FOLDER).mkdir(parents=True)
+  (copy.parent / "a_file").touch()
+  with pytest.raises(CheckpointError, match=message):
+    load_for_inference(str(copy.parent / path))
+
+
+def _largest(folder: pathlib.Path) -> pathlib.Path:
+  files = [path for path in folder.rglob("*") if path.is_file()]
+  return max(files, key=lambda path: path.stat().st_size)
+
+
+DAMAGE = ["arrays", "manifest.ocdbt", "_METADATA", "item", "config", "all"]
+
+
+def _damage(step: pathlib.Path, part: str) -> None:
+  """Cuts a file of a checkpoint short, as a full disk does, or removes it."""
+  if part == "config":
+    (step / "config" / "metadata").write_text('{"model": {')
+  elif part == "all":
+    shutil.rmtree(step)
+    step.mkdir()
+  for item in ("params", "ema_params", "training"):
+    if part == "item":
+      shutil.rmtree(step / item)
+    elif part == "arrays":
+      file = _largest(step / item / "ocdbt.process_0" / "d")
+      file.write_bytes(file.read_bytes()[:100])
+    elif part not in ("config", "all"):
+      (step / item / part).write_bytes(b"")
+
+
+@pytest.mark.parametrize("part", DAMAGE)
+def test_a_damaged_checkpoint_is_named_with_a_remedy(copy, part):
+  step = copy / checkpoint.FOLDER / "4"
+  _damage(step, part)
+  attempts = [
+    lambda: load_for_inference(str(copy)),
+    lambda: _restore(copy, _abstract()),
+  ]
+  for attempt in attempts:
+    with pytest.raises(CheckpointError) as error:
+      attempt()
+    message = str(error.value)
+    assert message.startswith(str(step)), message
+    assert "\n" not in message and len(message) < 700
+    assert message.endswith("move it away and use step 2")
+  load_for_inference(str(copy / checkpoint.FOLDER / "2"))
+
+
+def test_the_config_of_another_version_is_refused(copy):
+  path = copy / checkpoint.FOLDER / "4" / "config" / "metadata"
+  config = json.loads(path.read_text())
+  config["model"]["num_experts"] = 2
+  path.write_text(json.dumps(config))
+  with pytest.raises(CheckpointError, match=r"4 has a config .*num_experts"):
+    load_for_inference(str(copy))
+  path.write_text("{}")
+  with pytest.raises(CheckpointError, match="4 has a config .*'model'"):
+    load_for_inference(str(copy))
+
+
+def test_a_model_option_that_does_not_exist_is_refused():
+  with pytest.raises(ValueError, match=r"unknown fields \['dimm'\]"):
+    checkpoint.make_model({"dimm": 8})
+  with pytest.raises(ValueError, match="dtype must be 'float32' or 'bfloat16'"):
+    checkpoint.make_model({"dtype": "float23"})

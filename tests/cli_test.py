@@ -1,0 +1,208 @@
+"""Bad input of the programs: one line on stderr, exit code 1, nothing left."""
+
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from semanir_jax import checkpoint
+from semanir_jax.data.images import write_image
+from tests import programs, small
+
+SMOKE = "--config=configs/base.py:smoke"
+
+# What follows "error: " on stderr, by name of the command of `_commands`.
+MESSAGES = {
+  "unknown_variant": "unknown variant 'smok': did you mean 'smoke'",
+  "unknown_field": "'batch_sizee' Did you mean \"batch_size\"",
+  "unknown_group": "'modle' Did you mean \"model\"",
+  "mistyped_field": "flag --config.train.batch_size=many: invalid literal",
+  "missing_config": "Failed loading config file",
+  "config_not_given": "flag --config=None: Flag --config must have a value",
+  "workdir_not_given": "flag --workdir=None: Flag --workdir must have a value",
+  "unknown_flag": "Unknown command line flag 'workdr'. Did you mean: workdir",
+  "stray_argument": "unexpected argument 'runs'; options start with --",
+  "too_many_keys": "num_keys=17 must lie in [1, 16]",
+  "window_too_small": "window_size=1: a window needs 2 tokens a side",
+  "patch_that_does_not_fit": "patch_size=0 must be a multiple of 1",
+  "missing_training_folder": "nowhere: no such folder; check the path",
+  "another_architecture": "2 is of another architecture or optimizer: ",
+  "train_below_a_file": "cannot be made (Not a directory); choose another --w",
+  "eval_without_checkpoint": "no checkpoint in ",
+  "eval_too_many_keys": "num_keys=17 must lie in [1, 16]",
+  "missing_input": "no such file or folder; check --input",
+  "corrupt_input": "bad.png: ",
+  "colour_input": "good.png: is a colour image, but the network is of gray",
+  "missing_checkpoint": "nowhere; give the --workdir of a training run",
+  "damaged_checkpoint": "checkpoints/2 cannot be read (",
+  "wrong_parameters": "ema_params/conv_first/conv/bias: here (16,), there (8,)",
+  "restore_too_many_keys": "num_keys=17 must lie in [1, 16], the most keys",
+  "restore_no_keys": "flag --num_keys=0: 0 is not a positive integer",
+  "output_below_a_file": "file is no writable folder); choose another --output",
+  "output_is_the_input": "good.png: an input would be overwritten",
+}
+
+
+def _make_inputs(root: pathlib.Path) -> None:
+  """What the commands read: images good and bad, checkpoints good and bad."""
+  pixels = np.random.default_rng(0).integers(0, 256, (20, 20, 3), np.uint8)
+  for name in ("good.png", "mixed/a.png", "mixed/c.png"):
+    (root / name).parent.mkdir(exist_ok=True)
+    write_image(root / name, pixels)
+  half = (root / "good.png").read_bytes()[:300]
+  for name in ("bad.png", "mixed/bad.png"):
+    (root / name).write_bytes(half)
+  (root / "file").touch()
+  small.save_run(root / "color", small.config())
+  gray = {"model__in_channels": 1, "model__out_channels": 1}
+  small.save_run(root / "gray", small.config(**gray))
+  shutil.copytree(root / "color", root / "damaged")
+  step = root / "damaged" / checkpoint.FOLDER / "2"
+  arrays = (step / "ema_params" / "ocdbt.process_0" / "d").iterdir()
+  largest = max(arrays, key=lambda path: path.stat().st_size)
+  largest.write_bytes(largest.read_bytes()[:100])
+  shutil.copytree(root / "color", root / "wrong")
+  config = root / "wrong" / checkpoint.FOLDER / "2" / "config" / "metadata"
+  config.write_text(small.config(model__dim=16).to_json())
+
+
+def _commands(root: pathlib.Path) -> dict[str, tuple[str, ...]]:
+  """The command lines; new output would be in `root / "new"`."""
+  new = root / "new"
+
+  def train(
+    *arguments: str, config: str = SMOKE, workdir: pathlib.Path = new
+  ) -> tuple[str, ...]:
+    return ("train.py", config, f"--workdir={workdir}", *arguments)
+
+  def evaluate(checkpoint_path: str, *arguments: str) -> tuple[str, ...]:
+    path = f"--checkpoint={root / checkpoint_path}"
+    return ("eval.py", SMOKE, f"--workdir={new}", path, *arguments)
+
+  def restore(
+    source: str = "good.png", run: str = "color", output: pathlib.Path = new
+  ) -> tuple[str, ...]:
+    return (
+      "restore.py",
+      f"--input={root / source}",
+      f"--checkpoint={root / run}",
+      f"--output={output}",
+    )
+
+  return {
+    "unknown_variant": train(config="--config=configs/base.py:smok"),
+    "unknown_field": train("--config.train.batch_sizee=4"),
+    "unknown_group": train("--config.modle.dim=4"),
+    "mistyped_field": train("--config.train.batch_size=many"),
+    "missing_config": train(config="--config=configs/none.py"),
+    "config_not_given": ("train.py", f"--workdir={new}"),
+    "workdir_not_given": ("train.py", SMOKE),
+    "unknown_flag": ("train.py", SMOKE, f"--workdr={new}"),
+    "stray_argument": train("runs"),
+    "too_many_keys": train("--config.model.num_keys=17"),
+    "window_too_small": train("--config.model.window_size=1"),
+    "patch_that_does_not_fit": train("--config.data.patch_size=0"),
+    "missing_training_folder": train(
+      f"--config.data.train=('{root}/nowhere',)"
+    ),
+    "another_architecture": train(
+      "--config.model.dim=16", workdir=root / "color"
+    ),
+    "train_below_a_file": train(workdir=root / "file" / "new"),
+    "eval_without_checkpoint": evaluate("nowhere"),
+    "eval_too_many_keys": evaluate("color", "--num_keys=17"),
+    "missing_input": restore("none.png"),
+    "corrupt_input": restore("bad.png"),
+    "colour_input": restore(run="gray"),
+    "missing_checkpoint": restore(run="nowhere"),
+    "damaged_checkpoint": restore(run="damaged"),
+    "wrong_parameters": restore(run="wrong"),
+    "restore_too_many_keys": (*restore(), "--num_keys=17"),
+    "restore_no_keys": (*restore(), "--num_keys=0"),
+    "output_below_a_file": restore(output=root / "file" / "new"),
+    "output_is_the_input": restore(output=root),
+    "mixed_folder": restore("mixed", output=root / "restored"),
+    "traceback": (*restore("none.png"), "--debug"),
+    "help": ("restore.py", "--help"),
+  }
+
+
+def _snapshot(root: pathlib.Path) -> dict[str, bytes | None]:
+  return {
+    path.relative_to(root).as_posix(): path.read_bytes()
+    if path.is_file()
+    else None
+    for path in root.rglob("*")
+  }
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory) -> dict[str, programs.Ended]:
+  """All commands, run; what they changed on disk is the entry "left"."""
+  root = tmp_path_factory.mktemp("cli")
+  _make_inputs(root)
+  before = _snapshot(root)
+  results = programs.run_all(_commands(root), tmp_path_factory.mktemp("output"))
+  after = _snapshot(root)
+  changed = {k for k in before | after if before.get(k, 0) != after.get(k, 0)}
+  return results | {"left": programs.Ended(0, json.dumps(sorted(changed)), "")}
+
+
+@pytest.mark.parametrize("name", MESSAGES)
+def test_bad_input_ends_with_one_line(ended, name):
+  code, out, err = ended[name]
+  errors = [line for line in err.splitlines() if line.startswith("error: ")]
+  assert len(errors) == 1, err
+  assert err.endswith(errors[0] + "\n"), err
+  assert MESSAGES[name] in errors[0]
+  assert "Traceback" not in err
+  assert code == 1
+  assert out == ""
+
+
+def test_what_could_be_restored_is_all_that_is_left(ended):
+  code, out, err = ended["mixed_folder"]
+  assert code == 1
+  last = err.splitlines()[-1]
+  assert last.startswith("error: 1 of 3 images were not restored: bad.png;")
+  assert "mixed/bad.png: " in err
+  left = json.loads(ended["left"].out)
+  assert left == ["restored", "restored/a.png", "restored/c.png"]
+
+
+def test_debug_shows_the_traceback(ended):
+  code, _, err = ended["traceback"]
+  assert code == 1
+  assert "Traceback" in err and "check --input" in err
+
+
+def test_help_explains_the_flags(ended):
+  _, out, _ = ended["help"]
+  assert "Restores your images with a trained network." in out
+  assert "--checkpoint: Workdir of a training run, or one step of it." in out
+
+
+def test_restore_as_people_start_it(tmp_path):
+  small.save_run(tmp_path / "run", small.config())
+  pixels = np.random.default_rng(0).integers(0, 256, (9, 14, 3), np.uint8)
+  write_image(tmp_path / "a.png", pixels)
+  arguments = [
+    f"--input={tmp_path / 'a.png'}",
+    f"--output={tmp_path / 'out'}",
+    f"--checkpoint={tmp_path / 'run'}",
+  ]
+  result = subprocess.run(
+    [sys.executable, "restore.py", *arguments],
+    capture_output=True,
+    text=True,
+    cwd=programs.ROOT,
+    env={"JAX_PLATFORMS": "cpu", "PATH": "/usr/bin"},
+  )
+  assert result.returncode == 0, result.stderr
+  assert (tmp_path / "out" / "a.png").is_file()
+  (line,) = result.stderr.splitlines()
+  assert line.startswith(f"1 of 1, {tmp_path / 'out' / 'a.png'}, ")

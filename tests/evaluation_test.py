@@ -1,0 +1,184 @@
+"""Evaluation: what is measured, in which order, and what is written."""
+
+import csv
+import json
+import pathlib
+from typing import Any
+
+import numpy as np
+import pytest
+
+from configs import base
+from semanir_jax import metrics, pictures
+from semanir_jax.data.images import ImageError, read_image
+from semanir_jax.data.imresize import imresize
+from semanir_jax.evaluation import as_output, evaluate_set, measure
+from semanir_jax.reports import Report
+from semanir_jax.test_sets import Example
+
+PROTOCOL = {
+  "channel": "rgb",
+  "crop_px": 0,
+  "ssim": "valid",
+  "psnr_b": False,
+  "also": (),
+}
+
+
+def _image(*shape: int, seed: int = 0) -> np.ndarray:
+  return np.random.RandomState(seed).uniform(0, 1, shape).astype(np.float32)
+
+
+def _example(name: str, *shape: int, scale: int = 1, seed: int = 0) -> Example:
+  h, w, c = shape
+  hq = _image(h * scale, w * scale, c, seed=seed)
+  return Example(name, _image(*shape, seed=seed + 100), hq)
+
+
+def test_the_input_as_it_is_is_clipped_and_rounded():
+  lq = np.array([[[-0.2, 0.5, 1.3]]], np.float32)
+  assert as_output(lq, 1).tolist() == [[[0, 128, 255]]]
+  assert as_output(lq, 1).dtype == np.uint8
+
+
+def test_a_smaller_input_is_enlarged_by_matlabs_bicubic():
+  lq = _image(6, 5, 3)
+  enlarged = as_output(lq, 3)
+  assert enlarged.shape == (18, 15, 3) and enlarged.dtype == np.uint8
+  expected = imresize(metrics.to_uint8(lq), 3, rounding="once")
+  np.testing.assert_array_equal(enlarged, expected)
+  flat = np.full((4, 4, 1), 0.4, np.float32)
+  assert set(as_output(flat, 2).ravel().tolist()) == {102}
+
+
+def test_measure_reports_what_the_protocol_asks():
+  target = metrics.to_uint8(_image(32, 32, 3))
+  image = target.copy()
+  image[8:24, 8:24] ^= 16
+  values = measure(image, target, PROTOCOL)
+  assert values == {
+    "psnr": metrics.psnr(image, target),
+    "ssim": metrics.ssim(image, target),
+  }
+  # A quarter of the samples is off by 16: 10 log10(255^2 / 64).
+  assert values["psnr"] == pytest.approx(30.069, abs=1e-3)
+  luma = PROTOCOL | {"channel": "y", "crop_px": 8, "psnr_b": True}
+  values = measure(image, target, luma)
+  assert list(values) == ["psnr", "ssim", "psnr_b"]
+  assert values["psnr"] == metrics.psnr(image, target, crop_px=8, channel="y")
+  assert values["psnr_b"] == metrics.psnr_b(
+    image, target, crop_px=8, channel="y"
+  )
+
+
+def test_batches_hold_neighbours_of_one_size_in_order():
+  sizes = [(12, 12), (12, 12), (12, 12), (12, 14), (12, 12)]
+  examples = [
+    _example(str(i), *size, 3, seed=i) for i, size in enumerate(sizes)
+  ]
+  batches = []
+
+  def restore(images: np.ndarray) -> np.ndarray:
+    batches.append(images.shape[:3])
+    return images / 2
+
+  results = list(evaluate_set(restore, iter(examples), PROTOCOL, batch_size=2))
+  assert batches == [(2, 12, 12), (1, 12, 12), (1, 12, 14), (1, 12, 12)]
+  for example, result in zip(examples, results, strict=True):
+    assert result.row["name"] == example.name
+    after = metrics.to_uint8(example.lq / 2)
+    np.testing.assert_array_equal(result.after, after)
+    np.testing.assert_array_equal(result.before, metrics.to_uint8(example.lq))
+    np.testing.assert_array_equal(result.target, metrics.to_uint8(example.hq))
+    assert result.row["psnr"] == metrics.psnr(after, result.target)
+    assert result.row["input_psnr"] == metrics.psnr(
+      result.before, result.target
+    )
+
+
+def test_without_a_network_the_input_is_measured():
+  example = _example("a", 12, 12, 3, scale=2)
+  (result,) = evaluate_set(None, [example], PROTOCOL, batch_size=4)
+  assert result.row["psnr"] == result.row["input_psnr"]
+  np.testing.assert_array_equal(result.after, as_output(example.lq, 2))
+
+
+def test_a_result_of_another_size_is_refused_by_name():
+  example = _example("baby", 12, 12, 3, scale=2)
+  results = evaluate_set(lambda x: x, [example], PROTOCOL, batch_size=1)
+  with pytest.raises(ValueError, match="baby: the network returns .12, 12, 3"):
+    next(results)
+
+
+def test_panels_stand_side_by_side_under_their_captions():
+  a = np.full((20, 30, 3), 200, np.uint8)
+  b = np.full((20, 30, 1), 50, np.uint8)
+  picture = pictures.side_by_side([("left", a), ("right", b)])
+  assert picture.shape == (46, 66, 3) and picture.dtype == np.uint8
+  assert (picture[26:, :30] == 200).all() and (picture[26:, 36:] == 50).all()
+  assert (picture[26:, 30:36] == 255).all()
+  assert (picture[:26, :30] < 100).any()  # the caption's ink
+  with pytest.raises(ValueError, match="panels of different sizes"):
+    pictures.side_by_side([("left", a), ("right", b[:10])])
+
+
+def _report(output: pathlib.Path, **changes: Any) -> Report:
+  protocol = PROTOCOL | {"num_keys": 8, "window_size": 4}
+  report = Report(output, protocol, **{"baseline": False} | changes)
+  examples = [_example(name, 16, 16, 3, seed=ord(name)) for name in "ab"]
+  restore = None if changes else lambda x: x
+  results = evaluate_set(restore, examples, PROTOCOL, batch_size=1)
+  rows = []
+  for result in results:
+    rows.append(result.row)
+    report.write_pictures("ours", result)
+  options = base.test_set("ours", base.noise(25.0), published=30.5)
+  report.add_set("ours", rows, options)
+  report.finish()
+  return report
+
+
+def test_a_report_holds_images_means_and_protocol(tmp_path):
+  report = _report(tmp_path / "eval")
+  with open(tmp_path / "eval" / "ours.csv") as file:
+    a, b, mean = csv.DictReader(file)
+  assert [row["name"] for row in (a, b, mean)] == ["a", "b", "mean"]
+  for key in ("psnr", "ssim", "input_psnr", "input_ssim"):
+    average = (float(a[key]) + float(b[key])) / 2
+    assert float(mean[key]) == pytest.approx(average)
+  document = json.loads((tmp_path / "eval" / "results.json").read_text())
+  assert document["ours"]["psnr"] == pytest.approx(float(mean["psnr"]))
+  assert document["ours"]["images"] == 2
+  assert document["ours"]["published"] == 30.5
+  assert document["protocol"]["num_keys"] == 8
+  markdown = (tmp_path / "eval" / "results.md").read_text()
+  assert report.protocol_line() in markdown
+  assert report.protocol_line().startswith(
+    "protocol: restored, 8 bits; PSNR in dB on all channels, crop 0 px; SSIM"
+    " valid; k = 8, window 4; mean of per-image values; cpu, jax "
+  )
+  assert f"{float(mean['psnr']):.2f}" in markdown and "30.50" in markdown
+  for view in ("input", "restored", "target"):
+    picture = read_image(tmp_path / "eval" / "ours" / view / "a.png")
+    assert picture.shape == (16, 16, 3)
+  picture = read_image(tmp_path / "eval" / "ours" / "comparison" / "b.png")
+  assert picture.shape == (16 + 26, 3 * 16 + 12, 3)
+
+
+def test_the_report_of_a_baseline_names_no_network(tmp_path):
+  report = _report(tmp_path, baseline=True)
+  assert "degraded input" in report.protocol_line()
+  assert "window" not in report.protocol_line()
+  assert not (tmp_path / "ours" / "restored").exists()
+
+
+def test_a_report_without_a_set_says_how_to_find_them(tmp_path):
+  report = Report(tmp_path, PROTOCOL, baseline=True)
+  with pytest.raises(ValueError, match="none .* was found; .* --data_dir"):
+    report.finish()
+
+
+def test_a_report_below_a_file_is_refused(tmp_path):
+  (tmp_path / "file").touch()
+  with pytest.raises(ImageError, match="cannot be created .*another folder"):
+    Report(tmp_path / "file" / "eval", PROTOCOL, baseline=True)

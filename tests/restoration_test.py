@@ -1,0 +1,352 @@
+"""Image files through a network and back, whole or not at all."""
+
+import pathlib
+from typing import Any
+
+import numpy as np
+import pytest
+
+from semanir_jax.checkpoint import CheckpointError, load_for_inference
+from semanir_jax.data.images import ImageError, read_image, write_image
+from semanir_jax.inference import Restorer
+from semanir_jax.restoration import restore_files
+from tests import small
+
+SUPER_RESOLUTION = {
+  "model__architecture": "columnar",
+  "model__scale": 2,
+  "model__depths": (1,),
+}
+GRAY = {"model__in_channels": 1, "model__out_channels": 1}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> dict[str, str]:
+  """Workdirs of a colour, a gray and a super-resolution network."""
+  folder = tmp_path_factory.mktemp("runs")
+  configs = {"color": {}, "gray": GRAY, "x2": SUPER_RESOLUTION}
+  return {
+    name: str(small.save_run(folder / name, small.config(**changes)))
+    for name, changes in configs.items()
+  }
+
+
+def _image(
+  path: pathlib.Path, *shape: int, dtype: Any = np.uint8, seed: int = 0
+) -> np.ndarray:
+  """Writes random pixels of `shape` and returns them."""
+  top = np.iinfo(dtype).max
+  rng = np.random.default_rng(seed)
+  pixels = rng.integers(0, top, shape, dtype, endpoint=True)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  write_image(path, pixels)
+  return pixels
+
+
+def _expected(run: str, pixels: np.ndarray) -> np.ndarray:
+  """What the network makes of an image, rounded to the depth of the file."""
+  model, params, _ = load_for_inference(run)
+  peak = np.iinfo(pixels.dtype).max
+  restored = Restorer(model, params)(pixels[None].astype(np.float32) / peak)[0]
+  rounded = np.rint(np.clip(restored, 0, 1) * peak)
+  return rounded.astype(pixels.dtype)
+
+
+def _files(folder: pathlib.Path) -> list[str]:
+  """All there is below a folder, hidden files too."""
+  return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*"))
+
+
+def test_a_file_is_restored_into_a_folder_that_is_made(runs, tmp_path):
+  pixels = _image(tmp_path / "a.png", 9, 6, 3)
+  output = tmp_path / "out" / "deep"
+  restore_files(runs["color"], str(tmp_path / "a.png"), str(output))
+  assert _files(output) == ["a.png"]
+  result = read_image(output / "a.png")
+  assert result.shape == pixels.shape
+  np.testing.assert_array_equal(result, _expected(runs["color"], pixels))
+
+
+def test_a_file_is_restored_to_a_file_of_any_name(runs, tmp_path):
+  pixels = _image(tmp_path / "a.bmp", 4, 5, 3)
+  output = tmp_path / "b.tiff"
+  restore_files(runs["color"], str(tmp_path / "a.bmp"), str(output))
+  result = read_image(output)
+  np.testing.assert_array_equal(result, _expected(runs["color"], pixels))
+
+
+def test_super_resolution_writes_twice_the_size(runs, tmp_path):
+  _image(tmp_path / "a.png", 5, 7, 3)
+  restore_files(runs["x2"], str(tmp_path / "a.png"), str(tmp_path / "out"))
+  assert read_image(tmp_path / "out" / "a.png").shape == (10, 14, 3)
+
+
+@pytest.mark.parametrize(("run", "channels"), [("color", 3), ("gray", 1)])
+def test_16_bits_stay_16_bits(runs, tmp_path, run, channels):
+  pixels = _image(tmp_path / "a.png", 6, 5, channels, dtype=np.uint16)
+  restore_files(runs[run], str(tmp_path / "a.png"), str(tmp_path / "out"))
+  result = read_image(tmp_path / "out" / "a.png")
+  assert result.dtype == np.uint16 and result.shape == pixels.shape
+  np.testing.assert_array_equal(result, _expected(runs[run], pixels))
+  assert (result % 257 != 0).any()  # no 8-bit image in 16 bits
+
+
+def test_a_gray_file_goes_through_a_colour_network(runs, tmp_path):
+  pixels = _image(tmp_path / "a.png", 6, 5, 1)
+  restore_files(runs["color"], str(tmp_path / "a.png"), str(tmp_path / "out"))
+  expected = _expected(runs["color"], np.repeat(pixels, 3, axis=2))
+  result = read_image(tmp_path / "out" / "a.png")
+  np.testing.assert_array_equal(result, expected)
+
+
+def test_k_changes_the_result(runs, tmp_path):
+  _image(tmp_path / "a.png", 16, 16, 3)
+  for k in (1, 16):
+    restore_files(
+      runs["color"],
+      str(tmp_path / "a.png"),
+      str(tmp_path / f"{k}.png"),
+      num_keys=k,
+    )
+  one, all_keys = (read_image(tmp_path / f"{k}.png") for k in (1, 16))
+  assert (one != all_keys).any()
+
+
+def test_a_real_photograph_keeps_its_size(runs, shared_data, tmp_path):
+  source = shared_data / "set5" / "hr" / "butterfly.png"
+  restore_files(runs["color"], str(source), str(tmp_path))
+  result = read_image(tmp_path / "butterfly.png")
+  assert result.shape == read_image(source).shape
+
+
+def test_a_reference_adds_one_picture_of_three(runs, tmp_path):
+  pixels = _image(tmp_path / "a.png", 12, 20, 3)
+  clean = _image(tmp_path / "clean.png", 12, 20, 3, seed=1)
+  output = tmp_path / "out"
+  restore_files(
+    runs["color"],
+    str(tmp_path / "a.png"),
+    str(output),
+    reference=str(tmp_path / "clean.png"),
+  )
+  assert _files(output) == ["a.png", "a_comparison.png"]
+  picture = read_image(output / "a_comparison.png")
+  # Three panels of 20 px with gaps of 6; a caption bar of 26 above.
+  assert picture.shape == (12 + 26, 3 * 20 + 2 * 6, 3)
+  panels = [picture[26:, left : left + 20] for left in (0, 26, 52)]
+  result = read_image(output / "a.png")
+  for panel, image in zip(panels, (pixels, result, clean), strict=True):
+    np.testing.assert_array_equal(panel, image)
+
+
+def test_a_folder_of_references_is_matched_by_name(runs, tmp_path):
+  for name in ("a.png", "b.bmp"):
+    _image(tmp_path / "in" / name, 12, 12, 3)
+  for name in ("b.png", "a.tif", "c.png"):
+    _image(tmp_path / "clean" / name, 24, 24, 3)
+  restore_files(
+    runs["x2"],
+    str(tmp_path / "in"),
+    str(tmp_path / "out"),
+    reference=str(tmp_path / "clean"),
+  )
+  assert _files(tmp_path / "out") == [
+    "a.png",
+    "a_comparison.png",
+    "b.png",
+    "b_comparison.png",
+  ]
+
+
+def test_a_bad_file_of_a_folder_is_named_and_the_others_restored(
+  runs, tmp_path, caplog
+):
+  folder = tmp_path / "in"
+  for name in ("a.png", "c.png"):
+    _image(folder / name, 5, 5, 3)
+  (folder / "b.png").write_bytes(b"no image")
+  (folder / "notes.txt").touch()
+  output = tmp_path / "out"
+  with pytest.raises(
+    ImageError, match=r"1 of 3 .*not restored: b.png; the mes"
+  ):
+    restore_files(runs["color"], str(folder), str(output))
+  assert _files(output) == ["a.png", "c.png"]
+  assert f"{folder / 'b.png'}: " in caplog.text
+
+
+def _refused(runs: dict[str, str], tmp_path: pathlib.Path, **changes: Any):
+  """What is said of one image that cannot be restored; nothing may be left."""
+  run = changes.pop("run", "color")
+  source = str(changes.pop("source", tmp_path / "a.png"))
+  output = str(changes.pop("output", tmp_path / "out" / "deep"))
+  before = _files(tmp_path)
+  with pytest.raises(ValueError) as error:
+    restore_files(runs[run], source, output, **changes)
+  assert _files(tmp_path) == before
+  assert "\n" not in str(error.value)
+  assert isinstance(error.value, ImageError | CheckpointError) or (
+    "num_keys" in changes
+  )
+  return str(error.value)
+
+
+def test_a_missing_input_is_refused(runs, tmp_path):
+  message = _refused(runs, tmp_path)
+  assert message == (
+    f"{tmp_path / 'a.png'}: no such file or folder; check --input"
+  )
+
+
+def test_a_corrupt_input_is_refused(runs, tmp_path):
+  _image(tmp_path / "whole.png", 9, 9, 3)
+  half = (tmp_path / "whole.png").read_bytes()[:150]
+  (tmp_path / "a.png").write_bytes(half)
+  assert _refused(runs, tmp_path).startswith(f"{tmp_path / 'a.png'}: ")
+
+
+def test_a_folder_without_images_is_refused(runs, tmp_path):
+  message = _refused(runs, tmp_path, source=tmp_path)
+  assert message.startswith(f"{tmp_path}: holds no image")
+
+
+def test_a_colour_image_is_refused_by_a_gray_network(runs, tmp_path):
+  _image(tmp_path / "a.png", 5, 5, 3)
+  message = _refused(runs, tmp_path, run="gray")
+  assert message == (
+    f"{tmp_path / 'a.png'}: is a colour image, but the network is of gray"
+    " images; convert it to gray first, or use the checkpoint of a colour"
+    " network"
+  )
+
+
+def test_transparent_pixels_are_refused(runs, tmp_path):
+  _image(tmp_path / "a.png", 5, 5, 4)
+  assert "transparent" in _refused(runs, tmp_path)
+
+
+@pytest.mark.parametrize("num_keys", [0, 17])
+def test_k_that_does_not_fit_is_refused(runs, tmp_path, num_keys):
+  _image(tmp_path / "a.png", 5, 5, 3)
+  message = _refused(runs, tmp_path, num_keys=num_keys)
+  assert f"num_keys={num_keys} must lie in [1, 16]" in message
+
+
+def test_a_missing_checkpoint_is_refused(runs, tmp_path):
+  _image(tmp_path / "a.png", 5, 5, 3)
+  runs = {"color": str(tmp_path / "nowhere")}
+  assert "no checkpoint in" in _refused(runs, tmp_path)
+
+
+def test_an_output_below_a_file_is_refused(runs, tmp_path):
+  _image(tmp_path / "a.png", 5, 5, 3)
+  (tmp_path / "file").touch()
+  message = _refused(runs, tmp_path, output=tmp_path / "file" / "out")
+  assert "file is no writable folder); choose another --output" in message
+
+
+def test_16_bits_do_not_fit_a_jpeg(runs, tmp_path):
+  _image(tmp_path / "a.png", 5, 5, 3, dtype=np.uint16)
+  message = _refused(runs, tmp_path, output=tmp_path / "out" / "a.jpg")
+  assert "16-bit" in message
+
+
+@pytest.mark.parametrize("output", ["", "./../in/.", "../in/a.png"])
+def test_overwriting_the_input_is_refused(runs, tmp_path, output, monkeypatch):
+  folder = tmp_path / "in"
+  _image(folder / "a.png", 5, 5, 3)
+  monkeypatch.chdir(folder)
+  message = _refused(
+    runs, tmp_path, source="a.png", output=output or str(folder)
+  )
+  assert f"{folder / 'a.png'}: an input would be overwritten" in message
+
+
+def test_overwriting_through_a_link_is_refused(runs, tmp_path):
+  _image(tmp_path / "in" / "a.png", 5, 5, 3)
+  (tmp_path / "link").symlink_to(tmp_path / "in")
+  message = _refused(
+    runs, tmp_path, source=tmp_path / "in", output=tmp_path / "link"
+  )
+  assert "an input would be overwritten" in message
+
+
+def test_overwriting_the_references_is_refused(runs, tmp_path):
+  _image(tmp_path / "a.png", 5, 5, 3)
+  _image(tmp_path / "clean" / "a.png", 5, 5, 3)
+  message = _refused(
+    runs,
+    tmp_path,
+    output=tmp_path / "clean",
+    reference=str(tmp_path / "clean"),
+  )
+  assert "an input would be overwritten" in message
+
+
+def test_two_inputs_of_one_name_are_refused(runs, tmp_path):
+  for suffix in ("png", "bmp"):
+    _image(tmp_path / "in" / f"a.{suffix}", 5, 5, 3)
+  message = _refused(runs, tmp_path, source=tmp_path / "in")
+  assert "a.png: two results would be written there; rename" in message
+
+
+@pytest.mark.parametrize(
+  ("reference", "message"),
+  [
+    ("missing.png", "missing.png: No such file"),
+    ("small.png", "small.png: is 4x6, the result 12x12; give the clean image"),
+    ("clean", "clean: holds no clean image of the name of a.png (1 missing)"),
+  ],
+)
+def test_a_reference_that_does_not_fit_is_refused(
+  runs, tmp_path, reference, message
+):
+  _image(tmp_path / "a.png", 12, 12, 3)
+  _image(tmp_path / "small.png", 4, 6, 3)
+  _image(tmp_path / "clean" / "b.png", 12, 12, 3)
+  found = _refused(runs, tmp_path, reference=str(tmp_path / reference))
+  assert message in found
+
+
+def test_an_image_too_small_for_ssim_cannot_be_compared(runs, tmp_path):
+  _image(tmp_path / "a.png", 5, 5, 3)
+  _image(tmp_path / "clean.png", 5, 5, 3)
+  message = _refused(runs, tmp_path, reference=str(tmp_path / "clean.png"))
+  assert message.startswith("a: cannot be compared (")
+  assert message.endswith("leave out --reference")
+
+
+def test_one_reference_for_a_folder_is_refused(runs, tmp_path):
+  for name in ("a.png", "b.png"):
+    _image(tmp_path / "in" / name, 12, 12, 3)
+  _image(tmp_path / "clean.png", 12, 12, 3)
+  message = _refused(
+    runs,
+    tmp_path,
+    source=tmp_path / "in",
+    reference=str(tmp_path / "clean.png"),
+  )
+  assert "clean.png: must be a folder of clean images" in message
+
+
+def test_a_network_of_nan_writes_nothing(runs, tmp_path, monkeypatch):
+  _image(tmp_path / "a.png", 5, 5, 3)
+  monkeypatch.setattr(
+    Restorer, "__call__", lambda self, images, **_: images * np.nan
+  )
+  assert "a.png: the network returned NaN" in _refused(runs, tmp_path)
+
+
+def test_a_disk_that_fills_up_leaves_no_partial_file(
+  runs, tmp_path, monkeypatch
+):
+  _image(tmp_path / "a.png", 5, 5, 3)
+
+  def full(self: pathlib.Path, data: bytes) -> None:
+    with open(self, "wb") as file:
+      file.write(data[:10])
+    raise OSError(28, "No space left on device")
+
+  monkeypatch.setattr(pathlib.Path, "write_bytes", full)
+  message = _refused(runs, tmp_path, output=tmp_path / "b.png")
+  assert "b.png: cannot be written (No space left on device)" in message

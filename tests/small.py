@@ -1,0 +1,112 @@
+"""Networks, configs and checkpoints small enough for tests of the programs."""
+
+import functools
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh
+from ml_collections import ConfigDict
+
+from configs import base
+from semanir_jax import checkpoint
+from semanir_jax.models.semanir import SemanIR
+from semanir_jax.sharding import DATA_AXES
+from semanir_jax.training.checkpoints import Checkpoints
+from semanir_jax.training.optimizer import make_optimizer
+from semanir_jax.training.step import TrainState, create_state
+
+SIZE = {
+  "dim": 8,
+  "num_heads": 1,
+  "window_size": 4,
+  "num_keys": 8,
+  "max_keys": 16,
+  "drop_path_rate": 0.0,
+}
+USHAPE = SemanIR(architecture="ushape", depths=(1, 1), **SIZE)
+DEEP_USHAPE = USHAPE.clone(depths=(1, 1, 1, 1))
+COLUMNAR = SemanIR(architecture="columnar", depths=(1, 1), scale=2, **SIZE)
+
+
+def config(**changes: Any) -> ConfigDict:
+  """The `smoke` config with changes by dotted name (__ for the dot)."""
+  config = base.get_config("smoke").unlock()
+  flat = {name.replace("__", "."): value for name, value in changes.items()}
+  config.update_from_flattened_dict(flat)
+  return config.lock()
+
+
+def batch(
+  model: SemanIR, *, count: int = 2, side: int = 8, seed: int = 0
+) -> dict[str, np.ndarray]:
+  """Random images that fit a model, `side` px before it."""
+  rng = np.random.RandomState(seed)
+  shapes = {
+    "lq": (side, side, model.in_channels),
+    "hq": (side * model.scale, side * model.scale, model.out_channels),
+  }
+  return {
+    name: rng.uniform(0, 1, (count, *shape)).astype(np.float32)
+    for name, shape in shapes.items()
+  }
+
+
+@functools.cache
+def params(model: SemanIR) -> Any:
+  """Initial parameters."""
+  side = model.size_multiple
+  images = np.zeros((1, side, side, model.in_channels), np.float32)
+  return jax.jit(model.init)(jax.random.key(0), images)["params"]
+
+
+def state(model: SemanIR, ema_decay: float = 0.9) -> TrainState:
+  """Initial train state on one device; 0 for one without an average."""
+  averaged = _averaged_state(model)
+  return averaged if ema_decay else averaged.replace(ema_params={})
+
+
+@functools.cache
+def _averaged_state(model: SemanIR) -> TrainState:
+  """With plain Adam, as the `smoke` config has it but for its numbers."""
+  optimizer = make_optimizer(
+    beta1=0.9, beta2=0.999, epsilon=1e-8, weight_decay=0.0, grad_clip_norm=0.0
+  )
+  create = functools.partial(
+    create_state, model, optimizer, seed=0, ema_decay=0.9
+  )
+  return jax.jit(create)()
+
+
+def save_run(
+  workdir: pathlib.Path, config: ConfigDict, *, steps: tuple[int, ...] = (2,)
+) -> pathlib.Path:
+  """Writes a workdir as a training run leaves it, without training."""
+  model = checkpoint.make_model(config.model)
+  checkpoints = Checkpoints(str(workdir), keep=3)
+  for step in steps:
+    checkpoints.save(
+      step,
+      state(model, config.train.ema_decay),
+      {"batches_taken": step},
+      checkpoint.config_to_json(config),
+    )
+  checkpoints.close()
+  return workdir
+
+
+def assert_equal_trees(a: Any, b: Any) -> None:
+  """Bit for bit, structure and all."""
+  assert jax.tree.structure(a) == jax.tree.structure(b)
+  for (path, x), y in zip(
+    jax.tree_util.tree_leaves_with_path(a), jax.tree.leaves(b), strict=True
+  ):
+    name = jax.tree_util.keystr(path)
+    np.testing.assert_array_equal(np.asarray(x), np.asarray(y), name)
+
+
+def one_device_mesh() -> Mesh:
+  """A mesh of the first device alone."""
+  devices = np.array(jax.devices()[:1]).reshape(1, 1)
+  return Mesh(devices, DATA_AXES, axis_types=(AxisType.Auto,) * 2)

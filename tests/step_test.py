@@ -1,0 +1,242 @@
+"""The train step: what it changes, and what it leaves alone."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from semanir_jax.inference import Restorer
+from semanir_jax.losses import charbonnier, make_loss
+from semanir_jax.models.semanir import SemanIR
+from semanir_jax.training.optimizer import make_optimizer
+from semanir_jax.training.step import TrainState, create_state, make_train_step
+from tests import small
+
+RATE = 1e-2
+MOVED = (
+  "the golden step moved. If the network, its initial values, the loss, the"
+  " optimizer or the random streams were meant to change, write the new numbers"
+  " here and say so in the commit: old checkpoints may have lost their meaning."
+  " If not, this is a bug."
+)
+
+
+@functools.cache
+def _setup(
+  model: SemanIR = small.USHAPE,
+  *,
+  ema_decay: float = 0.75,
+  random_num_keys: Sequence[int] = (),
+  weight_decay: float = 0.0,
+) -> tuple[Callable[..., Any], TrainState]:
+  """A compiled train step and its initial state."""
+  optimizer = make_optimizer(
+    beta1=0.9,
+    beta2=0.99,
+    epsilon=1e-3,
+    weight_decay=weight_decay,
+    grad_clip_norm=0.0,
+  )
+  step = make_train_step(
+    model,
+    make_loss("charbonnier", epsilon=1e-3),
+    optimizer,
+    lambda step: RATE / (step + 1),
+    small.one_device_mesh(),
+    ema_decay=ema_decay,
+    random_num_keys=random_num_keys,
+  )
+  init = functools.partial(
+    create_state, model, optimizer, seed=0, ema_decay=ema_decay
+  )
+  return jax.jit(step), jax.jit(init)()
+
+
+def test_the_metrics_are_those_of_the_batch():
+  step, state = _setup()
+  batch = small.batch(small.USHAPE)
+  new, metrics = step(state, batch)
+  assert {k: (v.shape, v.dtype) for k, v in metrics.items()} == {
+    key: ((), jnp.float32)
+    for key in ("loss", "grad_norm", "learning_rate", "num_keys", "skipped")
+  }
+  prediction = Restorer(small.USHAPE, state.params)(batch["lq"])
+  loss = charbonnier(prediction, batch["hq"], epsilon=1e-3)
+  assert float(metrics["loss"]) == pytest.approx(float(loss), rel=1e-5)
+  # Adam's first moment is a tenth of the first gradient.
+  moments = jax.tree.leaves(new.opt_state[0].mu)
+  squares = sum(float(np.sum(np.square(10 * m))) for m in moments)
+  assert float(metrics["grad_norm"]) == pytest.approx(squares**0.5, rel=1e-4)
+  assert float(metrics["learning_rate"]) == pytest.approx(RATE)
+  assert metrics["num_keys"] == 8 and metrics["skipped"] == 0
+  assert new.step == 1
+  # The schedule is asked for the number of the step.
+  _, metrics = step(new, batch)
+  assert float(metrics["learning_rate"]) == pytest.approx(RATE / 2)
+
+
+def test_a_step_is_a_pure_function():
+  step, state = _setup()
+  batch = small.batch(small.USHAPE)
+  before = jax.tree.map(np.array, state)
+  a, b = step(state, batch), step(state, batch)
+  small.assert_equal_trees(a, b)
+  small.assert_equal_trees(before, state)
+
+
+def test_steps_lower_the_loss():
+  step, state = _setup()
+  batch = small.batch(small.USHAPE)
+  losses = []
+  for _ in range(6):
+    state, metrics = step(state, batch)
+    losses.append(float(metrics["loss"]))
+  assert losses[-1] < 0.95 * losses[0], losses
+
+
+@pytest.mark.parametrize("poison", [np.nan, np.inf])
+def test_a_batch_that_is_not_finite_changes_nothing_but_the_counters(poison):
+  step, state = _setup()
+  good = small.batch(small.USHAPE)
+  state, _ = step(state, good)  # the average has left the parameters now
+  bad = {"lq": good["lq"].copy(), "hq": good["hq"]}
+  bad["lq"][1, 2, 3, 0] = poison
+  after, metrics = step(state, bad)
+  assert not np.isfinite(metrics["loss"])
+  assert metrics["skipped"] == 1 and after.skipped == 1
+  assert after.step == state.step + 1
+  undone = after.replace(step=state.step, skipped=state.skipped)
+  small.assert_equal_trees(undone, state)
+  # The run goes on: the next batch counts again.
+  healed, metrics = step(after, good)
+  assert np.isfinite(metrics["loss"]) and metrics["skipped"] == 1
+  assert np.isfinite(jax.tree.leaves(healed.params)[0]).all()
+  assert any(
+    (a != b).any()
+    for a, b in zip(
+      jax.tree.leaves(healed.params), jax.tree.leaves(after.params), strict=True
+    )
+  )
+
+
+def test_the_average_follows_the_parameters():
+  step, state = _setup()
+  small.assert_equal_trees(state.ema_params, state.params)
+  batch = small.batch(small.USHAPE)
+  first, _ = step(state, batch)
+  second, _ = step(first, batch)
+  expected = jax.tree.map(
+    lambda a, b, c: 0.75 * (0.75 * a + 0.25 * b) + 0.25 * c,
+    state.params,
+    first.params,
+    second.params,
+  )
+  jax.tree.map(
+    functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7),
+    second.ema_params,
+    expected,
+  )
+  assert second.eval_params is second.ema_params
+
+
+def test_weight_decay_is_decoupled_and_the_average_can_be_left_out():
+  batch = small.batch(small.USHAPE)
+  plain, state = _setup()
+  decayed, decayed_state = _setup(weight_decay=0.5, ema_decay=0.0)
+  without, _ = plain(state, batch)
+  with_decay, _ = decayed(decayed_state, batch)
+  expected = jax.tree.map(
+    lambda new, old: new - RATE * 0.5 * old, without.params, state.params
+  )
+  jax.tree.map(
+    functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6),
+    with_decay.params,
+    expected,
+  )
+  assert with_decay.ema_params == {}
+  assert with_decay.eval_params is with_decay.params
+
+
+# The last counts as max_keys, 16.
+CHOICES = (1, 5, 400)
+
+
+def test_k_is_drawn_anew_each_step_without_compiling_again():
+  step, state = _setup(random_num_keys=CHOICES)
+  batch = small.batch(small.USHAPE)
+
+  def draws(state: TrainState) -> list[int]:
+    numbers = []
+    for _ in range(24):
+      state, metrics = step(state, batch)
+      numbers.append(int(metrics["num_keys"]))
+    return numbers
+
+  # The new state lies on the mesh, the first one does not: two programs.
+  step(step(state, batch)[0], batch)
+  programs = step._cache_size()
+  drawn = draws(state)
+  assert set(drawn) == {1, 5, 16}
+  assert step._cache_size() == programs
+  assert drawn == draws(state)  # the number of the step decides, and the seed
+  assert draws(state.replace(step=jnp.int32(7)))[:17] == drawn[7:]
+  assert draws(state.replace(rng=jax.random.PRNGKey(1))) != drawn
+
+
+def test_the_drawn_k_reaches_the_network():
+  step, state = _setup(random_num_keys=CHOICES)
+  batch = small.batch(small.USHAPE)
+  restorer = Restorer(small.USHAPE, state.params)
+  losses = {}
+  for number in range(24):
+    _, metrics = step(state.replace(step=jnp.int32(number)), batch)
+    k = int(metrics["num_keys"])
+    loss = charbonnier(
+      restorer(batch["lq"], num_keys=k), batch["hq"], epsilon=1e-3
+    )
+    assert float(metrics["loss"]) == pytest.approx(float(loss), rel=1e-5)
+    losses[k] = float(loss)
+  assert len(set(losses.values())) == 3
+
+
+def test_k_below_one_is_refused():
+  with pytest.raises(ValueError, match=r"random_num_keys=\(0, 4\)"):
+    _setup(random_num_keys=(0, 4))
+
+
+def test_targets_of_another_shape_are_refused():
+  step, state = _setup()
+  batch = small.batch(small.USHAPE)
+  # One channel would broadcast without an error.
+  batch["hq"] = batch["hq"][..., :1]
+  with pytest.raises(ValueError, match="out_channels to those of config.data"):
+    step(state, batch)
+
+
+# Loss before and after one step, and the sums over all parameters of their
+# magnitude after it and of how far it moved them.
+@pytest.mark.parametrize(
+  ("model", "golden"),
+  [
+    pytest.param(
+      small.DEEP_USHAPE, (0.46914, 0.70065, 742.98, 107.52), id="ushape"
+    ),
+    pytest.param(
+      small.COLUMNAR, (0.27321, 0.27236, 3631.45, 276.92), id="columnar"
+    ),
+  ],
+)
+def test_golden_step(model, golden):
+  step, state = _setup(model)
+  batch = small.batch(model)
+  after, first = step(state, batch)
+  _, second = step(after, batch)
+  new, old = (jax.tree.leaves(jax.device_get(s.params)) for s in (after, state))
+  size = sum(float(np.abs(p).sum()) for p in new)
+  moved = sum(float(np.abs(p - q).sum()) for p, q in zip(new, old, strict=True))
+  found = (float(first["loss"]), float(second["loss"]), size, moved)
+  assert found == pytest.approx(golden, rel=2e-3), MOVED

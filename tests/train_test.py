@@ -1,0 +1,309 @@
+"""Training from end to end, on a config of seconds."""
+
+import io
+import json
+import logging
+import pathlib
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+from PIL import Image
+
+from configs import base
+from semanir_jax import checkpoint, sharding
+from semanir_jax.data.images import ImageError, write_image
+from semanir_jax.training import loop
+from semanir_jax.training.checkpoints import Checkpoints, abstract_like
+from tests import events, small
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory) -> pathlib.Path:
+  """Smooth random images: folders `train` (4) and `test` (2)."""
+  root = tmp_path_factory.mktemp("photographs")
+  rng = np.random.RandomState(0)
+  for split, count in (("train", 4), ("test", 2)):
+    (root / split).mkdir()
+    for i in range(count):
+      coarse = rng.randint(0, 256, (6, 7, 3), np.uint8)
+      pixels = Image.fromarray(coarse).resize(
+        (28, 24), Image.Resampling.BICUBIC
+      )
+      write_image(root / split / f"{i}.png", np.asarray(pixels))
+  return root
+
+
+def _config(photographs: pathlib.Path, **changes: Any) -> ConfigDict:
+  """`smoke` with everything random on: noise, drop path, k."""
+  test_set = base.test_set("test", base.noise(25.0))
+  settings = {
+    "data__data_dir": str(photographs),
+    "data__train": ("train",),
+    "model__drop_path_rate": 0.3,
+    "train__random_num_keys": (4, 8, 16),
+    "eval__every_steps": 0,
+    "eval__max_images": 0,
+    "eval__num_pictures": 1,
+  }
+  config = small.config(**settings | changes).unlock()
+  config.eval.sets = ConfigDict({"ours": test_set})
+  return config.lock()
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(photographs, tmp_path_factory) -> pathlib.Path:
+  """The workdir of a run of 4 steps, validated and saved every 2.
+
+  What it logs is in `log.txt` beside the workdir.
+  """
+  workdir = tmp_path_factory.mktemp("runs") / "uninterrupted"
+  config = _config(photographs, eval__every_steps=2)
+  logger = logging.getLogger("absl")
+  level, handler = logger.level, logging.FileHandler(workdir.parent / "log.txt")
+  logger.addHandler(handler)
+  logger.setLevel(logging.INFO)
+  loop.train_and_evaluate(config, str(workdir))
+  logger.setLevel(level)
+  logger.removeHandler(handler)
+  handler.close()
+  return workdir
+
+
+def _last(workdir: pathlib.Path, config: ConfigDict) -> Any:
+  """State, position in the data and config of the newest checkpoint."""
+  model = checkpoint.make_model(config.model)
+  mesh = sharding.make_mesh(data=-1, fsdp=1)
+  _, init = loop.make_step(config, model, mesh)
+  shapes = jax.eval_shape(init)
+  places = sharding.state_shardings(shapes, mesh, config.mesh.rules)
+  checkpoints = Checkpoints(str(workdir), keep=3)
+  restored = checkpoints.restore_latest(abstract_like(shapes, places))
+  checkpoints.close()
+  return restored
+
+
+def _stop_after(monkeypatch: pytest.MonkeyPatch, last: int) -> None:
+  """Ends a run as a signal would, in the report of a step."""
+  report = loop.Progress.report
+
+  def stop(self: Any, step: int, scalars: Mapping[str, float]) -> Any:
+    if step == last:
+      raise KeyboardInterrupt
+    return report(self, step, scalars)
+
+  monkeypatch.setattr(loop.Progress, "report", stop)
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(
+  uninterrupted, photographs, tmp_path, monkeypatch
+):
+  config = _config(photographs)
+  with monkeypatch.context() as patch:
+    _stop_after(patch, 3)
+    with pytest.raises(KeyboardInterrupt):
+      loop.train_and_evaluate(config, str(tmp_path))
+  half, position, _ = _last(tmp_path, config)
+  assert half.step == 2 and position == {"batches_taken": 2}
+  config = _config(photographs, log__every_steps=0)
+  loop.train_and_evaluate(config, str(tmp_path))
+  state, position, settings = _last(tmp_path, config)
+  expected, expected_position, _ = _last(uninterrupted, config)
+  small.assert_equal_trees(state, expected)
+  assert state.step == 4 and state.skipped == 0
+  assert position == expected_position == {"batches_taken": 4}
+  assert settings == json.loads(config.to_json())
+  # Training went on between the two: not everything is equal anyway.
+  kernels = [
+    np.asarray(s.params["conv_first"]["conv"]["kernel"]) for s in (half, state)
+  ]
+  assert (kernels[0] != kernels[1]).any()
+  # The second half was told to report nothing.
+  assert set(events.scalars(tmp_path)["train/loss"]) == {1, 2}
+
+
+def test_a_finished_run_does_nothing_more(uninterrupted, photographs, caplog):
+  config = _config(photographs)
+  before = sorted((uninterrupted / checkpoint.FOLDER).rglob("*"))
+  with caplog.at_level("INFO", logger="absl"):
+    loop.train_and_evaluate(config, str(uninterrupted))
+  assert "from step 4" in caplog.text
+  assert not re.search(r"step \d of 4, loss", caplog.text)
+  assert sorted((uninterrupted / checkpoint.FOLDER).rglob("*")) == before
+
+
+def test_the_config_lies_beside_the_checkpoints(uninterrupted, photographs):
+  written = json.loads((uninterrupted / "config.json").read_text())
+  assert written["model"]["dim"] == 8
+  assert written["data"]["data_dir"] == str(photographs)
+  _, _, config = checkpoint.load_for_inference(str(uninterrupted))
+  assert config["model"] == written["model"]
+
+
+def test_tensorboard_gets_every_scalar_and_the_pictures(uninterrupted):
+  scalars = events.scalars(uninterrupted)
+  train = {
+    "loss",
+    "grad_norm",
+    "learning_rate",
+    "num_keys",
+    "skipped",
+    "steps_per_second",
+    "images_per_second",
+    "input_wait_share",
+  }
+  ours = {"psnr", "ssim", "input_psnr", "input_ssim"}
+  assert set(scalars) == {f"train/{name}" for name in train} | {
+    f"ours/{name}" for name in ours
+  }
+  for name in train:
+    assert set(scalars[f"train/{name}"]) == {1, 2, 3, 4}, name
+  for name in ours:
+    assert set(scalars[f"ours/{name}"]) == {2, 4}, name
+  # multistep halves at step 2, which is the third update.
+  rates = [scalars["train/learning_rate"][step] for step in (1, 2, 3, 4)]
+  assert rates == pytest.approx([2e-4, 2e-4, 1e-4, 1e-4])
+  assert set(scalars["train/num_keys"].values()) <= {4, 8, 16}
+  assert 0 <= scalars["train/input_wait_share"][2] <= 1
+  # Noise of sigma 25: 20.2 dB where nothing is clipped.
+  assert 20 < scalars["ours/input_psnr"][4] < 23
+  pictures = events.images(uninterrupted)
+  assert {step for _, step in pictures} == {2, 4}
+  (name,) = {tag for tag, _ in pictures}
+  assert name.startswith("ours/0")
+  png = Image.open(io.BytesIO(pictures[name, 4]))
+  assert png.size == (3 * 28 + 12, 24 + 26)
+
+
+def test_progress_is_told_in_one_line_a_step(uninterrupted):
+  log = (uninterrupted.parent / "log.txt").read_text()
+  lines = [line for line in log.splitlines() if "loss" in line]
+  assert len(lines) == 4
+  assert re.fullmatch(
+    r"step 4 of 4, loss \d\.\d{5}, learning rate 1\.00e-04, [\d.]+ steps/s,"
+    r" [\d.]+ images/s, \d+ % waiting for input, 0 s left",
+    lines[3],
+  )
+  lines = [line for line in log.splitlines() if "PSNR" in line]
+  assert len(lines) == 2
+  assert re.fullmatch(
+    r"step 4, ours, 2 images: PSNR \d+\.\d\d dB \(input 2\d\.\d\d\),"
+    r" SSIM 0\.\d{4} \(0\.\d{4}\)",
+    lines[1],
+  )
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"train__batch_size": 12}, "batch_size=12 must be a multiple of the num"),
+    ({"mesh__fsdp": 3}, "mesh data=2 x fsdp=3 does not use the 8 devices"),
+    ({"model__num_keys": 17}, r"num_keys=17 must lie in \[1, 16\]"),
+    ({"model__max_keys": 17}, r"max_keys=17 must lie in \[1, 16\]"),
+    ({"model__window_size": 1}, "window_size=1: a window needs 2 tokens"),
+    ({"model__num_heads": 3}, "num_heads=3 must divide dim=8"),
+    ({"model__num_heads": 0}, "num_heads=0"),
+    ({"model__dtype": "float"}, "dtype must be 'float32' or 'bfloat16'"),
+    ({"loss__name": "l3"}, "unknown loss 'l3'; use one of l1, charbonnier"),
+    ({"schedule__name": "step"}, "unknown schedule 'step'"),
+    ({"data__train": ("none",)}, "none: no such f"),
+    ({"data__train": ()}, "at least one source"),
+    ({"data__patch_size": 0}, "patch_size=0 must be"),
+    ({"data__degradation__name": "fog"}, "unknown degradation 'fog'"),
+  ],
+)
+def test_a_config_that_does_not_fit_leaves_nothing(
+  photographs, tmp_path, changes, message
+):
+  workdir = tmp_path / "run"
+  config = _config(photographs, **changes)
+  with pytest.raises(ValueError, match=message):
+    loop.train_and_evaluate(config, str(workdir))
+  assert not workdir.exists()
+
+
+def test_a_test_set_that_does_not_fit_is_found_before_the_first_step(
+  photographs, tmp_path
+):
+  config = _config(photographs, eval__every_steps=2).unlock()
+  config.eval.sets.ours.num_images = 3
+  with pytest.raises(ValueError, match=r"ours \(test\) has 2 images"):
+    loop.train_and_evaluate(config, str(tmp_path / "run"))
+  assert not (tmp_path / "run").exists()
+
+
+def test_a_scale_that_does_not_fit_the_data_is_refused(photographs, tmp_path):
+  changes = {"model__architecture": "columnar", "model__scale": 2}
+  config = _config(photographs, model__depths=(1,), **changes)
+  with pytest.raises(ValueError, match="config.model.scale and"):
+    loop.train_and_evaluate(config, str(tmp_path))
+
+
+def test_a_workdir_of_another_network_is_refused(uninterrupted, photographs):
+  config = _config(photographs, model__dim=16)
+  with pytest.raises(checkpoint.CheckpointError) as error:
+    loop.train_and_evaluate(config, str(uninterrupted))
+  message = "4 is of another architecture or optimizer"
+  assert message in str(error.value)
+  assert "params/conv_first/conv/bias: here (16,), there (8,)" in str(
+    error.value
+  )
+  written = json.loads((uninterrupted / "config.json").read_text())
+  assert written["model"]["dim"] == 8
+
+
+def test_a_corrupt_training_image_is_named(photographs, tmp_path):
+  (tmp_path / "train").mkdir()
+  for path in (photographs / "train").iterdir():
+    (tmp_path / "train" / path.name).write_bytes(path.read_bytes())
+  bad = tmp_path / "train" / "3.png"
+  bad.write_bytes(bad.read_bytes()[:200])
+  config = _config(tmp_path, train__num_steps=100)
+  with pytest.raises(ImageError, match=re.escape(str(bad))):
+    loop.train_and_evaluate(config, str(tmp_path / "run"))
+
+
+def test_the_program_trains_without_tensorflow(tmp_path):
+  """`train.py` as people start it, on the photographs of the wheels."""
+  code = (
+    "import runpy, sys, atexit\n"
+    "bad = {'tensorflow', 'torch', 'tensorboard'}\n"
+    "atexit.register(lambda: print('imported', bad & set(sys.modules)))\n"
+    "runpy.run_path('train.py', run_name='__main__')\n"
+  )
+  workdir = tmp_path / "run"
+  arguments = [
+    "--config=configs/base.py:smoke",
+    "--config.train.num_steps=2",
+    f"--workdir={workdir}",
+  ]
+  environment = {
+    "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+    "JAX_PLATFORMS": "cpu",
+    "PATH": "/usr/bin",
+    "PYTHONPATH": ".",
+  }
+  result = subprocess.run(
+    [sys.executable, "-c", code, *arguments],
+    capture_output=True,
+    text=True,
+    cwd=ROOT,
+    env=environment,
+  )
+  assert result.returncode == 0, result.stderr
+  assert result.stdout == "imported set()\n"
+  assert re.search(r"^step 2 of 2, loss", result.stderr, re.MULTILINE)
+  assert re.search(
+    r"^step 2, photographs, 1 images: PSNR \d+\.\d\d dB \(input 20\.2\d\),",
+    result.stderr,
+    re.MULTILINE,
+  )
+  assert (workdir / checkpoint.FOLDER / "2").is_dir()

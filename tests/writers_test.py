@@ -1,0 +1,71 @@
+"""TensorBoard files without TensorFlow."""
+
+import io
+import subprocess
+import sys
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from semanir_jax.training import writers
+from tests import events, programs
+
+
+def test_what_is_written_is_read_back(tmp_path):
+  writer = writers.create_writer(str(tmp_path))
+  pixels = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(1, 4, 5, 3)
+  writer.write_scalars(3, {"loss": jnp.float32(0.5), "rate": 2})
+  writer.write_scalars(10_000_000, {"loss": float("nan")})
+  writer.write_images(3, {"picture": pixels})
+  writer.write_texts(0, {"note": "hello"})
+  writer.write_hparams({"dim": 8})
+  writer.close()
+  scalars = events.scalars(tmp_path)
+  assert scalars["rate"] == {3: 2.0}
+  assert scalars["loss"][3] == 0.5
+  assert np.isnan(scalars["loss"][10_000_000])
+  ((tag, step),) = events.images(tmp_path)
+  assert tag.startswith("picture") and step == 3
+  png = Image.open(io.BytesIO(events.images(tmp_path)[tag, step]))
+  np.testing.assert_array_equal(np.asarray(png), pixels[0])
+  tags = {value.tag for _, value in events.read(tmp_path)}
+  assert {"note/text_summary", "hparams/text_summary"} <= tags
+
+
+def test_closing_waits_for_what_is_still_being_written(tmp_path):
+  writer = writers.create_writer(str(tmp_path))
+  for step in range(200):
+    writer.write_scalars(step, {"loss": step})
+  writer.close()
+  assert events.scalars(tmp_path)["loss"] == {i: i for i in range(200)}
+
+
+def test_clus_own_writers_work_with_it(tmp_path):
+  # After writers, because that makes it importable without TensorFlow.
+  from clu import metric_writers
+
+  ours = writers.create_writer(str(tmp_path))
+  several = metric_writers.MultiWriter([ours, metric_writers.LoggingWriter()])
+  several.write_scalars(1, {"loss": 1.0})
+  several.close()
+  assert events.scalars(tmp_path)["loss"] == {1: 1.0}
+
+
+@pytest.mark.parametrize(
+  "module", ["semanir_jax.training.loop", "semanir_jax.restoration"]
+)
+def test_no_other_framework_is_imported(module):
+  code = (
+    f"import sys, {module}\n"
+    "print({'tensorflow', 'torch', 'tensorboard'} & set(sys.modules))\n"
+  )
+  result = subprocess.run(
+    [sys.executable, "-c", code],
+    capture_output=True,
+    text=True,
+    cwd=programs.ROOT,
+    check=True,
+  )
+  assert result.stdout == "set()\n"
