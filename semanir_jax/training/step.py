@@ -97,10 +97,7 @@ def make_train_step(
     loss: of (prediction, target).
     optimizer: see `make_optimizer`.
     schedule: learning rate by step.
-    mesh: devices that share a batch. Each works on its own images with whole
-      parameters (`shard_map`), and only the mean of the gradients crosses
-      devices; what is left to the compiler is to gather parameters that are
-      split over `fsdp`, and to update every device's part of the state.
+    mesh: devices that share a batch (`_make_mean_gradient`).
     ema_decay: of the parameters' moving average; 0 for none.
     random_num_keys: k is drawn from these at each step, the same on all hosts
       (random-k training [paper]); those above the model's max_keys count as
@@ -129,13 +126,10 @@ def make_train_step(
     key = jax.random.fold_in(state.rng, state.step)
     drop_key, keys_key = jax.random.split(key)
     num_keys = jax.random.choice(keys_key, choices)
-    batch = dict(batch)
     scales = draw_branch_scales(
       drop_key, batch["lq"].shape[0], model.depths, model.drop_path_rate
     )
-    if scales is not None:
-      batch["branch_scales"] = scales
-    value, grads = mean_gradient(state.params, batch, num_keys)
+    value, grads = mean_gradient(state.params, batch, scales, num_keys)
     grad_norm = optax.tree.norm(grads)
     learning_rate = schedule(state.step)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
@@ -156,10 +150,19 @@ def make_train_step(
 def _make_mean_gradient(
   model: SemanIR, loss: Loss, mesh: Mesh
 ) -> Callable[..., tuple[jax.Array, Params]]:
-  """Loss and gradient of a global batch, by devices that share it."""
+  """Loss and gradient of a global batch, by devices that share it.
+
+  Each device works on its own images with whole parameters, and only the mean
+  of the gradients crosses devices. To the compiler it is left to gather
+  parameters that are split over `fsdp`. Without `shard_map` it would also
+  reduce every layer's position bias over devices, N x N per head.
+  """
 
   def local_gradient(
-    params: Params, batch: Mapping[str, jax.Array], num_keys: jax.Array
+    params: Params,
+    batch: Mapping[str, jax.Array],
+    branch_scales: jax.Array | None,
+    num_keys: jax.Array,
   ) -> tuple[jax.Array, Params]:
     """Mean loss and gradient, of this device's images and then of all."""
 
@@ -168,7 +171,7 @@ def _make_mean_gradient(
         {"params": params},
         batch["lq"],
         num_keys=num_keys,
-        branch_scales=batch.get("branch_scales"),
+        branch_scales=branch_scales,
       )
       _check_same_shape(prediction, batch)
       return loss(prediction, batch["hq"])
@@ -180,7 +183,7 @@ def _make_mean_gradient(
   return jax.shard_map(
     local_gradient,
     mesh=mesh,
-    in_specs=(whole, rows, whole),
+    in_specs=(whole, rows, rows, whole),
     out_specs=whole,
     check_vma=False,
   )
