@@ -89,13 +89,13 @@ _DEMO = {
   "data.patch_size": 48,
   "data.degradation.sigma_255": (25.0, 25.0),
   "train.batch_size": 4,
-  "train.num_steps": 600,
+  "train.num_steps": 500,
   "train.ema_decay": 0.99,
   "schedule.name": "cosine",
   "schedule.peak": 2e-3,
   "schedule.warmup_steps": 20,
-  "eval.every_steps": 300,
-  "checkpoint.every_steps": 300,
+  "eval.every_steps": 250,
+  "checkpoint.every_steps": 250,
   "log.every_steps": 50,
 }
 
