@@ -212,11 +212,11 @@ def _degradation_line(options: Mapping[str, Any]) -> str:
 
 
 def _title(key: str) -> str:
-  """As "PSNR", "input SSIM (zero_pad)", "published SSIM"."""
-  if key == "published":
-    return "published"
+  """As "PSNR", "input SSIM (zero_pad)", "SemanIR's published SSIM"."""
+  key = "published_psnr" if key == "published" else key
   kind = key.removeprefix("input_").removeprefix("published_")
   prefix = key.removesuffix(kind).replace("_", " ")
+  prefix = prefix.replace("published", "SemanIR's published")
   metric, _, choice = kind.partition("_")
   if kind == "psnr_b":
     return f"{prefix}PSNR-B"

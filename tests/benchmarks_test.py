@@ -117,8 +117,8 @@ def test_means_stand_beside_the_published_figures(baseline):
     " crop 4 px; SSIM valid; mean of per-image values; "
   )
   assert lines[2] == (
-    "| set | images | PSNR | published | SSIM | PSNR (y_rounded) |"
-    " SSIM (zero_pad_y_rounded) |"
+    "| set | images | PSNR | SemanIR's published PSNR | SSIM |"
+    " PSNR (y_rounded) | SSIM (zero_pad_y_rounded) |"
   )
   assert lines[4] == "| set5 | 5 | 28.43 | 33.02 | 0.8113 | 28.42 | 0.8171 |"
   assert "set5/hr: bicubic, rounding per_pass, scale 4" in lines
@@ -150,7 +150,8 @@ def test_published_ssim_and_part_of_a_set_are_shown(shared_data, tmp_path):
   )
   lines = (tmp_path / "results.md").read_text().splitlines()
   assert lines[2] == (
-    "| set | images | PSNR | published | SSIM | published SSIM |"
+    "| set | images | PSNR | SemanIR's published PSNR | SSIM |"
+    " SemanIR's published SSIM |"
   )
   assert lines[4].startswith("| gopro | 1 of 4 | ")
   assert " | 33.44 | " in lines[4] and lines[4].endswith(" | 0.9640 |")

@@ -27,6 +27,7 @@ VARIANTS = {
   "demosaic": [U],
   "deblur": [U, ("", "realblur_j", "realblur_r")],
   "weather": [U],
+  "all_in_one": [U],
 }
 # What differs in a step: each is run once.
 STEPS = {
@@ -37,6 +38,7 @@ STEPS = {
   "demosaic": [""],
   "deblur": ["", "realblur_j"],
   "weather": [""],
+  "all_in_one": [""],
 }
 # PSNR of the paper, a value from every row of semanir_spec.md section 5.
 PUBLISHED = {

@@ -122,12 +122,10 @@ def _run(data: int, fsdp: int) -> tuple[Any, Any, Any]:
   init = functools.partial(
     create_state, small.USHAPE, optimizer, seed=0, ema_decay=0.5
   )
-  place, batches, out = None, None, None
   mesh = small.one_device_mesh()
   if data:
     mesh = sharding.make_mesh(data=data, fsdp=fsdp)
-    place = sharding.state_shardings(jax.eval_shape(init), mesh, RULES)
-    batches, out = sharding.batch_sharding(mesh), (place, None)
+  place = sharding.state_shardings(jax.eval_shape(init), mesh, RULES)
   step = make_train_step(
     small.USHAPE,
     make_loss("charbonnier", epsilon=1e-3),
@@ -138,12 +136,12 @@ def _run(data: int, fsdp: int) -> tuple[Any, Any, Any]:
     random_num_keys=(4, 12),
   )
   initial = state = jax.jit(init, out_shardings=place)()
-  run = jax.jit(step, out_shardings=out)
+  run = jax.jit(step, out_shardings=(place, None))
   for seed in range(2):
     batch = small.batch(small.USHAPE, count=8, seed=seed)
-    if data:
-      batch = sharding.to_global(batch, batches)
+    batch = sharding.to_global(batch, sharding.batch_sharding(mesh))
     state, metrics = run(state, batch)
+  assert run._cache_size() == 1
   return initial, state, metrics
 
 

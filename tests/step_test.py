@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from semanir_jax import sharding
 from semanir_jax.inference import Restorer
 from semanir_jax.losses import charbonnier, make_loss
 from semanir_jax.models.semanir import SemanIR
@@ -34,6 +35,7 @@ def _setup(
   weight_decay: float = 0.0,
 ) -> tuple[Callable[..., Any], TrainState]:
   """A compiled train step and its initial state."""
+  mesh = small.one_device_mesh()
   optimizer = make_optimizer(
     beta1=0.9,
     beta2=0.99,
@@ -46,14 +48,19 @@ def _setup(
     make_loss("charbonnier", epsilon=1e-3),
     optimizer,
     lambda step: RATE / (step + 1),
-    small.one_device_mesh(),
+    mesh,
     ema_decay=ema_decay,
     random_num_keys=random_num_keys,
   )
   init = functools.partial(
     create_state, model, optimizer, seed=0, ema_decay=ema_decay
   )
-  return jax.jit(step), jax.jit(init)()
+  # As in the loop: the state stays where it is, so that one program serves.
+  place = sharding.replicated(mesh)
+  return (
+    jax.jit(step, out_shardings=place),
+    jax.jit(init, out_shardings=place)(),
+  )
 
 
 def test_the_metrics_are_those_of_the_batch():
@@ -165,6 +172,13 @@ def test_weight_decay_is_decoupled_and_the_average_can_be_left_out():
 CHOICES = (1, 5, 400)
 
 
+def _at(state: TrainState, number: int) -> TrainState:
+  """The state as if it were that many steps old."""
+  return state.replace(
+    step=jax.device_put(jnp.int32(number), state.step.sharding)
+  )
+
+
 def test_k_is_drawn_anew_each_step_without_compiling_again():
   step, state = _setup(random_num_keys=CHOICES)
   batch = small.batch(small.USHAPE)
@@ -176,15 +190,13 @@ def test_k_is_drawn_anew_each_step_without_compiling_again():
       numbers.append(int(metrics["num_keys"]))
     return numbers
 
-  # The new state lies on the mesh, the first one does not: two programs.
-  step(step(state, batch)[0], batch)
-  programs = step._cache_size()
   drawn = draws(state)
   assert set(drawn) == {1, 5, 16}
-  assert step._cache_size() == programs
   assert drawn == draws(state)  # the number of the step decides, and the seed
-  assert draws(state.replace(step=jnp.int32(7)))[:17] == drawn[7:]
-  assert draws(state.replace(rng=jax.random.PRNGKey(1))) != drawn
+  assert draws(_at(state, 7))[:17] == drawn[7:]
+  key = jax.device_put(jax.random.PRNGKey(1), state.rng.sharding)
+  assert draws(state.replace(rng=key)) != drawn
+  assert step._cache_size() == 1
 
 
 def test_the_drawn_k_reaches_the_network():
@@ -193,7 +205,7 @@ def test_the_drawn_k_reaches_the_network():
   restorer = Restorer(small.USHAPE, state.params)
   losses = {}
   for number in range(24):
-    _, metrics = step(state.replace(step=jnp.int32(number)), batch)
+    _, metrics = step(_at(state, number), batch)
     k = int(metrics["num_keys"])
     loss = charbonnier(
       restorer(batch["lq"], num_keys=k), batch["hq"], epsilon=1e-3

@@ -1,0 +1,52 @@
+"""One colour network for noise, JPEG artifacts and mosaics.
+
+No row of the paper, whose authors name one model for many degradations as
+future work; there is no published figure. Each example draws its degradation:
+half of them noise of sigma 0 to 50, a quarter JPEG of quality 10 to 40, a
+quarter an RGGB mosaic filled in by Malvar's filters.
+
+Recipe: that of configs/denoise.py.
+
+  python train.py --config=configs/all_in_one.py:U_light --workdir=runs/all
+  python eval.py --config=configs/all_in_one.py:U_light --data_dir=data \
+    --workdir=runs/all
+"""
+
+from ml_collections import ConfigDict
+
+from configs import base
+
+_SIZES = ("U", "U_light", "U_tiny")
+
+
+def get_config(arg: str = "") -> ConfigDict:
+  """Variants: U (default), U_light, U_tiny; random_k; smoke."""
+  size = base.choose(arg, *_SIZES)
+  config = base.get_config().unlock()
+  config.model = base.model_options(size)
+  config.data.degradation = ConfigDict(
+    {
+      "name": "mixture",
+      "degradations": (base.noise(0.0, 50.0), _jpeg(10, 40), _MALVAR),
+      "weights": (2.0, 1.0, 1.0),
+    }
+  )
+  config.data.patch_size = 128
+  # Without BSDS500's test split, which colour JPEG is measured on.
+  config.data.train = tuple(s for s in base.DFWB if s != "bsds500/test")
+  config.train.num_steps = 1_600_000
+  config.schedule.milestones = (800_000, 1_200_000, 1_400_000, 1_500_000)
+  config.eval.sets = {
+    "cbsd68_s25": base.benchmark("cbsd68", base.noise(25.0)),
+    "live1_q10": base.benchmark("live1", _jpeg(10, 10)),
+    "mcmaster_mosaic": base.benchmark("mcmaster", _MALVAR, crop_multiple=8),
+  }
+  return base.apply_variants(config, arg, dict.fromkeys(_SIZES, {}))
+
+
+def _jpeg(low: int, high: int) -> ConfigDict:
+  """JPEG of a quality between `low` and `high`."""
+  return ConfigDict({"name": "jpeg", "quality": (low, high)})
+
+
+_MALVAR = ConfigDict({"name": "demosaic"})
