@@ -19,16 +19,13 @@ SMOKE = "--config=configs/base.py:smoke"
 MESSAGES = {
   "unknown_variant": "unknown variant 'smok': did you mean 'smoke'",
   "unknown_field": "'batch_sizee' Did you mean \"batch_size\"",
-  "unknown_group": "'modle' Did you mean \"model\"",
   "mistyped_field": "flag --config.train.batch_size=many: invalid literal",
   "missing_config": "Failed loading config file",
-  "config_not_given": "flag --config=None: Flag --config must have a value",
   "workdir_not_given": "flag --workdir=None: Flag --workdir must have a value",
   "unknown_flag": "Unknown command line flag 'workdr'. Did you mean: workdir",
   "stray_argument": "unexpected argument 'runs'; options start with --",
   "too_many_keys": "num_keys=17 must lie in [1, 16]",
   "window_too_small": "window_size=1: a window needs 2 tokens a side",
-  "patch_that_does_not_fit": "patch_size=0 must be a multiple of 1",
   "missing_training_folder": "nowhere: no such folder; check the path",
   "another_architecture": "2 is of another architecture or optimizer: ",
   "train_below_a_file": "cannot be made (Not a directory); choose another --w",
@@ -96,16 +93,13 @@ def _commands(root: pathlib.Path) -> dict[str, tuple[str, ...]]:
   return {
     "unknown_variant": train(config="--config=configs/base.py:smok"),
     "unknown_field": train("--config.train.batch_sizee=4"),
-    "unknown_group": train("--config.modle.dim=4"),
     "mistyped_field": train("--config.train.batch_size=many"),
     "missing_config": train(config="--config=configs/none.py"),
-    "config_not_given": ("train.py", f"--workdir={new}"),
     "workdir_not_given": ("train.py", SMOKE),
     "unknown_flag": ("train.py", SMOKE, f"--workdr={new}"),
     "stray_argument": train("runs"),
     "too_many_keys": train("--config.model.num_keys=17"),
     "window_too_small": train("--config.model.window_size=1"),
-    "patch_that_does_not_fit": train("--config.data.patch_size=0"),
     "missing_training_folder": train(
       f"--config.data.train=('{root}/nowhere',)"
     ),

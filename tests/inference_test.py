@@ -32,7 +32,6 @@ def _apply(model: SemanIR) -> Any:
   ("model", "size"),
   [
     (small.USHAPE, (1, 1)),
-    (small.USHAPE, (2, 17)),
     (small.DEEP_USHAPE, (9, 7)),
     (small.COLUMNAR, (1, 6)),
     (small.COLUMNAR, (8, 4)),

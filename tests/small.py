@@ -27,7 +27,7 @@ SIZE = {
 }
 USHAPE = SemanIR(architecture="ushape", depths=(1, 1), **SIZE)
 DEEP_USHAPE = USHAPE.clone(depths=(1, 1, 1, 1))
-COLUMNAR = SemanIR(architecture="columnar", depths=(1, 1), scale=2, **SIZE)
+COLUMNAR = SemanIR(architecture="columnar", depths=(1,), scale=2, **SIZE)
 
 
 def config(**changes: Any) -> ConfigDict:
