@@ -30,7 +30,11 @@ def _count(jaxpr: Any) -> int:
       total += _dot_flops(equation)
     elif name == "conv_general_dilated":
       total += _conv_flops(equation)
-    times = params["length"] if name == "scan" else 1
+    times = 1
+    if name == "scan":
+      times = params["length"]
+    elif name == "shard_map":  # its body is what one device does
+      times = params["mesh"].size
     for value in params.values():
       for inner in value if isinstance(value, tuple | list) else [value]:
         inner = getattr(inner, "jaxpr", inner)

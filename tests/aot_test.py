@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from absl import flags
 from jax import lax
+from jax.sharding import PartitionSpec
 
 from configs import base
 from semanir_jax import flops, sharding
@@ -26,6 +27,16 @@ def test_flops_of_a_scanned_product_count_every_iteration():
 
   x, w = jnp.zeros((3, 4)), jnp.zeros((4, 4))
   assert flops.count_flops(loop, x, w) == 5 * 2 * 3 * 4 * 4
+
+
+def test_flops_of_a_sharded_function_are_those_of_all_devices():
+  mesh = sharding.make_mesh(data=8, fsdp=1)
+  rows, whole = PartitionSpec("data"), PartitionSpec()
+  product = jax.shard_map(
+    lambda x, w: x @ w, mesh=mesh, in_specs=(rows, whole), out_specs=rows
+  )
+  x, w = jnp.zeros((16, 4)), jnp.zeros((4, 5))
+  assert flops.count_flops(product, x, w) == 2 * 16 * 4 * 5
 
 
 def test_flops_of_a_convolution_and_a_batched_product():

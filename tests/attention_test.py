@@ -145,6 +145,31 @@ def test_no_gradient_reaches_an_unselected_key(implementation):
     assert np.asarray(gradient[:, :, 0]).all()
 
 
+@pytest.mark.parametrize("platform", ["cpu", "tpu"])
+def test_large_logits_are_computed_again_and_small_ones_kept(platform):
+  def kept(num_windows):
+    q = jnp.ones((1, num_windows, 256, 1, 8))
+    dictionary = build_dictionary(q[..., 0, :], 4)
+
+    def attend(q):
+      return key_semantic_attention(
+        q,
+        q,
+        q,
+        dictionary,
+        scale=jnp.ones(1),
+        bias=jnp.zeros((1, 256, 256)),
+        platform=platform,
+      )
+
+    pullback = jax.eval_shape(lambda q: jax.vjp(attend, q)[1], q)
+    return max(leaf.size for leaf in jax.tree.leaves(pullback))
+
+  assert kept(2) >= 2 * 256 * 256
+  # 128 windows have 2^23 logits: one chunk on a TPU, two on a CPU.
+  assert kept(128) < 128 * 256 * 256 / 8
+
+
 @pytest.mark.parametrize(
   ("implementation", "elements"),
   [
