@@ -27,11 +27,11 @@ def choose_implementation(
 
   Returns:
     "mask" or "gather". Where the choice is ours: the matrix units do a dense
-    N x N product faster than memory delivers N x K gathered rows unless the
-    dictionary is very sparse. Measured on the CPU (jax 0.12, N = 1024), the two
-    break even at about K = N / 16; the same bound serves TPU until compiled
-    programs have been compared there, and GPUs use the dense form until they
-    have a kernel of their own.
+    N x N product faster than memory delivers N x K gathered rows, unless the
+    dictionary is very sparse. The bound of K = N / 16 was measured on a CPU at
+    N = 1024 (docs/design.md); at N = 256 it is too high. It serves TPU too
+    until compiled programs have been compared there, and GPUs use the dense
+    form until they have a kernel of their own.
 
   Raises:
     ValueError: the name is unknown.
