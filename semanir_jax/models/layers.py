@@ -117,11 +117,13 @@ class KeySemanticAttention(nn.Module):
 
   Attributes:
     num_heads: A; must divide the channels.
+    implementation: form of the attention (`ops.choose_implementation`).
     platform: that the program is compiled for; None for the one JAX runs on.
     dtype: operand type of the matrix products.
   """
 
   num_heads: int
+  implementation: str | None = None
   platform: str | None = None
   dtype: DTypeLike = jnp.float32
 
@@ -146,6 +148,7 @@ class KeySemanticAttention(nn.Module):
       dictionary,
       scale=jnp.exp(jnp.minimum(logit_scale, limit)),
       bias=PositionBias(self.num_heads, name="position_bias")(round(n**0.5)),
+      implementation=self.implementation,
       platform=self.platform,
     )
     out = out.reshape(b, g, n, c)
@@ -180,12 +183,14 @@ class TransformerLayer(nn.Module):
   Attributes:
     num_heads: A.
     mlp_ratio: hidden width of the MLP over C.
+    implementation: form of the attention (`ops.choose_implementation`).
     platform: that the program is compiled for; None for the one JAX runs on.
     dtype: operand type of the matrix products.
   """
 
   num_heads: int
   mlp_ratio: float = 2.0
+  implementation: str | None = None
   platform: str | None = None
   dtype: DTypeLike = jnp.float32
 
@@ -212,7 +217,11 @@ class TransformerLayer(nn.Module):
       return x_BGNC + branch
 
     attention = KeySemanticAttention(
-      self.num_heads, self.platform, dtype=self.dtype, name="attention"
+      num_heads=self.num_heads,
+      implementation=self.implementation,
+      platform=self.platform,
+      dtype=self.dtype,
+      name="attention",
     )
     x_BGNC = add("attention_norm", attention(x_BGNC, dictionary), 0)
     hidden = int(x_BGNC.shape[-1] * self.mlp_ratio)

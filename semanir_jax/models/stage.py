@@ -65,6 +65,7 @@ class Stage(nn.Module):
       self.max_keys,
       implementation=self.implementation,
       platform=self.platform,
+      dtype=self.dtype,
     )
     dictionary = build_dictionary(
       x_BGNC.astype(self.dtype),
@@ -86,6 +87,7 @@ class Stage(nn.Module):
     )(
       num_heads=self.num_heads,
       mlp_ratio=self.mlp_ratio,
+      implementation=implementation,
       platform=self.platform,
       dtype=self.dtype,
       name="layers",

@@ -1,12 +1,18 @@
 """Attention over the key-semantic dictionary: one function, several forms."""
 
 import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
 
+from semanir_jax.ops import triton_launch
 from semanir_jax.ops.attention_gather import gather_attention
 from semanir_jax.ops.attention_mask import mask_attention
 from semanir_jax.ops.dictionary import Dictionary
 
-IMPLEMENTATIONS = ("mask", "gather")
+IMPLEMENTATIONS = ("mask", "gather", "triton")
+
+# Fewer tokens do not fill one tile of the kernel.
+LEAST_TRITON_TOKENS = 64
 
 
 def choose_implementation(
@@ -15,6 +21,7 @@ def choose_implementation(
   *,
   implementation: str | None = None,
   platform: str | None = None,
+  dtype: DTypeLike = jnp.float32,
 ) -> str:
   """Names the form of attention to run, and with it the dictionary's form.
 
@@ -23,30 +30,51 @@ def choose_implementation(
     max_keys: K, the most keys a token may keep.
     implementation: a name of `IMPLEMENTATIONS` to insist on, or None.
     platform: `cpu`, `gpu` or `tpu`; None is the platform JAX runs on. A program
-      compiled ahead of time for another platform has to say so here.
+      compiled ahead of time for another platform has to say so here, and for a
+      GPU that is not here say which (`triton_launch.compile_for`).
+    dtype: of query, key and value.
 
   Returns:
-    "mask" or "gather". Where the choice is ours: the matrix units do a dense
-    N x N product faster than memory delivers N x K gathered rows, unless the
-    dictionary is very sparse. The bound of K = N / 16 was measured on a CPU at
-    N = 1024 (docs/design.md); at N = 256 it is too high. It serves TPU too
-    until compiled programs have been compared there, and GPUs use the dense
-    form until they have a kernel of their own.
+    "mask", "gather" or "triton"; the dictionary's indices serve "gather", its
+    bits the others. Where the choice is ours, a GPU runs the Triton kernel if
+    it can, for it stores nothing of size N x N, and else the mask. Elsewhere
+    the matrix units do a dense N x N product faster than memory delivers N x K
+    gathered rows, unless the dictionary is very sparse. The bound of K = N / 16
+    was measured on a CPU at N = 1024 (docs/design.md); at N = 256 it is too
+    high. It serves TPU too until compiled programs have been compared there.
 
   Raises:
-    ValueError: the name is unknown.
+    ValueError: the name is unknown, or the form named cannot run.
   """
-  if implementation is not None:
-    if implementation not in IMPLEMENTATIONS:
+  if implementation not in (*IMPLEMENTATIONS, None):
+    raise ValueError(
+      f"unknown implementation {implementation!r}; use one of"
+      f" {', '.join(IMPLEMENTATIONS)} or None"
+    )
+  platform = platform or jax.default_backend()
+  if implementation == "triton":
+    reason = _why_not_triton(platform, dtype)
+    if reason is not None:
       raise ValueError(
-        f"unknown implementation {implementation!r}; use one of"
+        f"implementation='triton' cannot run: {reason}; use another of"
         f" {', '.join(IMPLEMENTATIONS)} or None"
       )
+  if implementation is not None:
     return implementation
-  platform = platform or jax.default_backend()
-  return (
-    "gather" if platform != "gpu" and 16 * max_keys <= num_tokens else "mask"
-  )
+  if platform == "gpu":
+    enough = num_tokens >= LEAST_TRITON_TOKENS
+    can_run = enough and _why_not_triton(platform, dtype) is None
+    return "triton" if can_run else "mask"
+  return "gather" if 16 * max_keys <= num_tokens else "mask"
+
+
+def _why_not_triton(platform: str, dtype: DTypeLike) -> str | None:
+  """Why the Triton kernel cannot run; None if it can."""
+  if platform != "gpu":
+    return f"it needs an NVIDIA GPU and the program is for platform {platform}"
+  if jnp.dtype(dtype) not in (jnp.float32, jnp.bfloat16, jnp.float16):
+    return f"it computes float32, bfloat16 and float16, not {jnp.dtype(dtype)}"
+  return triton_launch.why_unavailable()
 
 
 def key_semantic_attention(
@@ -57,6 +85,7 @@ def key_semantic_attention(
   *,
   scale: jax.Array,
   bias: jax.Array,
+  implementation: str | None = None,
   platform: str | None = None,
 ) -> jax.Array:
   """Attention of every token over the keys its dictionary holds, and no others.
@@ -67,11 +96,12 @@ def key_semantic_attention(
     query: `[B, G, N, A, D]` float, L2-normalised for cosine attention.
     key: same shape and dtype.
     value: same shape and dtype.
-    dictionary: the selection for these windows, shared by all heads. Its form
-      decides the computation: `bits` the dense one (mask), `indices` the sparse
-      one (gather); see `choose_implementation`.
+    dictionary: the selection for these windows, shared by all heads, in the
+      form that the implementation takes (`choose_implementation`).
     scale: `[A]` float32, logit scale of every head.
     bias: `[A, N, N]` float32, position bias of every head, [query, key].
+    implementation: a name of `IMPLEMENTATIONS`; None for one that takes the
+      dictionary as it is.
     platform: as in `choose_implementation`; decides how much is computed at
       once.
 
@@ -79,10 +109,51 @@ def key_semantic_attention(
     `[B, G, N, A, D]`, dtype of `query`; logits, softmax and sums in float32.
 
   Raises:
-    ValueError: shapes do not belong together.
+    ValueError: shapes do not belong together, the dictionary has not the form
+      that the implementation takes, or it cannot run.
 
-  Source: SemanIR, NeurIPS 2024, section 3 (Torch-Mask, Torch-Gather) [paper].
+  Source: SemanIR, NeurIPS 2024, section 3 (Torch-Mask, Torch-Gather, Triton)
+  [paper].
   """
+  _check_shapes(query, key, value, dictionary, scale, bias)
+  n = query.shape[2]
+  if implementation is None and dictionary.bits is None:
+    implementation = "gather"
+  implementation = choose_implementation(
+    n, n, implementation=implementation, platform=platform, dtype=query.dtype
+  )
+  if (implementation == "gather") != (dictionary.bits is None):
+    raise ValueError(
+      f"implementation={implementation!r} does not take this form of the"
+      " dictionary: give build_dictionary max_keys for 'gather' alone"
+    )
+  arrays = (query, key, value)
+  if implementation == "triton":
+    # Imported late: it needs Triton, which only Linux has.
+    from semanir_jax.ops import attention_triton
+
+    return attention_triton.key_semantic_attention_triton(
+      *arrays, dictionary.bits, scale, bias
+    )
+  if implementation == "mask":
+    return mask_attention(
+      *arrays, dictionary.bits, scale, bias, platform=platform
+    )
+  indices, valid = dictionary.indices, dictionary.valid
+  return gather_attention(
+    *arrays, indices, valid, scale, bias, platform=platform
+  )
+
+
+def _check_shapes(
+  query: jax.Array,
+  key: jax.Array,
+  value: jax.Array,
+  dictionary: Dictionary,
+  scale: jax.Array,
+  bias: jax.Array,
+) -> None:
+  """Raises ValueError unless they belong together."""
   b, g, n, a, _ = query.shape
   if key.shape != query.shape or value.shape != query.shape:
     raise ValueError(
@@ -100,17 +171,3 @@ def key_semantic_attention(
       f"the dictionary {form if form is None else form.shape} was not built for"
       f" {b} images of {g} windows of {n} tokens"
     )
-  if dictionary.bits is not None:
-    return mask_attention(
-      query, key, value, dictionary.bits, scale, bias, platform=platform
-    )
-  return gather_attention(
-    query,
-    key,
-    value,
-    dictionary.indices,
-    dictionary.valid,
-    scale,
-    bias,
-    platform=platform,
-  )

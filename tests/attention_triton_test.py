@@ -1,0 +1,242 @@
+"""The Triton attention: its cases in the interpreter, its choice, its memory.
+
+What it computes is tested by tests/attention_triton_cases.py, in a process of
+its own.
+"""
+
+import functools
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from benchmarks import tune_attention
+from semanir_jax import ops
+from semanir_jax.ops import (
+  attention_tiles,
+  attention_triton,
+  choose_implementation,
+  triton_launch,
+)
+from semanir_jax.ops.attention_tiles import Tiles, choose_tiles
+from tests import jaxprs, triton_interpreter
+
+FIELDS = ("block_q", "block_k", "num_warps", "num_stages")
+CASES = "tests/attention_triton_cases.py"
+
+
+def test_kernels_equal_the_reference_in_the_interpreter():
+  said = triton_interpreter.run_module("pytest", CASES)
+  assert " passed" in said and " failed" not in said
+
+
+@pytest.mark.skipif(not shutil.which("nvidia-smi"), reason="needs a GPU")
+def test_kernels_equal_the_reference_on_the_gpu():
+  subprocess.run(
+    [sys.executable, "-m", "pytest", CASES],
+    cwd=triton_interpreter.ROOT,
+    env={**os.environ, "TRITON_INTERPRET": "0"},
+    check=True,
+  )
+
+
+def test_gpus_run_the_kernel_where_it_can(monkeypatch):
+  choose = choose_implementation
+  monkeypatch.setattr(triton_launch, "why_unavailable", lambda: None)
+  for dtype in (jnp.float32, jnp.bfloat16, jnp.float16):
+    assert choose(64, 8, platform="gpu", dtype=dtype) == "triton"
+  assert choose(4096, 512, platform="gpu") == "triton"
+  assert choose(63, 8, platform="gpu") == "mask"
+  assert choose(1024, 64, platform="gpu", dtype=jnp.float64) == "mask"
+  assert choose(1024, 64, platform="tpu") == "gather"
+  assert choose(1024, 512, platform="cpu") == "mask"
+  named = {"implementation": "triton", "platform": "gpu"}
+  assert choose(9, 8, **named) == "triton"
+  with pytest.raises(ValueError, match="float16, not float64"):
+    choose(64, 8, **named, dtype=jnp.float64)
+  with pytest.raises(ValueError, match="the program is for platform cpu"):
+    choose(64, 8, implementation="triton")
+  monkeypatch.setattr(triton_launch, "why_unavailable", lambda: "no GPU here")
+  assert choose(1024, 512, platform="gpu") == "mask"
+  with pytest.raises(ValueError, match="cannot run: no GPU here; use another"):
+    choose(1024, 512, **named)
+
+
+def test_without_jax_triton_or_a_gpu_the_reason_is_said(monkeypatch):
+  monkeypatch.setitem(sys.modules, "jax_triton", None)
+  assert "jax_triton cannot be imported" in triton_launch.why_unavailable()
+  monkeypatch.setitem(sys.modules, "jax_triton", np)  # any module
+  assert "no NVIDIA GPU here" in triton_launch.why_unavailable()
+  with triton_launch.compile_for(75):
+    assert "7.5 is below 8.0" in triton_launch.why_unavailable()
+  with triton_launch.compile_for(90):
+    assert triton_launch.why_unavailable() is None
+    assert triton_launch.compute_capability() == 90
+  assert triton_launch.compute_capability() is None
+
+
+def test_a_dictionary_of_the_wrong_form_is_refused():
+  x = jnp.ones((1, 1, 4, 1, 2))
+  dictionary = ops.build_dictionary(x[..., 0, :], 2, max_keys=2)
+  arguments = {"scale": jnp.ones(1), "bias": jnp.zeros((1, 4, 4))}
+  with pytest.raises(ValueError, match="'mask' does not take this form"):
+    ops.key_semantic_attention(
+      x, x, x, dictionary, **arguments, implementation="mask"
+    )
+  bits = ops.build_dictionary(x[..., 0, :], 2)
+  with pytest.raises(ValueError, match="'gather' does not take this form"):
+    ops.key_semantic_attention(
+      x, x, x, bits, **arguments, implementation="gather"
+    )
+
+
+def test_without_a_gpu_the_kernel_asks_which_to_compile_for():
+  x, bits = jnp.ones((1, 1, 4, 1, 2)), jnp.ones((1, 1, 4, 1), jnp.uint32)
+  with pytest.raises(ValueError, match="pass compute_capability=90"):
+    attention_triton.key_semantic_attention_triton(
+      x, x, x, bits, jnp.ones(1), jnp.zeros((1, 4, 4))
+    )
+
+
+@pytest.mark.parametrize("kernel", attention_tiles.KERNELS)
+@pytest.mark.parametrize("itemsize", [2, 4])
+@pytest.mark.parametrize("capability", [75, 80, 86, 90, 120])
+def test_every_window_has_tiles(kernel, itemsize, capability):
+  for num_tokens in (1, 49, 64, 65, 256, 1024, 4096, 9999):
+    tiles = choose_tiles(kernel, num_tokens, itemsize, capability)
+    for block, least in ((tiles.block_q, 16), (tiles.block_k, 32)):
+      assert block >= least and block & (block - 1) == 0
+      assert block <= max(32, 2 * num_tokens)
+
+
+def test_tiles_are_those_of_the_next_larger_window_and_older_gpu(
+  monkeypatch, tmp_path
+):
+  rows = [
+    {
+      "kernel": "forward",
+      "itemsize": 2,
+      "compute_capability": capability,
+      "num_tokens": n,
+      "block_q": capability // 10,
+      "block_k": n,
+      "num_warps": 4,
+      "num_stages": 2,
+    }
+    for capability in (80, 90)
+    for n in (64, 1024)
+  ]
+  table = tmp_path / "tiles.json"
+  table.write_text(json.dumps(rows))
+  monkeypatch.setattr(attention_tiles, "TABLE", table)
+  attention_tiles._table.cache_clear()
+  try:
+    for n, capability, wanted in (
+      (64, 86, (8, 64)),
+      (2048, 120, (9, 1024)),
+      (65, 70, (8, 128)),
+      (1024, 90, (9, 1024)),
+    ):
+      tiles = choose_tiles("forward", n, 2, capability)
+      assert (tiles.block_q, tiles.block_k) == wanted
+  finally:
+    attention_tiles._table.cache_clear()
+
+
+@pytest.mark.parametrize(("n", "windows"), [(1024, 225), (64, 1024), (49, 9)])
+def test_no_array_grows_with_windows_times_pairs(n, windows):
+  a, d = 6, 30
+  spec = jax.ShapeDtypeStruct
+  x = spec((2, windows, n, a, d), jnp.bfloat16)
+  bits = spec((2, windows, n, -(-n // 32)), jnp.uint32)
+  scale, bias = spec((a,), jnp.float32), spec((a, n, n), jnp.float32)
+  launched = []
+
+  def launcher(kernel, grid, inputs, outputs, **constants):
+    launched.append(grid)
+    return tuple(jnp.zeros(x.shape, x.dtype) for x in outputs)
+
+  def both(q, k, v, bits, scale, bias):
+    def attend(q, k, v, scale, bias):
+      return attention_triton.key_semantic_attention_triton(
+        q,
+        k,
+        v,
+        bits,
+        scale,
+        bias,
+        compute_capability=90,
+        launcher=launcher,
+      )
+
+    out, pullback = jax.vjp(attend, q, k, v, scale, bias)
+    return pullback(out)
+
+  jaxpr = jax.make_jaxpr(both)(x, x, x, bits, scale, bias)
+  largest = max(
+    math.prod(variable.aval.shape)
+    for equation in jaxprs.equations(jaxpr)
+    for variable in equation.outvars
+  )
+  assert len(launched) == 4
+  assert all(0 < y <= 65535 for _, y in launched)
+  # No larger than the query, or than one bias for every 8 windows.
+  assert largest <= max(x.size, a * n * n * max(1, 2 * windows // 8))
+
+
+def test_tuning_replaces_the_rows_of_the_gpu_here(monkeypatch, tmp_path):
+  table = tmp_path / "tiles.json"
+  table.write_bytes(attention_tiles.TABLE.read_bytes())
+  before = json.loads(table.read_text())
+  last = list(tune_attention.candidates())[-1]
+
+  def measure(kernel, num_tokens, itemsize, tiles):
+    if tiles.block_q == 16:
+      return None
+    return 1.0 if tiles == last else 2.0
+
+  monkeypatch.setattr(tune_attention, "measure", measure)
+  with triton_launch.compile_for(90):
+    tune_attention.tune(str(table))
+  after = json.loads(table.read_text())
+  assert [list(row) for row in after] == [list(row) for row in before]
+  for old, new in zip(before, after, strict=True):
+    if old["compute_capability"] == 90:
+      assert Tiles(*(new[name] for name in FIELDS)) == last
+      assert new["time"].startswith("1.000 ms, ")
+    else:
+      assert new == old
+  with pytest.raises(ValueError, match="no NVIDIA GPU here"):
+    tune_attention.tune(str(table))
+
+
+def test_tuning_times_a_pass_with_the_candidate_in_its_kernel_alone(
+  monkeypatch,
+):
+  launched = []
+
+  def launcher(kernel, grid, inputs, outputs, **constants):
+    launched.append((constants["BLOCK_Q"], constants["BLOCK_K"]))
+    return tuple(jnp.zeros(x.shape, x.dtype) for x in outputs)
+
+  run = functools.partial(
+    attention_triton.key_semantic_attention_triton,
+    compute_capability=90,
+    launcher=launcher,
+  )
+  monkeypatch.setattr(attention_triton, "key_semantic_attention_triton", run)
+  monkeypatch.setattr(tune_attention, "_TOKENS", 128)
+  tiles = Tiles(16, 128, num_warps=4, num_stages=2)
+  assert tune_attention.measure("forward", 64, 2, tiles) > 0
+  assert launched == [(16, 128)]
+  launched.clear()
+  assert tune_attention.measure("key_value_gradient", 64, 4, tiles) > 0
+  assert len(launched) == 4
+  assert [blocks == (16, 128) for blocks in launched] == [0, 0, 1, 0]
