@@ -8,7 +8,7 @@ import pathlib
 from absl import flags
 from ml_collections import config_flags
 
-from semanir_jax import cli, evaluation
+from semanir_jax import benchmark, cli, distributed
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config", None, "Config file, with its variants behind a colon."
@@ -33,7 +33,8 @@ flags.mark_flags_as_required(["config", "workdir"])
 
 def main() -> None:
   """Runs the benchmark and writes its tables and pictures."""
-  evaluation.evaluate(
+  distributed.initialize()
+  benchmark.evaluate(
     _CONFIG.value.eval,
     checkpoint_path=None
     if _BASELINE.value

@@ -3,22 +3,23 @@
 Every image is degraded in its fixed test form, restored and rounded to 8 bits;
 both the degraded input and the result are compared with the clean image. Means
 are means of per-image values (protocol section 0.10).
+
+Several processes share a set: process p of n restores images p, p + n, ... on
+its own devices and tells the others what it measured. So every image counts
+once, and no process waits for what one does alone.
 """
 
 import itertools
-import pathlib
 import re
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
-from absl import logging
 
-from semanir_jax import metrics, reports, sharding, test_sets
-from semanir_jax.checkpoint import load_for_inference
+from semanir_jax import distributed, metrics, test_sets
 from semanir_jax.data.imresize import imresize
-from semanir_jax.inference import Restorer
+from semanir_jax.data.sources import Source
 
 Restore = Callable[[np.ndarray], np.ndarray]
 
@@ -43,6 +44,18 @@ class Result(NamedTuple):
   before: np.ndarray
   after: np.ndarray
   target: np.ndarray
+
+
+class Round(NamedTuple):
+  """What all processes measured between two meetings.
+
+  Attributes:
+    rows: of all processes, in the order of the set.
+    results: of this process alone, by their index in the set.
+  """
+
+  rows: list[dict[str, Any]]
+  results: dict[int, Result]
 
 
 def as_output(lq: np.ndarray, scale: int) -> np.ndarray:
@@ -84,6 +97,51 @@ def evaluate_set(
         restored = restore(np.stack([example.lq for example in batch]))
       for example, output in zip(batch, restored, strict=True):
         yield measured(example, output, protocol)
+
+
+def evaluate_shared(
+  restore: Restore | None,
+  source: Source,
+  options: Mapping[str, Any],
+  protocol: Mapping[str, Any],
+  *,
+  batch_size: int,
+  max_images: int,
+) -> Iterator[Round]:
+  """Restores and measures a test set together with the other processes.
+
+  Args:
+    restore: see `evaluate_set`; on devices of this process alone.
+    source: of `test_sets.open_test_set`, the same in all processes.
+    options: see `test_sets.examples`.
+    protocol: see `measure`.
+    batch_size: most images that a process restores at a time.
+    max_images: of all processes together; 0 for the whole set.
+
+  Yields:
+    As often in every process: after each batch.
+
+  Raises:
+    ValueError: an image of any process cannot be read, or its result has not
+      the size of the clean one.
+  """
+  count = min(len(source), max_images or len(source))
+  share = range(jax.process_index(), count, jax.process_count())
+  mine = test_sets.examples(source, options, share)
+  for start in range(0, -(-count // jax.process_count()), batch_size):
+    with distributed.shared_errors():
+      batch = itertools.islice(mine, batch_size)
+      results = list(
+        evaluate_set(restore, batch, protocol, batch_size=batch_size)
+      )
+    shares = distributed.gather([result.row for result in results])
+    rows = [
+      row
+      for one_of_each in itertools.zip_longest(*shares)
+      for row in one_of_each
+      if row is not None
+    ]
+    yield Round(rows, dict(zip(share[start:], results, strict=False)))
 
 
 def measured(
@@ -148,68 +206,3 @@ def measure(
     else:
       values[name] = metrics.psnr(image, target, **options)
   return values
-
-
-def evaluate(
-  config: Any,
-  *,
-  checkpoint_path: str | None,
-  data_dir: str,
-  output: pathlib.Path,
-  num_keys: int | None,
-) -> None:
-  """Runs a whole benchmark; prints and writes tables and pictures.
-
-  Args:
-    config: `config.eval`.
-    checkpoint_path: see `load_for_inference`; None measures the inputs.
-    data_dir: folder of the test sets.
-    output: folder for `results.json`, `results.md`, and for every set a CSV
-      file of its images and a folder of pictures; created if needed.
-    num_keys: k; None for the checkpoint's.
-
-  Raises:
-    ValueError: bad input; nothing is written then but what was finished.
-  """
-  protocol = config.protocol.to_dict()
-  restore = None
-  if checkpoint_path is not None:
-    model, params, _ = load_for_inference(checkpoint_path)
-    mesh = sharding.make_mesh(data=-1, fsdp=1)
-    restorer = Restorer(model, params, mesh=mesh)
-    num_keys = restorer.checked_num_keys(num_keys)
-    restore = lambda images: restorer(images, num_keys=num_keys)  # noqa: E731
-    protocol |= {"num_keys": num_keys, "window_size": model.window_size}
-  report = reports.Report(output, protocol, baseline=restore is None)
-  logging.info("%s", report.protocol_line())
-  for name, options, source in test_sets.present(config.sets, data_dir):
-    results = evaluate_set(
-      restore,
-      test_sets.examples(source, options, max_images=config.max_images),
-      protocol,
-      batch_size=config.batch_size,
-    )
-    count = min(len(source), config.max_images or len(source))
-    rows = []
-    start = time.monotonic()
-    for result in results:
-      rows.append(result.row)
-      if len(rows) <= config.num_pictures:
-        report.write_pictures(name, result)
-      _show_progress(name, len(rows), count, time.monotonic() - start)
-    report.add_set(name, rows, options)
-  report.finish()
-
-
-def _show_progress(name: str, done: int, count: int, seconds: float) -> None:
-  """Logs rate and time left about ten times a set."""
-  if done % max(1, count // 10) == 0 or done == count:
-    rate = done / max(seconds, 1e-9)
-    logging.info(
-      "%s: %d of %d images, %.2f images/s, %.0f s left",
-      name,
-      done,
-      count,
-      rate,
-      (count - done) / rate,
-    )

@@ -1,12 +1,12 @@
 """Runs a network on images of any size."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, PartitionSpec
 
 from semanir_jax import sharding
 from semanir_jax.models.semanir import SemanIR
@@ -28,11 +28,12 @@ class Restorer:
     Args:
       model: the network.
       params: its parameters.
-      mesh: devices to split batches over, to which parameters that lie
-        elsewhere are copied; None for where `params` lie.
+      mesh: of this process's devices (`sharding.make_local_mesh`), to split
+        batches over; parameters that lie elsewhere are copied, for which all
+        processes must get here. None for where `params` lie.
     """
     self.model = model
-    self.params = params if mesh is None else _on_mesh(params, mesh)
+    self.params = params if mesh is None else sharding.to_local(params, mesh)
     self._mesh = mesh
 
   def __call__(
@@ -61,9 +62,9 @@ class Restorer:
     if self._mesh is not None:
       rest = -count % self._mesh.size
       padded = np.concatenate([padded, np.repeat(padded[-1:], rest, axis=0)])
-      padded = sharding.to_global(padded, sharding.batch_sharding(self._mesh))
+      padded = jax.device_put(padded, sharding.batch_sharding(self._mesh))
     restored = np.asarray(
-      _run(self.model, self.params, padded, np.int32(num_keys))
+      _run(self.model, self._mesh, self.params, padded, np.int32(num_keys))
     )
     scale = self.model.scale
     return restored[:count, : height * scale, : width * scale]
@@ -79,24 +80,41 @@ class Restorer:
     return num_keys
 
 
+def forward(model: SemanIR, mesh: Mesh | None) -> Callable[..., jax.Array]:
+  """The network as a function of parameters, images and k, for `jax.jit`.
+
+  Args:
+    model: the network.
+    mesh: devices that share a batch: each restores its own images with whole
+      parameters and asks no other; None for one device.
+  """
+
+  def restore(params: Any, images: jax.Array, num_keys: jax.Array) -> jax.Array:
+    return model.apply({"params": params}, images, num_keys=num_keys)
+
+  if mesh is None:
+    return restore
+  whole, rows = PartitionSpec(), PartitionSpec(sharding.DATA_AXES)
+  return jax.shard_map(
+    restore,
+    mesh=mesh,
+    in_specs=(whole, rows, whole),
+    out_specs=rows,
+    check_vma=False,
+  )
+
+
 # One for all restorers, so that validation compiles only the first time.
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=(0, 1))
 def _run(
-  model: SemanIR, params: Mapping[str, Any], images: Any, num_keys: Any
+  model: SemanIR,
+  mesh: Mesh | None,
+  params: Mapping[str, Any],
+  images: Any,
+  num_keys: Any,
 ) -> jax.Array:
-  """The network, compiled once for every model and padded size."""
-  return model.apply({"params": params}, images, num_keys=num_keys)
-
-
-def _on_mesh(params: Mapping[str, Any], mesh: Mesh) -> Mapping[str, Any]:
-  """Copies parameters to all devices of a mesh, unless they lie there."""
-  devices = set(mesh.devices.flat)
-
-  def place(leaf: Any) -> Any:
-    there = isinstance(leaf, jax.Array) and leaf.sharding.device_set == devices
-    return leaf if there else jax.device_put(leaf, sharding.replicated(mesh))
-
-  return jax.tree.map(place, params)
+  """`forward`, compiled once for every model, mesh and padded size."""
+  return forward(model, mesh)(params, images, num_keys)
 
 
 def _pad_sides(images: np.ndarray, multiple: int) -> np.ndarray:

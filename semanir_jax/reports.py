@@ -34,7 +34,10 @@ def mean_row(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 class Report:
-  """Collects the sets of one evaluation and writes them, atomically."""
+  """Collects the sets of one evaluation and writes them, atomically.
+
+  Of several processes all write their pictures, the first one the tables.
+  """
 
   def __init__(
     self, output: pathlib.Path, protocol: Mapping[str, Any], *, baseline: bool
@@ -104,7 +107,7 @@ class Report:
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows([*rows, mean])
-    images.write_bytes(self._output / f"{name}.csv", text.getvalue().encode())
+    self._write(f"{name}.csv", text.getvalue())
     logging.info("\n%s", table)
 
   def write_pictures(self, name: str, result: "Result") -> None:
@@ -131,12 +134,17 @@ class Report:
       )
     document = self._sets | {"protocol": self._protocol | {"sets": self._facts}}
     text = json.dumps(document, indent=2) + "\n"
-    images.write_bytes(self._output / "results.json", text.encode())
+    self._write("results.json", text)
     means = self._means_table()
     markdown = "\n".join([self.protocol_line(), "", means, *self._tables])
-    images.write_bytes(self._output / "results.md", markdown.encode())
+    self._write("results.md", markdown)
     logging.info("%s\n\n%s", self.protocol_line(), means)
     logging.info("written: %s", self._output / "results.md")
+
+  def _write(self, name: str, text: str) -> None:
+    """Writes a file, in the first process."""
+    if jax.process_index() == 0:
+      images.write_bytes(self._output / name, text.encode())
 
   def _table(self, name: str, rows: Sequence[Row]) -> str:
     """Markdown table of one set, its mean last."""

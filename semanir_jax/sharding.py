@@ -32,6 +32,20 @@ def make_mesh(*, data: int, fsdp: int) -> Mesh:
   return jax.make_mesh((data, fsdp), DATA_AXES, axis_types=(AxisType.Auto,) * 2)
 
 
+def make_local_mesh() -> Mesh:
+  """Arranges the devices of this process along `data`.
+
+  A program on it waits for no other process.
+  """
+  devices = jax.local_devices()
+  return jax.make_mesh(
+    (len(devices), 1),
+    DATA_AXES,
+    axis_types=(AxisType.Auto,) * 2,
+    devices=devices,
+  )
+
+
 def batch_sharding(mesh: Mesh) -> NamedSharding:
   """Splits the leading axis of a batch over all devices."""
   return NamedSharding(mesh, PartitionSpec(DATA_AXES))
@@ -105,4 +119,45 @@ def to_global(batch: Any, sharding: NamedSharding) -> Any:
   return jax.tree.map(
     lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)),
     batch,
+  )
+
+
+def to_local(tree: Any, mesh: Mesh) -> Any:
+  """Whole copies of arrays on every device of this process.
+
+  All processes must call it where an array is split over several: its parts
+  are gathered.
+
+  Args:
+    tree: arrays, of the devices of all processes or of any of this one.
+    mesh: of `make_local_mesh`.
+  """
+  whole = replicated(mesh)
+
+  def place(leaf: Any) -> jax.Array:
+    if not isinstance(leaf, jax.Array) or leaf.is_fully_addressable:
+      return jax.device_put(leaf, whole)
+    copies = [shard.data for shard in leaf.addressable_shards]
+    return jax.make_array_from_single_device_arrays(leaf.shape, whole, copies)
+
+  return jax.tree.map(place, _gathered(tree))
+
+
+def _gathered(tree: Any) -> Any:
+  """Replicates what is split over the devices of several processes."""
+  leaves, structure = jax.tree.flatten(tree)
+  split = [i for i, leaf in enumerate(leaves) if _is_split(leaf)]
+  if split:
+    parts = [leaves[i] for i in split]
+    places = [replicated(leaf.sharding.mesh) for leaf in parts]
+    copies = jax.jit(lambda parts: parts, out_shardings=places)(parts)
+    for i, copy in zip(split, copies, strict=True):
+      leaves[i] = copy
+  return jax.tree.unflatten(structure, leaves)
+
+
+def _is_split(leaf: Any) -> bool:
+  """Whether this process holds only a part."""
+  return isinstance(leaf, jax.Array) and not (
+    leaf.is_fully_addressable or leaf.is_fully_replicated
   )

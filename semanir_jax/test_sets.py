@@ -2,13 +2,15 @@
 
 import math
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from absl import logging
 from PIL import Image
 
+from semanir_jax import distributed
+from semanir_jax.data import split_sizes
 from semanir_jax.data.degradations import make as make_degradation
 from semanir_jax.data.degradations import modcrop
 from semanir_jax.data.sources import Source, open_source
@@ -40,25 +42,40 @@ def locate(source: str, data_dir: str) -> str:
 
 def present(
   sets: Mapping[str, Mapping[str, Any]], data_dir: str
-) -> Iterator[tuple[str, Mapping[str, Any], Source]]:
+) -> list[tuple[str, Mapping[str, Any], Source]]:
   """Opens the test sets of a config whose folders exist; names the others.
+
+  All processes must call it.
 
   Args:
     sets: `config.eval.sets`.
     data_dir: folder of the test sets.
 
-  Yields:
+  Returns:
     Name, options and source of each set.
+
+  Raises:
+    ValueError: see `open_test_set`; or processes see other files than others.
   """
-  for name, options in sets.items():
-    source = locate(options["source"], data_dir)
-    remote = source.startswith(("photographs:", "tfds:"))
-    folders = [] if remote else source.split(",")
-    absent = [f for f in folders if not pathlib.Path(f).exists()]
-    if absent:
-      logging.warning("%s: left out, there is no %s", name, absent[0])
-    else:
-      yield name, options, open_test_set(name, options, data_dir)
+  found = []
+  with distributed.shared_errors():
+    for name, options in sets.items():
+      source = locate(options["source"], data_dir)
+      remote = source.startswith(("photographs:", "tfds:"))
+      folders = [] if remote else source.split(",")
+      absent = [f for f in folders if not pathlib.Path(f).exists()]
+      if absent:
+        logging.warning("%s: left out, there is no %s", name, absent[0])
+      else:
+        found.append((name, options, open_test_set(name, options, data_dir)))
+  sizes = distributed.gather({name: len(source) for name, _, source in found})
+  for index, size in enumerate(sizes):
+    if size != sizes[0]:
+      raise ValueError(
+        f"images per test set: {sizes[0]} in process 0, {size} in process"
+        f" {index}; all processes must read the same files"
+      )
+  return found
 
 
 def open_test_set(
@@ -84,11 +101,11 @@ def open_test_set(
   )
   expected = options["num_images"]
   if expected and len(source) != expected:
+    cause = split_sizes.likely_cause(len(source), expected)
     raise ValueError(
       f"{name} ({options['source']}) has {len(source)} images where the"
-      f" published numbers have {expected}:"
-      f" {_likely_cause(len(source), expected)}; put that right, or take them"
-      f" as they are with --config.eval.sets.{name}.num_images=0"
+      f" published numbers have {expected}: {cause}; put that right, or take"
+      f" them as they are with --config.eval.sets.{name}.num_images=0"
     )
   return source
 
@@ -103,15 +120,15 @@ def warn_of_mixed_splits(
     sources: what was opened for them.
   """
   for spec, source in zip(specs, sources, strict=True):
-    for part, count, cause in _MIXED_SPLITS:
+    for part, count, cause in split_sizes.MIXED_SPLITS:
       if part in spec.lower() and len(source) == count:
         logging.warning("%s has %d images: %s", spec, count, cause)
 
 
 def examples(
-  source: Source, options: Mapping[str, Any], *, max_images: int
+  source: Source, options: Mapping[str, Any], indices: Iterable[int]
 ) -> Iterator[Example]:
-  """Degrades the images of a test set, one by one.
+  """Degrades images of a test set, one by one.
 
   Random degradations start from numpy's RandomState(0) at every image, as
   SwinIR's tests do (protocol section 3.2).
@@ -121,7 +138,7 @@ def examples(
     options: `degradation`, empty for pairs as they are; `sides_px` of every
       image, `center_crop_px` and `crop_multiple` before degrading, `resize` of
       pairs (see configs/base.py).
-    max_images: stop after so many; 0 for all.
+    indices: of the images in the source.
 
   Raises:
     ImageError: an image cannot be read.
@@ -129,7 +146,7 @@ def examples(
   """
   degrade = dict(options["degradation"])
   degradation = make_degradation(**degrade) if degrade else None
-  for index in range(min(len(source), max_images or len(source))):
+  for index in indices:
     record = source[index]
     if degradation is None:
       pair = _as_they_are(record, options["resize"])
@@ -208,41 +225,3 @@ def _check_sides(name: str, image: np.ndarray, sides: Sequence[int]) -> None:
     " its 500x500 centres (denoising); get the other one, or set"
     " config.eval.sets.NAME.sides_px to () and compare with nobody"
   )
-
-
-def _likely_cause(count: int, expected: int) -> str:
-  """Why a folder may hold `count` images instead of `expected`."""
-  if count == 900 and expected in (100, 800):
-    return "training and validation images of DIV2K (800 and 100) are together"
-  if expected == 68 and count in (100, 200, 300, 500):
-    return "BSD68 is 68 of the 100 `val` images of BSDS500"
-  if count % expected == 0:
-    return (
-      f"every image is there {count // expected} times (low and high"
-      " resolution, or several scales, in one folder?)"
-    )
-  if count < expected:
-    return f"{expected - count} are missing, look for an incomplete download"
-  return f"{count - expected} are too many, look for extra files or splits"
-
-
-# (part of the folder's name, number of images, what that number means)
-_MIXED_SPLITS = (
-  (
-    "div2k",
-    900,
-    "its training split has 800; 0801 to 0900 are for validation, remove them",
-  ),
-  (
-    "bsd",
-    500,
-    "its `val` split, which CBSD68 is taken from, is among them; train on"
-    " `train` and `test` (400)",
-  ),
-  (
-    "bsd",
-    300,
-    "CBSD68 is among them (BSDS300, or `train` and `val` of BSDS500); train on"
-    " the 200 of `train`",
-  ),
-)

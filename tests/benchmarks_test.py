@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from configs import base
-from semanir_jax import evaluation, sharding, test_sets
+from semanir_jax import benchmark, evaluation, sharding, test_sets
 from semanir_jax.inference import Restorer
 from semanir_jax.models.semanir import SemanIR
 
@@ -68,7 +68,7 @@ def baseline(shared_data, tmp_path_factory):
       config = config.unlock().eval
       config.sets = {name: config.sets[name] for name in sets}
       output = tmp_path_factory.mktemp("eval")
-      evaluation.evaluate(
+      benchmark.evaluate(
         config,
         checkpoint_path=None,
         data_dir=str(shared_data),
@@ -141,7 +141,7 @@ def test_published_ssim_and_part_of_a_set_are_shown(shared_data, tmp_path):
   config.sets.gopro.source = "gopro_samples"
   config.sets.gopro.num_images = 4
   config.max_images = 1
-  evaluation.evaluate(
+  benchmark.evaluate(
     config,
     checkpoint_path=None,
     data_dir=str(shared_data),
@@ -161,7 +161,7 @@ def test_published_ssim_and_part_of_a_set_are_shown(shared_data, tmp_path):
 def test_no_set_at_all_is_an_error(tmp_path):
   config = importlib.import_module("configs.sr").get_config().eval
   with pytest.raises(ValueError, match="none of the test sets.*--data_dir"):
-    evaluation.evaluate(
+    benchmark.evaluate(
       config,
       checkpoint_path=None,
       data_dir=str(tmp_path / "nowhere"),
@@ -200,7 +200,7 @@ def test_ragged_batches_on_eight_devices_equal_one_by_one():
   def rows(mesh, batch_size):
     results = evaluation.evaluate_set(
       Restorer(model, params, mesh=mesh),
-      test_sets.examples(images, options, max_images=0),
+      test_sets.examples(images, options, range(len(images))),
       PROTOCOL,
       batch_size=batch_size,
     )

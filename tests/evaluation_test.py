@@ -3,18 +3,27 @@
 import csv
 import json
 import pathlib
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from configs import base
-from semanir_jax import metrics, pictures
-from semanir_jax.data.images import ImageError, read_image
+from semanir_jax import benchmark, metrics, pictures, test_sets
+from semanir_jax.data.images import ImageError, read_image, write_image
 from semanir_jax.data.imresize import imresize
-from semanir_jax.evaluation import as_output, evaluate_set, measure
+from semanir_jax.evaluation import (
+  Round,
+  as_output,
+  evaluate_set,
+  evaluate_shared,
+  measure,
+)
 from semanir_jax.reports import Report
 from semanir_jax.test_sets import Example
+from tests import processes
 
 PROTOCOL = {
   "channel": "rgb",
@@ -23,6 +32,9 @@ PROTOCOL = {
   "psnr_b": False,
   "also": (),
 }
+
+BASELINE_VIEWS = ("input", "target", "comparison")
+OPTIONS = base.test_set("ours", base.noise(25.0))
 
 
 def _image(*shape: int, seed: int = 0) -> np.ndarray:
@@ -108,6 +120,149 @@ def test_a_result_of_another_size_is_refused_by_name():
   results = evaluate_set(lambda x: x, [example], PROTOCOL, batch_size=1)
   with pytest.raises(ValueError, match="baby: the network returns .12, 12, 3"):
     next(results)
+
+
+class _Records(list):
+  """A source that remembers what was read, and raises the errors in it."""
+
+  def __init__(self, records: Iterable[Any]) -> None:
+    super().__init__(records)
+    self.read: list[int] = []
+
+  def __getitem__(self, index: int) -> dict[str, Any]:
+    self.read.append(index)
+    record = super().__getitem__(index)
+    if isinstance(record, Exception):
+      raise record
+    return record
+
+
+def _records(count: int) -> _Records:
+  """Images of two sizes."""
+  images = [
+    _image(12, (12, 14)[i // 3 % 2], 3, seed=i) * 255 for i in range(count)
+  ]
+  return _Records(
+    {"image": image.astype(np.uint8), "name": f"image{i}"}
+    for i, image in enumerate(images)
+  )
+
+
+def _shared(
+  records: _Records, *, batch_size: int = 2, max_images: int = 0
+) -> list[Round]:
+  """All rounds, of a network that halves its input."""
+  return list(
+    evaluate_shared(
+      lambda images: images / 2,
+      records,
+      OPTIONS,
+      PROTOCOL,
+      batch_size=batch_size,
+      max_images=max_images,
+    )
+  )
+
+
+@pytest.mark.parametrize("num_processes", [1, 2, 3])
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_processes_measure_every_image_once_in_order(
+  monkeypatch, num_processes, count
+):
+  records = _records(count)
+  examples = test_sets.examples(records, OPTIONS, range(count))
+  alone = evaluate_set(lambda x: x / 2, examples, PROTOCOL, batch_size=2)
+  expected = [result.row for result in alone]
+
+  def work(index: int) -> tuple[list[int], list[Round]]:
+    own = _records(count)
+    return own.read, _shared(own)
+
+  shares = processes.play(num_processes, work, monkeypatch)
+  for index, (read, rounds) in enumerate(shares):
+    assert read == list(range(index, count, num_processes))
+    assert [row for one in rounds for row in one.rows] == expected
+    own = {i: r.row for one in rounds for i, r in one.results.items()}
+    assert own == {i: expected[i] for i in read}
+  # They meet as often, whatever their share is.
+  assert len({len(rounds) for _, rounds in shares}) == 1
+
+
+def test_processes_measure_max_images_in_all(monkeypatch):
+  def work(index: int) -> list[str]:
+    rounds = _shared(_records(7), max_images=4)
+    return [row["name"] for one in rounds for row in one.rows]
+
+  names = [f"image{i}" for i in range(4)]
+  assert processes.play(3, work, monkeypatch) == [names] * 3
+
+
+def test_an_unreadable_image_ends_all_processes_at_once(monkeypatch):
+  records = _records(6)
+  records[3] = ImageError("3.png: is damaged")
+  rows = [[], []]
+
+  def work(index: int) -> None:
+    for one in evaluate_shared(
+      None, records, OPTIONS, PROTOCOL, batch_size=1, max_images=0
+    ):
+      rows[index] += [row["name"] for row in one.rows]
+
+  other, own = processes.play(2, work, monkeypatch)
+  assert type(own) is ImageError and str(own) == "3.png: is damaged"
+  assert str(other) == "process 1: 3.png: is damaged"
+  assert rows == [["image0", "image1"]] * 2
+
+
+def test_processes_that_see_other_files_are_refused(monkeypatch, tmp_path):
+  for index, count in enumerate((2, 3)):
+    folder = tmp_path / str(index) / "ours"
+    folder.mkdir(parents=True)
+    for i in range(count):
+      write_image(folder / f"{i}.png", np.zeros((4, 4, 3), np.uint8))
+
+  def work(index: int) -> None:
+    test_sets.present({"ours": OPTIONS}, str(tmp_path / str(index)))
+
+  for error in processes.play(2, work, monkeypatch):
+    assert str(error) == (
+      "images per test set: {'ours': 2} in process 0, {'ours': 3} in process 1;"
+      " all processes must read the same files"
+    )
+
+
+def test_processes_write_their_pictures_and_the_first_the_tables(
+  monkeypatch, tmp_path
+):
+  (tmp_path / "ours").mkdir()
+  for i in range(3):
+    pixels = metrics.to_uint8(_image(16, 16, 3, seed=i))
+    write_image(tmp_path / f"ours/{i}.png", pixels)
+  config = base.get_config("smoke").eval.unlock()
+  config.update(max_images=0, num_pictures=2)
+  config.sets = ConfigDict({"ours": OPTIONS})
+
+  def run(index: int, folder: str) -> pathlib.Path:
+    benchmark.evaluate(
+      config,
+      checkpoint_path=None,
+      data_dir=str(tmp_path),
+      output=tmp_path / folder,
+      num_keys=None,
+    )
+    return tmp_path / folder
+
+  def files(folder: pathlib.Path) -> dict[str, bytes]:
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(p.relative_to(folder)): p.read_bytes() for p in paths}
+
+  alone = files(run(0, "alone"))
+  assert "ours/comparison/1.png" in alone and "results.json" in alone
+  work = lambda index: run(index, f"share{index}")  # noqa: E731
+  first, second = map(files, processes.play(2, work, monkeypatch))
+  assert not set(first) & set(second)
+  assert first | second == alone
+  assert set(second) == {f"ours/{view}/1.png" for view in BASELINE_VIEWS}
 
 
 def test_panels_stand_side_by_side_under_their_captions():

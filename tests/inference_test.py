@@ -1,6 +1,7 @@
 """Restoring batches: padding, devices and k change nothing but the speed."""
 
 import functools
+import re
 from typing import Any
 
 import jax
@@ -87,18 +88,30 @@ def test_a_mesh_restores_any_number_of_images_alike(count):
     np.testing.assert_allclose(restored[i], expected, atol=1e-5)
 
 
-def test_parameters_split_over_the_mesh_stay_split():
-  mesh = sharding.make_mesh(data=2, fsdp=4)
+def test_parameters_split_over_devices_are_made_whole():
   params = small.params(small.USHAPE)
   rules = ((".*", "fsdp"),)
+  mesh = sharding.make_mesh(data=2, fsdp=4)
   places = sharding.state_shardings(params, mesh, rules)
   split = jax.device_put(params, places)
-  restorer = Restorer(small.USHAPE, split, mesh=mesh)
-  kernel = restorer.params["stage_0"]["layers"]["mlp"]["expand"]["kernel"]
-  assert kernel.addressable_shards[0].data.size == kernel.size // 4
+  local = sharding.make_local_mesh()
+  restorer = Restorer(small.USHAPE, split, mesh=local)
+  assert all(x.is_fully_replicated for x in jax.tree.leaves(restorer.params))
+  small.assert_equal_trees(restorer.params, params)
   images = _images(small.USHAPE, 3, 4, 4)
   expected = Restorer(small.USHAPE, params)(images)
   np.testing.assert_allclose(restorer(images), expected, atol=1e-5)
+
+
+def test_devices_restore_without_asking_each_other():
+  model, mesh = small.USHAPE, sharding.make_local_mesh()
+  images = _images(model, mesh.size, 8, 8)
+  step = jax.jit(inference.forward(model, mesh))
+  text = (
+    step.lower(small.params(model), images, np.int32(8)).compile().as_text()
+  )
+  assert not re.search("all-|collective-|reduce-scatter", text)
+  assert re.search(r"f32\[1,8,8,3\]", text)  # one image per device
 
 
 def test_k_is_the_one_asked_for():

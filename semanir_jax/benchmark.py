@@ -1,0 +1,92 @@
+"""A whole benchmark: the test sets of a config, measured and written down."""
+
+import pathlib
+import time
+from typing import Any
+
+from absl import logging
+
+from semanir_jax import distributed, reports, sharding, test_sets
+from semanir_jax.checkpoint import load_for_inference
+from semanir_jax.evaluation import evaluate_shared
+from semanir_jax.inference import Restorer
+
+
+def evaluate(
+  config: Any,
+  *,
+  checkpoint_path: str | None,
+  data_dir: str,
+  output: pathlib.Path,
+  num_keys: int | None,
+) -> None:
+  """Runs a whole benchmark; prints and writes tables and pictures. All
+  processes must call it.
+
+  Args:
+    config: `config.eval`; its batch size is that of each process.
+    checkpoint_path: see `load_for_inference`; None measures the inputs.
+    data_dir: folder of the test sets.
+    output: folder for `results.json`, `results.md`, and for every set a CSV
+      file of its images and a folder of pictures; created if needed.
+    num_keys: k; None for the checkpoint's.
+
+  Raises:
+    ValueError: bad input; nothing is written then but what was finished.
+  """
+  protocol = config.protocol.to_dict()
+  restore = None
+  if checkpoint_path is not None:
+    with distributed.shared_errors():
+      model, params, _ = load_for_inference(checkpoint_path)
+    restorer = Restorer(model, params, mesh=sharding.make_local_mesh())
+    num_keys = restorer.checked_num_keys(num_keys)
+    restore = lambda images: restorer(images, num_keys=num_keys)  # noqa: E731
+    protocol |= {"num_keys": num_keys, "window_size": model.window_size}
+  with distributed.shared_errors():
+    report = reports.Report(output, protocol, baseline=restore is None)
+  logging.info("%s", report.protocol_line())
+  for name, options, source in test_sets.present(config.sets, data_dir):
+    rounds = evaluate_shared(
+      restore,
+      source,
+      options,
+      protocol,
+      batch_size=config.batch_size,
+      max_images=config.max_images,
+    )
+    rows = []
+    count = min(len(source), config.max_images or len(source))
+    progress = _Progress(name, count)
+    for new_rows, results in rounds:
+      rows.extend(new_rows)
+      with distributed.shared_errors():
+        for index, result in results.items():
+          if index < config.num_pictures:
+            report.write_pictures(name, result)
+      progress.show(len(rows))
+    report.add_set(name, rows, options)
+  report.finish()
+
+
+class _Progress:
+  """Logs rate and time left about ten times a set."""
+
+  def __init__(self, name: str, count: int) -> None:
+    self._name, self._count = name, count
+    self._start, self._shown = time.monotonic(), 0
+
+  def show(self, done: int) -> None:
+    """Tells of `done` images, if it is time."""
+    if done < self._count and done - self._shown < self._count / 10:
+      return
+    self._shown = done
+    rate = done / max(time.monotonic() - self._start, 1e-9)
+    logging.info(
+      "%s: %d of %d images, %.2f images/s, %.0f s left",
+      self._name,
+      done,
+      self._count,
+      rate,
+      (self._count - done) / rate,
+    )
