@@ -13,6 +13,7 @@ from typing import Any
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
+from configs._benchmarks import BENCHMARKS
 from semanir_jax.models.semanir import SemanIR
 from semanir_jax.models.sizes import SIZES
 
@@ -21,6 +22,7 @@ def get_config(arg: str = "") -> ConfigDict:
   """The defaults: blind colour denoising on the photographs in our wheels."""
   config = ConfigDict()
   config.seed = 0  # of parameters, data order, degradations, drop path
+  config.init_from = ""  # workdir or step whose parameters to start from
 
   # All keyword arguments of SemanIR, see semanir_jax/models/semanir.py.
   config.model = model_options("U_light")
@@ -40,13 +42,19 @@ def get_config(arg: str = "") -> ConfigDict:
 
   config.train = ConfigDict()
   config.train.batch_size = 8  # patches per step, over all devices
+  config.train.accumulate = 1  # parts a batch is computed in, to save memory
+  # Phases: ((steps, patch_size, batch_size), ...); () for one, of the fields.
+  config.train.progressive = ()
   config.train.num_steps = 100_000
+  config.train.max_skipped = 100  # non-finite updates in a row that end the run
   config.train.ema_decay = 0.999  # of the averaged parameters; 0 for none
   config.train.random_num_keys = ()  # draw k of these per step; () keeps one k
 
   config.loss = ConfigDict()
   config.loss.name = "charbonnier"  # or "l1"
-  config.loss.epsilon = 1e-3  # of Charbonnier, squared inside the root
+  config.loss.form = "squared"  # Charbonnier's d^2 + eps^2; "added": d^2 + eps
+  config.loss.epsilon = 1e-3  # eps of Charbonnier
+  config.loss.fft_weight = 0.0  # of the L1 of Fourier coefficients besides
 
   config.optimizer = ConfigDict()
   config.optimizer.beta1 = 0.9
@@ -61,6 +69,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.schedule.warmup_steps = 0  # steps of linear growth
   config.schedule.milestones = (50_000, 80_000, 90_000, 95_000)  # multistep
   config.schedule.factor = 0.5  # multistep: at each milestone
+  config.schedule.hold_steps = 0  # cosine: steps at the peak before it falls
   config.schedule.final = 1e-6  # cosine: learning rate at the last step
 
   config.mesh = ConfigDict()
@@ -84,6 +93,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.checkpoint = ConfigDict()
   config.checkpoint.every_steps = 5_000
   config.checkpoint.keep = 3  # newest checkpoints that stay
+  config.checkpoint.keep_best = 1  # best by mean PSNR over the sets, besides
 
   config.log = ConfigDict()
   config.log.every_steps = 100
@@ -130,7 +140,7 @@ def benchmark(
   name: str, degradation: Mapping[str, Any], **options: Any
 ) -> ConfigDict:
   """A set of the literature where docs/data.md puts it, see `test_set`."""
-  source, num_images = _BENCHMARKS[name]
+  source, num_images = BENCHMARKS[name]
   return test_set(source, degradation, num_images=num_images, **options)
 
 
@@ -173,21 +183,36 @@ def apply_variants(
 
   Args:
     config: changed in place, and locked.
-    arg: as "color,s25,smoke"; every config also knows "smoke", which shrinks it
-      to a minute on a CPU, and "random_k", the paper's training with many k.
+    arg: as "color,s25,smoke"; every config also knows "random_k", the paper's
+      training with many k, and "smoke", applied last: a minute on a CPU.
     variants: what each word sets, by dotted field name.
 
   Raises:
     ValueError: an unknown word; the nearest known one is named.
   """
   known = {"random_k": RANDOM_K, "smoke": SMOKE} | dict(variants)
-  for word in filter(None, arg.split(",")):
+  words = filter(None, arg.split(","))
+  for word in sorted(words, key=lambda word: word == "smoke"):
     if word not in known:
       near = difflib.get_close_matches(word, known, n=1)
       hint = f"did you mean {near[0]!r}" if near else "known"
       raise ValueError(f"unknown variant {word!r}: {hint} ({', '.join(known)})")
     config.update_from_flattened_dict(known[word])
   return config.lock()
+
+
+def finetune(config: ConfigDict, init_from: str) -> dict[str, Any]:
+  """SwinIR's and HAT's fine-tuning: half the steps, milestones and rate.
+
+  `init_from` is where the command line names nothing: a workdir, so that nobody
+  starts this from random parameters unawares.
+  """
+  return {
+    "init_from": init_from,
+    "train.num_steps": config.train.num_steps // 2,
+    "schedule.peak": config.schedule.peak / 2,
+    "schedule.milestones": tuple(s // 2 for s in config.schedule.milestones),
+  }
 
 
 # One channel in and out; colour files need `data.gray` besides.
@@ -214,34 +239,11 @@ SMOKE: Mapping[str, Any] = {
   "train.num_steps": 4,
   "schedule.milestones": (2,),
   "schedule.warmup_steps": 0,
+  "schedule.hold_steps": 0,
   "eval.every_steps": 2,
   "eval.max_images": 1,
   "checkpoint.every_steps": 2,
   "log.every_steps": 1,
-}
-
-# Folder below the data folder, and number of images; see docs/data.md.
-_BENCHMARKS: Mapping[str, tuple[str, int]] = {
-  "set5": ("set5/hr", 5),
-  "set14": ("set14", 14),
-  "bsd100": ("bsd100", 100),
-  "urban100": ("urban100", 100),
-  "manga109": ("manga109", 109),
-  "set12": ("set12", 12),
-  "bsd68": ("cbsd68", 68),  # made gray
-  "cbsd68": ("cbsd68", 68),
-  "kodak24": ("kodak24", 24),
-  "mcmaster": ("mcmaster", 18),
-  "classic5": ("classic5", 5),
-  "live1": ("live1", 29),
-  "bsds500": ("bsds500/test", 200),
-  "gopro": ("gopro/test", 1111),
-  "hide": ("hide/test", 2025),
-  "realblur_j": ("realblur_j/test", 980),
-  "realblur_r": ("realblur_r/test", 980),
-  "test1": ("outdoor_rain/test1", 750),
-  "snow100k_l": ("snow100k/test_l", 16_801),
-  "raindrop": ("raindrop/test_a", 58),
 }
 
 # DIV2K, Flickr2K, WED and BSD500 without its `val`, which holds CBSD68.

@@ -6,15 +6,19 @@ Urban100 35.38 33.29 30.51; gray Set12 33.48 31.18 28.14, BSD68 31.97 29.52
 26.53, Urban100 34.09 31.87 28.86. One blind network: colour CBSD68 34.42 31.78
 28.57, gray Set12 33.47 31.16 28.12. Kodak24 is here for other papers.
 
-Recipe: patch, batch, steps and moving average of SwinIR at sigma 15 (KAIR
-train_swinir_denoising_*.json, 8 GPUs); Charbonnier loss and AdamW of GRL. The
-patch is one window of the lowest level of the U. SwinIR tunes sigma 25 and 50
-from sigma 15 in half the steps; here each trains from scratch.
+Recipe: patch, batch, steps, schedule and moving average of SwinIR at sigma 15
+(KAIR train_swinir_denoising_*.json, 8 GPUs); AdamW and Charbonnier,
+sqrt(d^2 + (1e-3)^2), of GRL, where SwinIR has Adam and sqrt(d^2 + 1e-9). The
+patch is one window of the lowest level of the U. By default every sigma trains
+from scratch; `finetune` is how SwinIR trains sigma 25 and 50: from the network
+of sigma 15, in half the steps, with halved milestones and rate.
 
   python eval.py --baseline --config=configs/denoise.py:color,s25 \
     --data_dir=data --workdir=/tmp/noisy
   python train.py --config=configs/denoise.py:color,s25 --workdir=runs/denoise
   python eval.py --config=configs/denoise.py:color,s25 --workdir=runs/denoise
+  python train.py --config=configs/denoise.py:color,s50,finetune \
+    --config.init_from=runs/denoise --workdir=runs/denoise_s50
 """
 
 from typing import Any
@@ -55,7 +59,8 @@ _SIZES = ("U", "U_light", "U_tiny")
 
 def get_config(arg: str = "") -> ConfigDict:
   """Variants: color (default), gray; blind (default: sigma 0 to 50), s15, s25,
-  s50; U (default), U_light, U_tiny; demo; random_k; smoke.
+  s50; U (default), U_light, U_tiny; finetune (from --config.init_from,
+  runs/denoise_s15 without it); demo; random_k; smoke.
   """
   color = base.choose(arg, *_COLORS)
   level = base.choose(arg, "blind", *_SIGMAS)
@@ -78,6 +83,7 @@ def get_config(arg: str = "") -> ConfigDict:
     }
   variants = dict.fromkeys((*_COLORS, "blind", *_SIGMAS, *_SIZES), {}) | {
     "gray": base.GRAY | {"data.gray": "rgb2gray"},
+    "finetune": base.finetune(config, "runs/denoise_s15"),
     "demo": _DEMO,
   }
   return base.apply_variants(config, arg, variants)

@@ -6,17 +6,23 @@ Urban100 31.15 33.51 34.84 35.75; colour LIVE1 28.31 30.61 31.94 32.85, BSDS500
 28.37 30.63 31.96 32.88. One blind network: Classic5 30.26 32.52 33.74 34.55,
 colour LIVE1 28.19 30.53 31.89 32.81.
 
-Recipe: batch, steps and moving average of SwinIR at quality 40 (KAIR
-train_swinir_car_jpeg.json, 8 GPUs), Charbonnier and AdamW of GRL. Patch 128
-instead of SwinIR's 126: one window of the lowest level of the U. SwinIR tunes
-quality 10 to 30 from 40; here each trains from scratch. The colour variant
-leaves the test images of BSDS500, which it is measured on, out of DFWB.
+Recipe: batch, steps, schedule and moving average of SwinIR at quality 40 (KAIR
+train_swinir_car_jpeg.json, 8 GPUs); AdamW and Charbonnier,
+sqrt(d^2 + (1e-3)^2), of GRL, where SwinIR has Adam and sqrt(d^2 + 1e-9). Patch
+128 instead of SwinIR's 126: one window of the lowest level of the U. By default
+every quality trains from scratch; `finetune` is how SwinIR and ART
+(train_ART_CAR_q10.yml) train quality 10 to 30: from the network of quality 40,
+800 k steps, halved milestones and rate. The colour variant leaves the test
+images of BSDS500, which it is measured on, out of DFWB.
 
   python eval.py --baseline --config=configs/jpeg.py:gray,q10 --data_dir=data \
     --workdir=/tmp/jpeg
   python train.py --config=configs/jpeg.py:gray,q10 --workdir=runs/jpeg
   python eval.py --config=configs/jpeg.py:gray,q10 --data_dir=data \
     --workdir=runs/jpeg
+  python train.py --config=configs/jpeg.py:gray,q40 --workdir=runs/jpeg_q40
+  python train.py --config=configs/jpeg.py:gray,q10,finetune \
+    --config.init_from=runs/jpeg_q40 --workdir=runs/jpeg_q10
 """
 
 from ml_collections import ConfigDict
@@ -51,7 +57,8 @@ _QUALITIES = ("q10", "q20", "q30", "q40")
 
 def get_config(arg: str = "") -> ConfigDict:
   """Variants: gray (default), color; blind (default: quality 10 to 40), q10,
-  q20, q30, q40; U (default), U_light, U_tiny; random_k; smoke.
+  q20, q30, q40; U (default), U_light, U_tiny; finetune (from
+  --config.init_from, runs/jpeg_q40 without it); random_k; smoke.
   """
   color = base.choose(arg, *_COLORS)
   level = base.choose(arg, "blind", *_QUALITIES)
@@ -71,7 +78,9 @@ def get_config(arg: str = "") -> ConfigDict:
   config.eval.protocol.also = ("ssim_zero_pad",)
   if color == "gray":
     config.update_from_flattened_dict(base.GRAY | {"data.gray": "y"})
-  variants = dict.fromkeys((*_COLORS, "blind", *_QUALITIES, *_SIZES), {})
+  variants = dict.fromkeys((*_COLORS, "blind", *_QUALITIES, *_SIZES), {}) | {
+    "finetune": base.finetune(config, "runs/jpeg_q40")
+  }
   return base.apply_variants(config, arg, variants)
 
 

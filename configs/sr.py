@@ -11,15 +11,20 @@ Y: compare it with our column "SSIM (zero_pad_y_rounded)", PSNR with both.
 
 Recipe: SwinIR and HAT (KAIR train_swinir_sr_classical.json; HAT_SRx2): input
 patches of 64 px, batch 32, 500 k steps, L1, Adam, moving average; 8 GPUs.
-`light` and `tiny`: SwinIR's lightweight recipe, batch 64, DIV2K alone. Every
-scale trains from scratch (BasicSR SRx4_scratch); SwinIR and HAT tune x3 and x4
-from x2 in half the steps.
+`light` and `tiny`: SwinIR's lightweight recipe, batch 64, DIV2K alone.
+By default every scale trains from scratch (BasicSR SRx4_scratch). `finetune` is
+how SwinIR (KAIR docs/README_SwinIR.md) and HAT train x3, x4 and x8: from an x2
+network, 250 k steps, halved milestones and rate; what an upsampler has of its
+own starts anew. HAT's last milestone is 240 k, here 237.5 k.
 
   python eval.py --baseline --config=configs/sr.py:x4 --data_dir=data \
     --workdir=/tmp/bicubic
   python train.py --config=configs/sr.py:x4,S --workdir=runs/sr_x4
   python eval.py --config=configs/sr.py:x4,S --data_dir=data \
     --workdir=runs/sr_x4
+  python train.py --config=configs/sr.py:x2,S --workdir=runs/sr_x2
+  python train.py --config=configs/sr.py:x4,S,finetune \
+    --config.init_from=runs/sr_x2 --workdir=runs/sr_x4_finetuned
 """
 
 from ml_collections import ConfigDict
@@ -40,9 +45,10 @@ _PUBLISHED = {
 
 
 def get_config(arg: str = "") -> ConfigDict:
-  """Variants: x2 (default), x3, x4, x8; S (default), B, light, tiny; lr_files
-  (low-resolution test images from disk, as set5/lr_bicubic/x4, instead of made
-  from set5/hr); random_k; smoke.
+  """Variants: x2 (default), x3, x4, x8; S (default), B, light, tiny; finetune
+  (from --config.init_from, runs/sr_x2 without it); lr_files (low-resolution
+  test images from disk, as set5/lr_bicubic/x4, instead of made from set5/hr);
+  random_k; smoke.
   """
   scale_word = base.choose(arg, *_SCALES)
   size = base.choose(arg, *_SIZES)
@@ -73,7 +79,8 @@ def get_config(arg: str = "") -> ConfigDict:
   config.eval.protocol.crop_px = scale
   config.eval.protocol.also = ("psnr_y_rounded", "ssim_zero_pad_y_rounded")
   variants = dict.fromkeys((*_SCALES, *_SIZES, "lr_files"), {}) | {
-    "smoke": base.SMOKE | {"data.patch_size": 8 * scale}
+    "finetune": base.finetune(config, "runs/sr_x2"),
+    "smoke": base.SMOKE | {"data.patch_size": 8 * scale},
   }
   return base.apply_variants(config, arg, variants)
 

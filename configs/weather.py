@@ -8,7 +8,8 @@ WeatherDiffusion's, PSNR on Y of BT.601, and RGB in a second column (protocols
 
 Recipe: patch, learning rate and the 200 epochs of 18,069 images of TransWeather
 (train.py); batch 16 instead of 18, to split over devices. Loss, optimizer and
-cosine are ours: Charbonnier and AdamW as in the other tasks, and no VGG term.
+cosine are ours: AdamW and Charbonnier, sqrt(d^2 + (1e-3)^2), as in the other
+tasks, where TransWeather has Adam, smooth L1 and a VGG term.
 
   python train.py --config=configs/weather.py --workdir=runs/weather
   python eval.py --config=configs/weather.py --data_dir=data \

@@ -14,16 +14,29 @@ from PIL import Image
 from configs import base
 from semanir_jax import checkpoint
 from semanir_jax.data import degradations
-from semanir_jax.training import loop
+from semanir_jax.training import phases, setup
 from tests import small
 
 U = ("", "U", "U_light", "U_tiny")
 # Words that exclude each other, by config; every combination is built.
 VARIANTS = {
   "base": [("",)],
-  "sr": [("", "x3", "x4", "x8"), ("", "B", "light", "tiny"), ("", "lr_files")],
-  "denoise": [("", "gray"), ("", "s15", "s25", "s50"), (*U, "demo")],
-  "jpeg": [("", "color"), ("", "q10", "q20", "q30", "q40"), U],
+  "sr": [
+    ("", "x3", "x4", "x8"),
+    ("", "B", "light", "tiny"),
+    ("", "lr_files"),
+    ("", "finetune"),
+  ],
+  "denoise": [
+    ("", "gray"),
+    ("", "s15", "s25", "s50"),
+    (*U, "demo", "finetune"),
+  ],
+  "jpeg": [
+    ("", "color"),
+    ("", "q10", "q20", "q30", "q40"),
+    (*U, "finetune"),
+  ],
   "demosaic": [U],
   "deblur": [U, ("", "realblur_j", "realblur_r")],
   "weather": [U],
@@ -32,9 +45,9 @@ VARIANTS = {
 # What differs in a step: each is run once.
 STEPS = {
   "base": ["", "random_k"],
-  "sr": ["", "x3", "x4", "x8", "x4,light", "B,random_k"],
-  "denoise": ["", "s25,U_light", "gray", "gray,s50", "demo"],
-  "jpeg": ["", "q10", "color", "color,q40"],
+  "sr": ["", "x3", "x4", "x8", "x4,light", "B,random_k", "x4,finetune"],
+  "denoise": ["", "s25,U_light", "gray", "gray,s50", "demo", "s50,finetune"],
+  "jpeg": ["", "q10", "color", "color,q40", "q10,finetune"],
   "demosaic": [""],
   "deblur": ["", "realblur_j"],
   "weather": [""],
@@ -77,7 +90,7 @@ def test_every_variant_builds(name):
   for words in itertools.product(*VARIANTS[name]):
     config = _config(name, ",".join(words))
     model = checkpoint.make_model(config.model)
-    loop.make_step(config, model, small.one_device_mesh())
+    setup.make_step(config, model, small.one_device_mesh())
     assert model.max_keys >= model.num_keys
     scale = 1
     if config.data.degradation:
@@ -85,6 +98,7 @@ def test_every_variant_builds(name):
     assert scale == model.scale
     assert model.in_channels == model.out_channels == config.data.channels
     if "demo" not in words:
+      phases.make_phases(config, 8)
       # Or every patch would be padded.
       assert config.data.patch_size % (scale * model.size_multiple) == 0
     if config.schedule.name == "multistep":
@@ -124,7 +138,7 @@ def steps():
   def step_and_state(text):
     config = base.ConfigDict(json.loads(text))
     model = checkpoint.make_model(config.model)
-    step, init = loop.make_step(config, model, small.one_device_mesh())
+    step, init = setup.make_step(config, model, small.one_device_mesh())
     rng = np.random.default_rng(0)
 
     def filled(leaf):
@@ -143,8 +157,10 @@ def steps():
 def test_one_step_changes_the_parameters(name, arg, data_dir, steps):
   config = _config(name, f"{arg},smoke").unlock()
   config.data.data_dir = str(data_dir)
-  data = loop.make_data(config)
+  phase = phases.make_phases(config, 1)[0]
+  data = phases.make_data(config, phases.open_train_sources(config), phase)
   batch = next(data)
+  assert batch["hq"].shape[:2] == (phase.batch_size, phase.patch_size)
   data.close()
   groups = ("model", "train", "loss", "optimizer", "schedule", "seed")
   fields = {key: config.to_dict()[key] for key in groups}
@@ -191,6 +207,89 @@ def test_lr_files_are_pairs_as_they_are():
   options = _config("sr", "x4,lr_files").eval.sets.set5
   assert options.source == "set5/lr_bicubic/x4,set5/hr"
   assert not options.degradation
+
+
+# Side of the patches that a size of the U pads, px, to what.
+@pytest.mark.parametrize(
+  ("size", "padded"),
+  [
+    ("U", {160: 256, 192: 256, 320: 384}),
+    ("U_light", {160: 192}),
+    ("U_tiny", {}),
+  ],
+)
+def test_deblurring_has_restormers_phases_and_says_what_it_pads(size, padded):
+  config = _config("deblur", size)
+  assert config.train.progressive == (
+    (92_000, 128, 64),
+    (64_000, 160, 40),
+    (48_000, 192, 32),
+    (36_000, 256, 16),
+    (36_000, 320, 8),
+    (24_000, 384, 8),
+  )
+  assert config.train.num_steps == 300_000
+  schedule = config.schedule
+  assert (schedule.name, schedule.hold_steps) == ("cosine", 92_000)
+  assert (schedule.peak, schedule.final) == (3e-4, 1e-6)
+  multiple = checkpoint.make_model(config.model).size_multiple
+  sides = {
+    side: -(-side // multiple) * multiple
+    for _, side, _ in config.train.progressive
+  }
+  assert {k: v for k, v in sides.items() if k != v} == padded
+  if size == "U":
+    # As the docstring has them.
+    rows = config.train.progressive
+    computed = sum(n * b * sides[p] ** 2 for n, p, b in rows)
+    assert round(computed / sum(n * b * p**2 for n, p, b in rows), 1) == 1.5
+    areas = [b * sides[p] ** 2 for _, p, b in rows]
+    assert max(areas) == areas[1] == 2.5 * areas[0]
+
+
+def test_smoke_has_phases_where_the_recipe_has():
+  config = _config("deblur", "smoke")
+  assert config.train.progressive == ((2, 16, 16), (2, 24, 8))
+  assert config.train.num_steps == 4
+
+
+@pytest.mark.parametrize(
+  ("name", "arg", "steps", "milestones"),
+  [
+    ("sr", "x4", 250_000, (125_000, 200_000, 225_000, 237_500)),
+    ("denoise", "s25", 800_000, (400_000, 600_000, 700_000, 750_000)),
+    ("jpeg", "q10", 800_000, (400_000, 600_000, 700_000, 750_000)),
+  ],
+)
+def test_fine_tuning_has_half_of_the_recipe(name, arg, steps, milestones):
+  config = _config(name, f"{arg},finetune")
+  assert config.train.num_steps == steps
+  assert config.schedule.milestones == milestones
+  assert config.schedule.peak == 1e-4
+  # Looked for there: without a checkpoint the run does not start.
+  start = {"sr": "sr_x2", "denoise": "denoise_s15", "jpeg": "jpeg_q40"}[name]
+  assert config.init_from == f"runs/{start}"
+  assert _config(name, arg).init_from == ""
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_config_states_the_form_of_its_loss(name):
+  loss = _config(name).loss
+  if name in ("sr", "deblur"):
+    assert loss.name == "l1"
+  else:
+    # GRL's.
+    assert (loss.name, loss.form, loss.epsilon) == (
+      "charbonnier",
+      "squared",
+      1e-3,
+    )
+  assert loss.fft_weight == 0
+
+
+def test_smoke_wins_wherever_it_stands():
+  for arg in ("x4,finetune,smoke", "smoke,x4,finetune"):
+    assert _config("sr", arg).train.num_steps == 4
 
 
 def test_words_that_exclude_each_other_are_refused():

@@ -1,5 +1,6 @@
 """Learning rates and updates against numbers worked out by hand."""
 
+import math
 from typing import Any
 
 import jax
@@ -16,6 +17,7 @@ def _schedule(name: str, **changes: Any) -> list[float]:
     "peak": 0.8,
     "num_steps": 10,
     "warmup_steps": 0,
+    "hold_steps": 0,
     "milestones": (3, 7),
     "factor": 0.5,
     "final": 0.1,
@@ -54,22 +56,53 @@ def test_warm_up_grows_to_the_peak_in_equal_parts():
   assert rates[:4] == pytest.approx([0.4, 0.8, 0.8, 0.4])
 
 
+def test_the_cosine_falls_after_the_hold():
+  rates = _schedule("cosine", hold_steps=4)
+  assert rates[:5] == pytest.approx([0.8] * 5)
+  # The cosine has the other six steps, its middle is three after the hold.
+  assert rates[7] == pytest.approx(0.45)
+  assert rates[10] == pytest.approx(0.1)
+  rates = _schedule("cosine", warmup_steps=2, hold_steps=4)
+  assert rates[:7] == pytest.approx([0.4] + [0.8] * 6)
+  assert rates[8] == pytest.approx(0.45)
+  assert rates[10] == pytest.approx(0.1)
+
+
+def test_restormers_schedule():
+  schedule = make_schedule(
+    "cosine",
+    peak=3e-4,
+    num_steps=300_000,
+    warmup_steps=0,
+    hold_steps=92_000,
+    milestones=(),
+    factor=0.5,
+    final=1e-6,
+  )
+  for step in (0, 91_999, 92_000, 92_001, 150_000, 250_000, 299_999):
+    share = max(step - 92_000, 0) / 208_000
+    rate = 1e-6 + (3e-4 - 1e-6) * (1 + math.cos(math.pi * share)) / 2
+    assert float(schedule(step)) == pytest.approx(rate, rel=2e-5)
+
+
 @pytest.mark.parametrize(
-  ("changes", "message"),
+  ("name", "changes", "message"),
   [
-    ({"warmup_steps": 10}, r"warmup_steps=10 must lie in \[0, num_steps=10\)"),
-    ({"warmup_steps": -1}, "warmup_steps=-1"),
-    ({"peak": 0.0}, "peak=0.0 must be positive"),
+    ("cosine", {"warmup_steps": 10}, "=10 and hold_steps=0 must leave some of"),
+    ("cosine", {"warmup_steps": 4, "hold_steps": 6}, "config.train.num_steps="),
+    ("cosine", {"warmup_steps": -1}, "warmup_steps=-1 and"),
+    ("cosine", {"hold_steps": -1}, "hold_steps=-1 must be at least 0"),
+    ("cosine", {"peak": 0.0, "final": 0.0}, "peak=0.0 must be positive"),
+    ("cosine", {"final": 0.9}, "final=0.9 between 0 and it"),
+    ("multistep", {"hold_steps": 1}, "hold_steps=1 is of 'cosine'"),
+    ("multistep", {"milestones": (7, 3)}, r"milestones=\(7, 3\) must grow"),
+    ("multistep", {"milestones": (3, 3)}, r"milestones=\(3, 3\) must grow"),
+    ("step", {}, "'step'; use 'multistep' or 'cosine'"),
   ],
 )
-def test_a_schedule_that_does_not_fit_is_refused(changes, message):
+def test_a_schedule_that_does_not_fit_is_refused(name, changes, message):
   with pytest.raises(ValueError, match=message):
-    _schedule("cosine", **changes)
-
-
-def test_an_unknown_schedule_is_refused():
-  with pytest.raises(ValueError, match="'step'; use 'multistep' or 'cosine'"):
-    _schedule("step")
+    _schedule(name, **changes)
 
 
 def _update(

@@ -11,6 +11,7 @@ from jax.sharding import PartitionSpec
 
 from semanir_jax import sharding
 from semanir_jax.losses import make_loss
+from semanir_jax.training import hlo
 from semanir_jax.training.optimizer import make_optimizer
 from semanir_jax.training.step import create_state, make_train_step
 from tests import small
@@ -109,53 +110,80 @@ def test_a_mesh_of_another_number_of_devices_is_refused(data, fsdp):
     sharding.make_mesh(data=data, fsdp=fsdp)
 
 
+DROPPING = small.USHAPE.clone(drop_path_rate=0.5)
+
+
 @functools.cache
-def _run(data: int, fsdp: int) -> tuple[Any, Any, Any]:
+def _run(
+  data: int, fsdp: int, accumulate: int
+) -> tuple[Any, Any, Any, hlo.Traffic]:
   """Two steps from the seed on a mesh, or on one device where `data` is 0.
 
   Adam's epsilon is large, so that its division does not enlarge the rounding of
   gradients that are nearly zero.
+
+  Returns:
+    Initial and last state, last metrics, and the traffic of the program.
   """
   optimizer = make_optimizer(
     beta1=0.9, beta2=0.99, epsilon=1e-2, weight_decay=0.0, grad_clip_norm=0.0
   )
   init = functools.partial(
-    create_state, small.USHAPE, optimizer, seed=0, ema_decay=0.5
+    create_state, DROPPING, optimizer, seed=0, ema_decay=0.5
   )
   mesh = small.one_device_mesh()
   if data:
     mesh = sharding.make_mesh(data=data, fsdp=fsdp)
   place = sharding.state_shardings(jax.eval_shape(init), mesh, RULES)
   step = make_train_step(
-    small.USHAPE,
-    make_loss("charbonnier", epsilon=1e-3),
+    DROPPING,
+    make_loss("charbonnier", form="squared", epsilon=1e-3, fft_weight=0.0),
     optimizer,
     lambda _: 1e-2,
     mesh,
     ema_decay=0.5,
     random_num_keys=(4, 12),
+    accumulate=accumulate,
   )
   initial = state = jax.jit(init, out_shardings=place)()
   run = jax.jit(step, out_shardings=(place, None))
-  for seed in range(2):
-    batch = small.batch(small.USHAPE, count=8, seed=seed)
-    batch = sharding.to_global(batch, sharding.batch_sharding(mesh))
+  rows = sharding.batch_sharding(mesh)
+  batches = [
+    sharding.to_global(small.batch(DROPPING, count=16, seed=seed), rows)
+    for seed in range(2)
+  ]
+  run = run.lower(state, batches[0]).compile()
+  for batch in batches:
     state, metrics = run(state, batch)
-  assert run._cache_size() == 1
-  return initial, state, metrics
+  return initial, state, metrics, hlo.analyse(run.as_text())
 
 
-@pytest.mark.parametrize(("data", "fsdp"), [(8, 1), (2, 4)])
-def test_eight_devices_compute_what_one_does(data, fsdp):
-  one, eight = _run(0, 0), _run(data, fsdp)
+@pytest.mark.parametrize(
+  ("data", "fsdp", "accumulate"), [(8, 1, 1), (2, 4, 1), (8, 1, 2), (2, 4, 2)]
+)
+def test_eight_devices_compute_what_one_does(data, fsdp, accumulate):
+  """Images, drop path and k alike, in whole batches and in parts."""
+  one, eight = _run(0, 0, 1)[:3], _run(data, fsdp, accumulate)[:3]
   small.assert_equal_trees(jax.device_get(one[0]), jax.device_get(eight[0]))
   for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(eight), strict=True):
     assert len(b.sharding.device_set) == 8
     np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize(("data", "fsdp"), [(8, 1), (2, 4)])
+def test_parts_of_a_batch_cross_devices_together(data, fsdp):
+  whole, parts = _run(data, fsdp, 1)[3], _run(data, fsdp, 2)[3]
+  assert parts.collective_counts == whole.collective_counts
+  assert parts.collective_bytes == whole.collective_bytes
+  if fsdp == 1:
+    # The gradient and the loss, once.
+    params = _run(data, fsdp, 1)[0].params
+    size = 4 * (1 + sum(leaf.size for leaf in jax.tree.leaves(params)))
+    assert parts.collective_bytes == {"all-reduce": size}
+
+
 def test_fsdp_stores_a_quarter_of_the_state_on_each_device():
-  initial, state, _ = _run(2, 4)
+  initial, state, _, _ = _run(2, 4, 1)
   for tree in (initial, state):
     for part in (tree.params, tree.ema_params, tree.opt_state[0].nu):
       leaf = part["stage_0"]["layers"]["mlp"]["expand"]["kernel"]

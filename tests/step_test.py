@@ -11,13 +11,14 @@ import pytest
 
 from semanir_jax import sharding
 from semanir_jax.inference import Restorer
-from semanir_jax.losses import charbonnier, make_loss
+from semanir_jax.losses import make_loss
 from semanir_jax.models.semanir import SemanIR
 from semanir_jax.training.optimizer import make_optimizer
 from semanir_jax.training.step import TrainState, create_state, make_train_step
 from tests import small
 
 RATE = 1e-2
+LOSS = make_loss("charbonnier", form="squared", epsilon=1e-3, fft_weight=0.0)
 MOVED = (
   "the golden step moved. If the network, its initial values, the loss, the"
   " optimizer or the random streams were meant to change, write the new numbers"
@@ -33,6 +34,7 @@ def _setup(
   ema_decay: float = 0.75,
   random_num_keys: Sequence[int] = (),
   weight_decay: float = 0.0,
+  accumulate: int = 1,
 ) -> tuple[Callable[..., Any], TrainState]:
   """A compiled train step and its initial state."""
   mesh = small.one_device_mesh()
@@ -45,12 +47,13 @@ def _setup(
   )
   step = make_train_step(
     model,
-    make_loss("charbonnier", epsilon=1e-3),
+    LOSS,
     optimizer,
     lambda step: RATE / (step + 1),
     mesh,
     ema_decay=ema_decay,
     random_num_keys=random_num_keys,
+    accumulate=accumulate,
   )
   init = functools.partial(
     create_state, model, optimizer, seed=0, ema_decay=ema_decay
@@ -69,10 +72,17 @@ def test_the_metrics_are_those_of_the_batch():
   new, metrics = step(state, batch)
   assert {k: (v.shape, v.dtype) for k, v in metrics.items()} == {
     key: ((), jnp.float32)
-    for key in ("loss", "grad_norm", "learning_rate", "num_keys", "skipped")
+    for key in (
+      "loss",
+      "grad_norm",
+      "learning_rate",
+      "num_keys",
+      "skipped",
+      "skipped_in_row",
+    )
   }
   prediction = Restorer(small.USHAPE, state.params)(batch["lq"])
-  loss = charbonnier(prediction, batch["hq"], epsilon=1e-3)
+  loss = LOSS(prediction, batch["hq"])
   assert float(metrics["loss"]) == pytest.approx(float(loss), rel=1e-5)
   # Adam's first moment is a tenth of the first gradient.
   moments = jax.tree.leaves(new.opt_state[0].mu)
@@ -105,6 +115,14 @@ def test_steps_lower_the_loss():
   assert losses[-1] < 0.95 * losses[0], losses
 
 
+def _skipped(state: TrainState, metrics: Any) -> tuple[int, int]:
+  """In all and in a row, of the state and of the metrics alike."""
+  counts = int(state.skipped), int(state.skipped_in_row)
+  assert counts == (metrics["skipped"], metrics["skipped_in_row"])
+  assert state.skipped_in_row.dtype == jnp.int32
+  return counts
+
+
 @pytest.mark.parametrize("poison", [np.nan, np.inf])
 def test_a_batch_that_is_not_finite_changes_nothing_but_the_counters(poison):
   step, state = _setup()
@@ -114,13 +132,20 @@ def test_a_batch_that_is_not_finite_changes_nothing_but_the_counters(poison):
   bad["lq"][1, 2, 3, 0] = poison
   after, metrics = step(state, bad)
   assert not np.isfinite(metrics["loss"])
-  assert metrics["skipped"] == 1 and after.skipped == 1
+  assert _skipped(after, metrics) == (1, 1)
   assert after.step == state.step + 1
-  undone = after.replace(step=state.step, skipped=state.skipped)
+  undone = after.replace(
+    step=state.step,
+    skipped=state.skipped,
+    skipped_in_row=state.skipped_in_row,
+  )
   small.assert_equal_trees(undone, state)
-  # The run goes on: the next batch counts again.
+  assert _skipped(*step(after, bad)) == (2, 2)
+  # The run goes on: the next batch counts again, and begins a new row.
   healed, metrics = step(after, good)
-  assert np.isfinite(metrics["loss"]) and metrics["skipped"] == 1
+  assert np.isfinite(metrics["loss"])
+  assert _skipped(healed, metrics) == (1, 0)
+  assert _skipped(*step(healed, bad)) == (2, 1)
   assert np.isfinite(jax.tree.leaves(healed.params)[0]).all()
   assert any(
     (a != b).any()
@@ -142,11 +167,7 @@ def test_the_average_follows_the_parameters():
     first.params,
     second.params,
   )
-  jax.tree.map(
-    functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7),
-    second.ema_params,
-    expected,
-  )
+  _assert_close_trees(second.ema_params, expected, rtol=1e-5, atol=1e-7)
   assert second.eval_params is second.ema_params
 
 
@@ -159,11 +180,7 @@ def test_weight_decay_is_decoupled_and_the_average_can_be_left_out():
   expected = jax.tree.map(
     lambda new, old: new - RATE * 0.5 * old, without.params, state.params
   )
-  jax.tree.map(
-    functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6),
-    with_decay.params,
-    expected,
-  )
+  _assert_close_trees(with_decay.params, expected, rtol=1e-5, atol=1e-6)
   assert with_decay.ema_params == {}
   assert with_decay.eval_params is with_decay.params
 
@@ -207,12 +224,106 @@ def test_the_drawn_k_reaches_the_network():
   for number in range(24):
     _, metrics = step(_at(state, number), batch)
     k = int(metrics["num_keys"])
-    loss = charbonnier(
-      restorer(batch["lq"], num_keys=k), batch["hq"], epsilon=1e-3
-    )
+    loss = LOSS(restorer(batch["lq"], num_keys=k), batch["hq"])
     assert float(metrics["loss"]) == pytest.approx(float(loss), rel=1e-5)
     losses[k] = float(loss)
   assert len(set(losses.values())) == 3
+
+
+DROPPING = small.USHAPE.clone(drop_path_rate=0.7)
+
+
+def test_a_batch_in_parts_gives_the_step_of_the_whole():
+  # Each image has its own drop-path scales, and all one k.
+  whole, state = _setup(DROPPING, random_num_keys=CHOICES)
+  parts, same = _setup(DROPPING, random_num_keys=CHOICES, accumulate=3)
+  small.assert_equal_trees(state, same)
+  for number in range(3):
+    batch = small.batch(DROPPING, count=6, seed=number)
+    expected, metrics = whole(_at(state, number), batch)
+    found, measured = parts(_at(state, number), batch)
+    for name, value in metrics.items():
+      assert measured[name] == pytest.approx(float(value), rel=1e-5), name
+    # Adam's epsilon of 1e-3 keeps it from enlarging rounding errors.
+    _assert_close_trees(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_drop_path_is_drawn_anew_each_step():
+  step, state = _setup(DROPPING, random_num_keys=CHOICES)
+  batch = small.batch(DROPPING, count=6)
+  losses = {}
+  for number in range(8):
+    _, metrics = step(_at(state, number), batch)
+    losses.setdefault(int(metrics["num_keys"]), []).append(
+      float(metrics["loss"])
+    )
+  # Of one batch and one k: only the branches left out differ.
+  assert all(len(set(values)) == len(values) for values in losses.values())
+  assert max(len(values) for values in losses.values()) > 1
+
+
+def test_a_bad_part_makes_the_whole_step_skipped():
+  step, state = _setup(DROPPING, random_num_keys=CHOICES, accumulate=3)
+  batch = small.batch(DROPPING, count=6)
+  batch["lq"][3, 0, 0, 0] = np.nan
+  after, metrics = step(state, batch)
+  assert _skipped(after, metrics) == (1, 1)
+  small.assert_equal_trees(after.params, state.params)
+
+
+def test_parts_need_less_memory():
+  def temporaries(accumulate: int) -> int:
+    step, state = _setup(DROPPING, accumulate=accumulate)
+    batch = small.batch(DROPPING, count=8, side=32)
+    return (
+      step.lower(state, batch).compile().memory_analysis().temp_size_in_bytes
+    )
+
+  whole, quarters = temporaries(1), temporaries(4)
+  assert quarters < 0.4 * whole, (quarters, whole)
+
+
+def test_a_batch_that_parts_do_not_divide_is_refused():
+  step, state = _setup(DROPPING, accumulate=4)
+  with pytest.raises(
+    ValueError,
+    match="config.train.batch_size=6 must be a multiple of the number of"
+    " devices, 1, times config.train.accumulate=4",
+  ):
+    step(state, small.batch(DROPPING, count=6))
+  with pytest.raises(ValueError, match="accumulate=0 must be at least 1"):
+    _setup(accumulate=0)
+
+
+def test_a_step_in_bfloat16_with_remat_stays_near_the_float32_step():
+  batch = small.batch(small.USHAPE)
+  plain, state = _setup()
+  mixed, same = _setup(small.USHAPE.clone(dtype="bfloat16", remat=True))
+  small.assert_equal_trees(state, same)  # parameters and moments in float32
+  expected, metrics = plain(state, batch)
+  found, measured = mixed(state, batch)
+  assert jax.tree.map(lambda x: x.dtype, found) == jax.tree.map(
+    lambda x: x.dtype, expected
+  )
+  assert float(measured["loss"]) != float(metrics["loss"])
+  for name in ("loss", "grad_norm"):
+    assert measured[name] == pytest.approx(float(metrics[name]), rel=0.03)
+  moved, wanted = (
+    np.concatenate(
+      [
+        np.ravel(a - b)
+        for a, b in zip(
+          jax.tree.leaves(s.params), jax.tree.leaves(state.params), strict=True
+        )
+      ]
+    )
+    for s in (found, expected)
+  )
+  assert np.linalg.norm(moved - wanted) < 0.2 * np.linalg.norm(wanted)
+
+
+def _assert_close_trees(a: Any, b: Any, **tolerance: float) -> None:
+  jax.tree.map(functools.partial(np.testing.assert_allclose, **tolerance), a, b)
 
 
 def test_k_below_one_is_refused():

@@ -15,6 +15,7 @@ def make_schedule(
   peak: float,
   num_steps: int,
   warmup_steps: int,
+  hold_steps: int,
   milestones: Sequence[int],
   factor: float,
   final: float,
@@ -26,6 +27,7 @@ def make_schedule(
     peak: learning rate after the warm-up.
     num_steps: steps of the whole run; where the cosine ends.
     warmup_steps: steps of linear growth from 0 to `peak`; 0 for none.
+    hold_steps: "cosine": steps at the peak between warm-up and cosine.
     milestones: "multistep": steps at which the rate is multiplied.
     factor: "multistep": by how much.
     final: "cosine": learning rate at `num_steps`.
@@ -33,21 +35,38 @@ def make_schedule(
   Raises:
     ValueError: the name is unknown, or the steps or rates do not fit.
   """
-  if not 0 <= warmup_steps < num_steps:
-    raise ValueError(f"{warmup_steps=} must lie in [0, {num_steps=})")
-  if peak <= 0:
-    raise ValueError(f"schedule {peak=} must be positive")
+  if warmup_steps < 0 or hold_steps < 0:
+    raise ValueError(
+      f"config.schedule.{warmup_steps=} and {hold_steps=} must be at least 0"
+    )
+  start = warmup_steps + hold_steps  # of the cosine
+  if start >= num_steps:
+    raise ValueError(
+      f"config.schedule.{warmup_steps=} and {hold_steps=} must leave some of"
+      f" config.train.{num_steps=}"
+    )
+  if not 0 <= final <= peak or peak == 0:
+    raise ValueError(
+      f"config.schedule.{peak=} must be positive, and {final=} between 0 and it"
+    )
   if name == "multistep":
+    if hold_steps:
+      raise ValueError(
+        f"config.schedule.{hold_steps=} is of 'cosine'; 'multistep' stays at"
+        " the peak until its first milestone"
+      )
+    if list(milestones) != sorted(set(milestones)):
+      raise ValueError(f"config.schedule.{milestones=} must grow")
     schedule = optax.piecewise_constant_schedule(
       peak, {int(step): factor for step in milestones}
     )
   elif name == "cosine":
-    after_warmup = optax.cosine_decay_schedule(
-      peak, num_steps - warmup_steps, final / peak
-    )
-    schedule = lambda step: after_warmup(jnp.maximum(step - warmup_steps, 0))  # noqa: E731
+    cosine = optax.cosine_decay_schedule(peak, num_steps - start, final / peak)
+    schedule = lambda step: cosine(jnp.maximum(step - start, 0))  # noqa: E731
   else:
-    raise ValueError(f"unknown schedule {name!r}; use 'multistep' or 'cosine'")
+    raise ValueError(
+      f"unknown config.schedule.name {name!r}; use 'multistep' or 'cosine'"
+    )
 
   def with_warmup(step: jax.Array | int) -> jax.Array:
     growth = jnp.minimum((step + 1) / max(warmup_steps, 1), 1.0)

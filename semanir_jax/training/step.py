@@ -1,21 +1,19 @@
 """Train state and train step: one pure function of state and batch."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import flax
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh
 
 from semanir_jax.losses import Loss
 from semanir_jax.models.drop_path import draw_branch_scales
 from semanir_jax.models.semanir import SemanIR
-from semanir_jax.sharding import DATA_AXES
+from semanir_jax.training.gradient import Params, make_mean_gradient
 from semanir_jax.training.optimizer import Schedule
 
-Params = Mapping[str, Any]
 Metrics = dict[str, jax.Array]
 
 
@@ -30,6 +28,7 @@ class TrainState:
     opt_state: optimizer state.
     rng: `[2]` uint32, the run's random key; each step folds its number in.
     skipped: int32 scalar, updates left out because they were not finite.
+    skipped_in_row: int32 scalar, those of them since the last finite one.
   """
 
   step: jax.Array
@@ -38,6 +37,7 @@ class TrainState:
   opt_state: optax.OptState
   rng: jax.Array
   skipped: jax.Array
+  skipped_in_row: jax.Array
 
   @property
   def eval_params(self) -> Params:
@@ -72,6 +72,7 @@ def create_state(
     opt_state=optimizer.init(params),
     rng=train_key,
     skipped=jnp.zeros((), jnp.int32),
+    skipped_in_row=jnp.zeros((), jnp.int32),
   )
 
 
@@ -89,6 +90,7 @@ def make_train_step(
   *,
   ema_decay: float,
   random_num_keys: Sequence[int],
+  accumulate: int,
 ) -> TrainStep:
   """Builds the train step, to be jitted by the caller.
 
@@ -97,28 +99,31 @@ def make_train_step(
     loss: of (prediction, target).
     optimizer: see `make_optimizer`.
     schedule: learning rate by step.
-    mesh: devices that share a batch (`_make_mean_gradient`).
+    mesh: devices that share a batch (`make_mean_gradient`).
     ema_decay: of the parameters' moving average; 0 for none.
     random_num_keys: k is drawn from these at each step, the same on all hosts
       (random-k training [paper]); those above the model's max_keys count as
       max_keys; empty for the model's own k at every step.
+    accumulate: parts that each device computes its images in, so as to hold
+      intermediate results of one part only; the update is the whole batch's.
 
   Returns:
     `(state, {"lq", "hq"}) -> (state, metrics)`; the metrics are float32 scalars
-    over the global batch: loss, grad_norm, learning_rate, num_keys, skipped. A
-    step whose loss or gradient is not finite changes nothing but `step` and
-    `skipped`.
+    over the global batch: loss, grad_norm, learning_rate, num_keys, skipped,
+    skipped_in_row. A step whose loss or gradient is not finite changes nothing
+    but `step`, `skipped` and `skipped_in_row`.
 
   Raises:
-    ValueError: a k below 1; from the train step, while it is traced: the
-      model's output has not the shape of the target.
+    ValueError: a k or `accumulate` below 1; from the train step, while it is
+      traced: the batch cannot be divided so often, or the model's output has
+      not the shape of the target.
   """
   if any(num_keys < 1 for num_keys in random_num_keys):
     raise ValueError(f"{random_num_keys=} must all be at least 1")
   choices = jnp.asarray(random_num_keys or [model.num_keys], jnp.int32)
   choices = jnp.minimum(choices, model.max_keys)
 
-  mean_gradient = _make_mean_gradient(model, loss, mesh)
+  mean_gradient = make_mean_gradient(model, loss, mesh, accumulate=accumulate)
 
   def train_step(
     state: TrainState, batch: Mapping[str, jax.Array]
@@ -142,51 +147,10 @@ def make_train_step(
       "learning_rate": jnp.asarray(learning_rate, jnp.float32),
       "num_keys": num_keys.astype(jnp.float32),
       "skipped": state.skipped.astype(jnp.float32),
+      "skipped_in_row": state.skipped_in_row.astype(jnp.float32),
     }
 
   return train_step
-
-
-def _make_mean_gradient(
-  model: SemanIR, loss: Loss, mesh: Mesh
-) -> Callable[..., tuple[jax.Array, Params]]:
-  """Loss and gradient of a global batch, by devices that share it.
-
-  Each device works on its own images with whole parameters, and only the mean
-  of the gradients crosses devices. To the compiler it is left to gather
-  parameters that are split over `fsdp`. Without `shard_map` it would also
-  reduce every layer's position bias over devices, N x N per head.
-  """
-
-  def local_gradient(
-    params: Params,
-    batch: Mapping[str, jax.Array],
-    branch_scales: jax.Array | None,
-    num_keys: jax.Array,
-  ) -> tuple[jax.Array, Params]:
-    """Mean loss and gradient, of this device's images and then of all."""
-
-    def objective(params: Params) -> jax.Array:
-      prediction = model.apply(
-        {"params": params},
-        batch["lq"],
-        num_keys=num_keys,
-        branch_scales=branch_scales,
-      )
-      _check_same_shape(prediction, batch)
-      return loss(prediction, batch["hq"])
-
-    local = jax.value_and_grad(objective)(params)
-    return jax.lax.pmean(local, DATA_AXES)
-
-  whole, rows = PartitionSpec(), PartitionSpec(DATA_AXES)
-  return jax.shard_map(
-    local_gradient,
-    mesh=mesh,
-    in_specs=(whole, rows, rows, whole),
-    out_specs=whole,
-    check_vma=False,
-  )
 
 
 def _updated(
@@ -215,21 +179,9 @@ def _next_state(
 ) -> TrainState:
   """Takes the update if it is finite; counts it in any case."""
   kept = jax.tree.map(lambda n, o: jnp.where(finite, n, o), updated, state)
-  skipped = state.skipped + (1 - finite.astype(jnp.int32))
-  return kept.replace(step=state.step + 1, skipped=skipped)
-
-
-def _check_same_shape(
-  prediction: jax.Array, batch: Mapping[str, jax.Array]
-) -> None:
-  """Refuses what a loss would broadcast, or fail on without naming the field.
-
-  Raises:
-    ValueError: the network does not return images of the target's shape.
-  """
-  if prediction.shape != batch["hq"].shape:
-    raise ValueError(
-      f"the network makes {prediction.shape} of {batch['lq'].shape} where the"
-      f" target is {batch['hq'].shape}; set config.model.scale and"
-      " config.model.out_channels to those of config.data"
-    )
+  left_out = 1 - finite.astype(jnp.int32)
+  return kept.replace(
+    step=state.step + 1,
+    skipped=state.skipped + left_out,
+    skipped_in_row=(state.skipped_in_row + 1) * left_out,
+  )

@@ -1,0 +1,136 @@
+"""Loss and gradient of a batch, over devices and over parts of a batch."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, PartitionSpec
+
+from semanir_jax.losses import Loss
+from semanir_jax.models.semanir import SemanIR
+from semanir_jax.sharding import DATA_AXES
+
+Params = Mapping[str, Any]
+# What has one row per image: the batch and its drop-path scales.
+_Rows = tuple[Mapping[str, jax.Array], jax.Array | None]
+
+
+def make_mean_gradient(
+  model: SemanIR, loss: Loss, mesh: Mesh, *, accumulate: int
+) -> Callable[..., tuple[jax.Array, Params]]:
+  """Loss and gradient of a global batch, by devices that share it.
+
+  Each device works on its own images with whole parameters, and only the mean
+  of the gradients crosses devices. To the compiler it is left to gather
+  parameters that are split over `fsdp`. Without `shard_map` it would also
+  reduce every layer's position bias over devices, N x N per head.
+
+  Args:
+    model: the network.
+    loss: of (prediction, target), a mean over images.
+    mesh: devices that share a batch.
+    accumulate: parts that each device computes its images in, one after the
+      other; their gradients are added up before they cross devices.
+
+  Returns:
+    `(params, {"lq", "hq"}, branch_scales, num_keys) -> (loss, gradient)`.
+
+  Raises:
+    ValueError: `accumulate` is below 1; from the function, while it is traced:
+      the batch cannot be divided so often, or the model's output has not the
+      shape of the target.
+  """
+  if accumulate < 1:
+    raise ValueError(f"config.train.{accumulate=} must be at least 1")
+
+  def objective(params: Params, rows: _Rows, num_keys: jax.Array) -> jax.Array:
+    batch, branch_scales = rows
+    prediction = model.apply(
+      {"params": params},
+      batch["lq"],
+      num_keys=num_keys,
+      branch_scales=branch_scales,
+    )
+    _check_same_shape(prediction, batch)
+    return loss(prediction, batch["hq"])
+
+  value_and_grad = jax.value_and_grad(objective)
+
+  def local_gradient(
+    params: Params, rows: _Rows, num_keys: jax.Array
+  ) -> tuple[jax.Array, Params]:
+    """Mean loss and gradient, of this device's images and then of all."""
+    gradient = lambda part: value_and_grad(params, part, num_keys)  # noqa: E731
+    local = _mean_over_parts(gradient, params, rows, accumulate)
+    return jax.lax.pmean(local, DATA_AXES)
+
+  whole, split = PartitionSpec(), PartitionSpec(DATA_AXES)
+  over_devices = jax.shard_map(
+    local_gradient,
+    mesh=mesh,
+    in_specs=(whole, split, whole),
+    out_specs=whole,
+    check_vma=False,
+  )
+
+  def mean_gradient(
+    params: Params,
+    batch: Mapping[str, jax.Array],
+    branch_scales: jax.Array | None,
+    num_keys: jax.Array,
+  ) -> tuple[jax.Array, Params]:
+    _check_division(batch["lq"].shape[0], mesh.size, accumulate)
+    return over_devices(params, (batch, branch_scales), num_keys)
+
+  return mean_gradient
+
+
+def _mean_over_parts(
+  gradient: Callable[[_Rows], tuple[jax.Array, Params]],
+  params: Params,
+  rows: _Rows,
+  count: int,
+) -> tuple[jax.Array, Params]:
+  """Mean of `gradient` over `count` equal parts of the rows, one by one."""
+  if count == 1:
+    return gradient(rows)
+
+  def add_part(
+    total: tuple[jax.Array, Params], part: _Rows
+  ) -> tuple[tuple[jax.Array, Params], None]:
+    return jax.tree.map(jnp.add, total, gradient(part)), None
+
+  parts = jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), rows)
+  zeros = jnp.zeros(()), jax.tree.map(jnp.zeros_like, params)
+  total, _ = jax.lax.scan(add_part, zeros, parts)
+  return jax.tree.map(lambda x: x / count, total)
+
+
+def _check_division(count: int, num_devices: int, accumulate: int) -> None:
+  """Refuses a batch whose parts would differ in size.
+
+  Raises:
+    ValueError: devices and parts do not divide it.
+  """
+  if count % (num_devices * accumulate):
+    raise ValueError(
+      f"config.train.batch_size={count} must be a multiple of the number of"
+      f" devices, {num_devices}, times config.train.accumulate={accumulate}"
+    )
+
+
+def _check_same_shape(
+  prediction: jax.Array, batch: Mapping[str, jax.Array]
+) -> None:
+  """Refuses what a loss would broadcast, or fail on without naming the field.
+
+  Raises:
+    ValueError: the network does not return images of the target's shape.
+  """
+  if prediction.shape != batch["hq"].shape:
+    raise ValueError(
+      f"the network makes {prediction.shape} of {batch['lq'].shape} where the"
+      f" target is {batch['hq'].shape}; set config.model.scale and"
+      " config.model.out_channels to those of config.data"
+    )
