@@ -3,11 +3,14 @@
 python train.py --config=configs/denoise.py:color,s25 --workdir=runs/denoise
 """
 
+import sys
+
 from absl import flags
 from ml_collections import config_flags
 
-from semanir_jax import cli
+from semanir_jax import cli, distributed
 from semanir_jax.training.loop import train_and_evaluate
+from semanir_jax.training.preemption import EXIT_CODE
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config", None, "Config file, with its variants behind a colon."
@@ -15,12 +18,23 @@ _CONFIG = config_flags.DEFINE_config_file(
 _WORKDIR = flags.DEFINE_string(
   "workdir", None, "Folder for checkpoints, logs and pictures."
 )
+_PROFILE = flags.DEFINE_bool(
+  "profile", False, "Write a trace of a few steps to WORKDIR/profile."
+)
 flags.mark_flags_as_required(["config", "workdir"])
 
 
 def main() -> None:
-  """Trains; continues where an earlier run in the same workdir stopped."""
-  train_and_evaluate(_CONFIG.value, _WORKDIR.value)
+  """Trains; continues where an earlier run in the same workdir stopped.
+
+  Exit code 75: preempted (SIGTERM) and saved; start the same command again.
+  """
+  distributed.initialize()
+  complete = train_and_evaluate(
+    _CONFIG.value, _WORKDIR.value, profile=_PROFILE.value
+  )
+  if not complete:
+    sys.exit(EXIT_CODE)
 
 
 if __name__ == "__main__":

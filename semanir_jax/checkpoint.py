@@ -32,13 +32,9 @@ def open_manager(
   folder: pathlib.Path, options: ocp.CheckpointManagerOptions | None = None
 ) -> ocp.CheckpointManager:
   """Opens a folder of checkpoints; the items are those of the module's text."""
-  handlers = {
-    "params": ocp.StandardCheckpointHandler(),
-    "ema_params": ocp.StandardCheckpointHandler(),
-    "training": ocp.StandardCheckpointHandler(),
-    "data": ocp.JsonCheckpointHandler(),
-    "config": ocp.JsonCheckpointHandler(),
-  }
+  arrays, texts = ("params", "ema_params", "training"), ("data", "config")
+  handlers = {name: ocp.StandardCheckpointHandler() for name in arrays}
+  handlers |= {name: ocp.JsonCheckpointHandler() for name in texts}
   return ocp.CheckpointManager(folder, item_handlers=handlers, options=options)
 
 
@@ -107,7 +103,7 @@ def load_for_inference(
       are not those of the network its config describes.
   """
   folder, step = checkpoint_folder(path)
-  with open_manager(folder) as manager:
+  with open_manager(folder, _alone()) as manager:
     step = manager.latest_step() if step is None else step
     if step is None:
       raise CheckpointError(f"no finished checkpoint in {folder}; train on")
@@ -116,16 +112,22 @@ def load_for_inference(
     model, item = _model_and_item(config, folder / str(step))
     one_device = SingleDeviceSharding(jax.local_devices()[0])
     target = jax.tree.map(
-      lambda leaf: jax.ShapeDtypeStruct(
-        leaf.shape, leaf.dtype, sharding=one_device
-      ),
-      abstract_params(model),
+      lambda leaf: leaf.update(sharding=one_device), abstract_params(model)
     )
     check_architecture(manager, step, item, target)
     found = restore_items(
       manager, step, **{item: ocp.args.StandardRestore(target)}
     )
   return model, found[item], config
+
+
+def _alone() -> ocp.CheckpointManagerOptions:
+  """Options to read without waiting for other processes."""
+  me = jax.process_index()
+  alone = ocp.options.MultiprocessingOptions(me, {me}, f"process_{me}")
+  return ocp.CheckpointManagerOptions(
+    create=False, multiprocessing_options=alone
+  )
 
 
 def _model_and_item(
@@ -151,7 +153,7 @@ def restore_items(
   Raises:
     CheckpointError: an item is missing or damaged.
   """
-  with _reading(manager, step):
+  with reading(manager, step):
     return manager.restore(step, args=ocp.args.Composite(**items))
 
 
@@ -169,7 +171,7 @@ def check_architecture(
   Raises:
     CheckpointError: they are of another architecture, or cannot be read.
   """
-  with _reading(manager, step):
+  with reading(manager, step):
     metadata = manager.item_metadata(step)
     if "params" not in metadata or metadata.get(item, 0) is None:
       raise ValueError(f"{item} or its metadata is missing")
@@ -179,7 +181,7 @@ def check_architecture(
 
 
 @contextlib.contextmanager
-def _reading(manager: ocp.CheckpointManager, step: int) -> Iterator[None]:
+def reading(manager: ocp.CheckpointManager, step: int) -> Iterator[None]:
   """Turns whatever goes wrong inside into one CheckpointError."""
   usual = sys.unraisablehook
 

@@ -100,6 +100,46 @@ def test_only_the_newest_stay(tmp_path):
   assert sorted(path.name for path in folder.iterdir()) == ["2", "3"]
 
 
+def test_the_best_stay_besides_the_newest(tmp_path):
+  state = small.state(small.USHAPE, 0.9)
+  scores = {1: 20.5, 2: 31.0, 3: None, 4: 30.0, 5: None}
+  checkpoints = Checkpoints(str(tmp_path), keep=2, keep_best=1)
+  assert checkpoints.newest() is None and checkpoints.best() is None
+  checkpoints.save(0, state, {"batches_taken": 0}, {})
+  assert checkpoints.newest() == 0 and checkpoints.best() is None
+  for step, score in scores.items():
+    checkpoints.save(step, state, {"batches_taken": step}, {}, score)
+  checkpoints.close()
+  folder = tmp_path / checkpoint.FOLDER
+  assert sorted(path.name for path in folder.iterdir()) == ["2", "4", "5"]
+  # A run that goes on knows the scores of the steps before it.
+  checkpoints = Checkpoints(str(tmp_path), keep=2, keep_best=1)
+  assert checkpoints.newest() == 5 and checkpoints.best() == (2, 31.0)
+  checkpoints.save(6, state, {"batches_taken": 6}, {}, 31.5)
+  checkpoints.save(7, state, {"batches_taken": 7}, {}, 31.4)
+  assert checkpoints.best() == (6, 31.5)
+  checkpoints.close()
+  assert sorted(path.name for path in folder.iterdir()) == ["6", "7"]
+
+
+def test_without_scores_only_the_newest_stay(tmp_path):
+  state = small.state(small.USHAPE, 0.9)
+  checkpoints = Checkpoints(str(tmp_path), keep=1, keep_best=0)
+  for step in (1, 2):
+    checkpoints.save(step, state, {"batches_taken": step}, {}, 3.0 - step)
+  checkpoints.close()
+  folder = tmp_path / checkpoint.FOLDER
+  assert [path.name for path in folder.iterdir()] == ["2"]
+
+
+@pytest.mark.parametrize(("keep", "keep_best"), [(0, 1), (1, -1)])
+def test_numbers_of_checkpoints_that_cannot_be_are_refused(
+  tmp_path, keep, keep_best
+):
+  with pytest.raises(ValueError, match="config.checkpoint.keep="):
+    Checkpoints(str(tmp_path), keep=keep, keep_best=keep_best)
+
+
 @pytest.mark.parametrize("path", ["", "checkpoints", "checkpoints/2"])
 def test_inference_finds_the_parameters_from_any_path(saved, path):
   before = sorted(saved.rglob("*"))

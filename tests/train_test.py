@@ -3,9 +3,11 @@
 import io
 import json
 import logging
+import os
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from typing import Any
@@ -19,7 +21,7 @@ from PIL import Image
 from configs import base
 from semanir_jax import checkpoint, sharding
 from semanir_jax.data.images import ImageError, write_image
-from semanir_jax.training import loop
+from semanir_jax.training import loop, setup, validation
 from semanir_jax.training.checkpoints import Checkpoints, abstract_like
 from tests import events, small
 
@@ -82,7 +84,7 @@ def _last(workdir: pathlib.Path, config: ConfigDict) -> Any:
   """State, position in the data and config of the newest checkpoint."""
   model = checkpoint.make_model(config.model)
   mesh = sharding.make_mesh(data=-1, fsdp=1)
-  _, init = loop.make_step(config, model, mesh)
+  _, init = setup.make_step(config, model, mesh)
   shapes = jax.eval_shape(init)
   places = sharding.state_shardings(shapes, mesh, config.mesh.rules)
   checkpoints = Checkpoints(str(workdir), keep=3)
@@ -142,9 +144,12 @@ def test_tensorboard_gets_every_scalar_and_the_pictures(uninterrupted):
     "learning_rate",
     "num_keys",
     "skipped",
+    "skipped_in_row",
     "steps_per_second",
     "images_per_second",
     "input_wait_share",
+    "teraflops_per_device",
+    "host_memory_gib",
   }
   ours = {"psnr", "ssim", "input_psnr", "input_ssim"}
   assert set(scalars) == {f"train/{name}" for name in train} | {
@@ -179,12 +184,204 @@ def test_progress_is_told_in_one_line_a_step(uninterrupted):
     lines[3],
   )
   lines = [line for line in log.splitlines() if "PSNR" in line]
-  assert len(lines) == 2
+  assert len(lines) == 3
   assert re.fullmatch(
     r"step 4, ours, 2 images: PSNR \d+\.\d\d dB \(input 2\d\.\d\d\),"
     r" SSIM 0\.\d{4} \(0\.\d{4}\)",
     lines[1],
   )
+  best = r"best checkpoint: step [24], PSNR \d+\.\d\d dB"
+  assert re.fullmatch(best, lines[2])
+
+
+class _Signal(logging.Handler):
+  """Sends this process SIGTERM at the first log line with `text`."""
+
+  def __init__(self, text: str) -> None:
+    super().__init__()
+    self._text = text
+
+  def emit(self, record: logging.LogRecord) -> None:
+    if self._text and self._text in record.getMessage():
+      self._text = ""
+      os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.fixture
+def sigterm_at(monkeypatch):
+  """A function: SIGTERM comes with the first log line that holds a text."""
+  logger = logging.getLogger("absl")
+  level, handlers = logger.level, []
+
+  def install(text: str) -> None:
+    handlers.append(_Signal(text))
+    logger.addHandler(handlers[-1])
+    logger.setLevel(logging.INFO)
+
+  yield install
+  logger.setLevel(level)
+  for handler in handlers:
+    logger.removeHandler(handler)
+
+
+def test_a_preempted_run_saves_its_step_and_goes_on_exactly(
+  uninterrupted, photographs, tmp_path, sigterm_at
+):
+  config = _config(photographs)
+  sigterm_at("step 1 of 4")
+  assert not loop.train_and_evaluate(config, str(tmp_path))
+  state, position, _ = _last(tmp_path, config)
+  assert state.step == 1  # which no interval asked for
+  assert position == {"batches_taken": 1}
+  assert loop.train_and_evaluate(config, str(tmp_path))
+  state, _, _ = _last(tmp_path, config)
+  small.assert_equal_trees(state, _last(uninterrupted, config)[0])
+
+
+def test_preemption_ends_a_validation_early(
+  photographs, tmp_path, monkeypatch, caplog
+):
+  config = _config(photographs, eval__every_steps=2, eval__batch_size=1)
+  config = config.unlock()
+  # More images than devices, so that there is something left to leave out.
+  config.eval.sets.again = config.eval.sets.ours.copy_and_resolve_references()
+
+  def comparison(result):
+    os.kill(os.getpid(), signal.SIGTERM)
+    return np.zeros((2, 2, 3), np.uint8)
+
+  monkeypatch.setattr(validation.reports, "comparison", comparison)
+  caplog.set_level(logging.INFO)
+  assert not loop.train_and_evaluate(config, str(tmp_path))
+  assert "validation stopped in" in caplog.text
+  assert "PSNR" not in caplog.text
+  assert "preempted: saved step 2; the same command goes on" in caplog.text
+  assert _last(tmp_path, config)[0].step == 2
+
+
+def test_a_changed_config_is_reported_by_field(
+  uninterrupted, photographs, tmp_path, caplog
+):
+  shutil.copytree(uninterrupted / checkpoint.FOLDER, tmp_path / "checkpoints")
+  config = _config(
+    photographs, eval__every_steps=2, log__every_steps=2, train__num_steps=4
+  )
+  loop.train_and_evaluate(config, str(tmp_path))
+  lines = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+  assert lines == ["config.log.every_steps: 1 in the checkpoint, now 2"]
+  starts = (tmp_path / "starts.jsonl").read_text().splitlines()
+  assert json.loads(starts[0])["config_changes"] == {"log.every_steps": [1, 2]}
+
+
+def test_validation_scores_the_checkpoints(uninterrupted):
+  checkpoints = Checkpoints(str(uninterrupted), keep=3)
+  step, psnr = checkpoints.best()
+  checkpoints.close()
+  found = events.scalars(uninterrupted)["ours/psnr"]
+  assert psnr == pytest.approx(max(found.values()), rel=1e-6)
+  assert found[step] == max(found.values())
+
+
+PROGRESSIVE = ((2, 16, 8), (2, 24, 16))
+
+
+def test_phases_change_sizes_and_are_resumed_exactly(photographs, tmp_path):
+  settings = {
+    "train__progressive": PROGRESSIVE,
+    "checkpoint__every_steps": 1,
+    "checkpoint__keep": 4,
+  }
+  config = _config(photographs, **settings)
+  whole = tmp_path / "whole"
+  shapes = []
+  real = setup.make_step
+
+  def make_step(*arguments):
+    step, init = real(*arguments)
+
+    def traced(state, batch):  # runs once for every compilation
+      shapes.append(batch["hq"].shape)
+      return step(state, batch)
+
+    return traced, init
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(setup, "make_step", make_step)
+    assert loop.train_and_evaluate(config, str(whole))
+  assert shapes == [(8, 16, 16, 3), (16, 24, 24, 3)]
+  expected, position, _ = _last(whole, config)
+  assert position == {"batches_taken": 2}  # of the second phase
+  for step in (2, 3):  # between the phases, and inside the second
+    part = tmp_path / str(step)
+    shutil.copytree(whole / checkpoint.FOLDER, part / checkpoint.FOLDER)
+    for later in range(step + 1, 5):
+      shutil.rmtree(part / checkpoint.FOLDER / str(later))
+    assert loop.train_and_evaluate(config, str(part))
+    small.assert_equal_trees(_last(part, config)[0], expected)
+
+
+def test_a_phase_that_does_not_fit_is_found_before_the_first(
+  photographs, tmp_path
+):
+  rows = ((2, 16, 8), (2, 24, 12))
+  config = _config(photographs, train__progressive=rows)
+  with pytest.raises(ValueError, match="of devices, 8 .phase 1 of"):
+    loop.train_and_evaluate(config, str(tmp_path / "run"))
+  assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_is_not_finite_any_more_ends(photographs, tmp_path):
+  config = _config(
+    photographs,
+    schedule__peak=1e30,  # the first update is finite, what it leads to is not
+    train__num_steps=9,
+    train__max_skipped=3,
+    checkpoint__every_steps=1,
+  )
+  with pytest.raises(ValueError) as error:
+    loop.train_and_evaluate(config, str(tmp_path))
+  assert re.search(
+    r"step 4: the last 3 updates were not finite .*; step 3 is saved: the same"
+    r" command goes on from it, with a smaller config.schedule.peak",
+    str(error.value),
+  )
+  assert _last(tmp_path, config)[0].step == 3
+
+
+def test_a_run_starts_from_the_parameters_of_another(
+  uninterrupted, photographs, tmp_path, caplog
+):
+  caplog.set_level(logging.INFO)
+  source = uninterrupted / checkpoint.FOLDER / "4"
+  config = _config(
+    photographs,
+    init_from=str(source),
+    train__num_steps=1,
+    schedule__peak=1e-30,  # so that the step changes nothing
+    schedule__final=1e-30,
+    checkpoint__every_steps=1,
+  )
+  loop.train_and_evaluate(config, str(tmp_path))
+  state, _, _ = _last(tmp_path, config)
+  assert state.step == 1
+  expected, _, _ = _last(uninterrupted, config)
+  small.assert_equal_trees(state.params, expected.ema_params)
+  assert re.search(r"loaded (\d+) of \1 parameters", caplog.text)
+
+
+def test_parameters_that_are_not_there_are_missed_at_once(
+  photographs, tmp_path
+):
+  config = _config(photographs, init_from=str(tmp_path / "none"))
+  with pytest.raises(ValueError, match="no checkpoint in .*none"):
+    loop.train_and_evaluate(config, str(tmp_path / "run"))
+  assert not (tmp_path / "run").exists()
+
+
+def test_a_profile_is_written_where_asked(photographs, tmp_path):
+  config = _config(photographs, train__num_steps=2)
+  loop.train_and_evaluate(config, str(tmp_path), profile=True)
+  assert list((tmp_path / "profile").rglob("*.xplane.pb"))
 
 
 @pytest.mark.parametrize(
@@ -198,8 +395,8 @@ def test_progress_is_told_in_one_line_a_step(uninterrupted):
     ({"model__num_heads": 3}, "num_heads=3 must divide dim=8"),
     ({"model__num_heads": 0}, "num_heads=0"),
     ({"model__dtype": "float"}, "dtype must be 'float32' or 'bfloat16'"),
-    ({"loss__name": "l3"}, "unknown loss 'l3'; use one of l1, charbonnier"),
-    ({"schedule__name": "step"}, "unknown schedule 'step'"),
+    ({"loss__name": "l3"}, "unknown config.loss.name 'l3'; use one of l1, c"),
+    ({"schedule__name": "step"}, "unknown config.schedule.name 'step'"),
     ({"data__train": ("none",)}, "none: no such f"),
     ({"data__train": ()}, "at least one source"),
     ({"data__patch_size": 0}, "patch_size=0 must be"),
@@ -293,3 +490,34 @@ def test_the_program_trains_without_tensorflow(tmp_path):
     re.MULTILINE,
   )
   assert (workdir / checkpoint.FOLDER / "2").is_dir()
+
+
+def test_the_program_saves_at_sigterm_and_says_so_by_its_code(tmp_path):
+  environment = {
+    "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+    "JAX_PLATFORMS": "cpu",
+    "PATH": "/usr/bin",
+  }
+  arguments = [
+    "--config=configs/base.py:smoke",
+    "--config.train.num_steps=1000000",
+    "--config.eval.every_steps=0",
+    "--config.checkpoint.every_steps=0",
+    f"--workdir={tmp_path}",
+  ]
+  program = subprocess.Popen(
+    [sys.executable, "train.py", *arguments],
+    stderr=subprocess.PIPE,
+    text=True,
+    cwd=ROOT,
+    env=environment,
+  )
+  for line in program.stderr:
+    if line.startswith("step 3 of"):
+      program.send_signal(signal.SIGTERM)
+      break
+  _, rest = program.communicate(timeout=60)
+  assert program.returncode == 75, rest
+  (step,) = re.findall(r"^preempted: saved step (\d+);", rest, re.MULTILINE)
+  names = [path.name for path in (tmp_path / checkpoint.FOLDER).iterdir()]
+  assert names == [step]

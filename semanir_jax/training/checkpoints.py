@@ -1,6 +1,7 @@
 """Saves and restores a run: state, position in the data, config."""
 
 import dataclasses
+import math
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -8,27 +9,42 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 from absl import logging
+from orbax.checkpoint import checkpoint_managers
 
 from semanir_jax import checkpoint
 from semanir_jax.training.step import TrainState
 
 # Parts of the state that have an item of their own: inference reads only one.
 _PARAMS = ("params", "ema_params")
+_SCORE = "psnr"
 
 
 class Checkpoints:
   """The checkpoints of one workdir."""
 
-  def __init__(self, workdir: str, *, keep: int) -> None:
+  def __init__(self, workdir: str, *, keep: int, keep_best: int = 0) -> None:
     """Opens `workdir/checkpoints`, creating it if needed.
 
     Args:
       workdir: folder of the run.
       keep: how many of the newest checkpoints stay.
+      keep_best: how many of those with the best `score` stay besides.
+
+    Raises:
+      ValueError: no checkpoint would stay.
     """
+    if keep < 1 or keep_best < 0:
+      raise ValueError(
+        f"config.checkpoint.keep={keep} must be at least 1 and"
+        f" config.checkpoint.keep_best={keep_best} at least 0"
+      )
     self._folder = pathlib.Path(workdir).absolute() / checkpoint.FOLDER
+    best = checkpoint_managers.BestN(get_metric_fn=_score, n=keep_best)
     options = ocp.CheckpointManagerOptions(
-      max_to_keep=keep,
+      preservation_policy=checkpoint_managers.AnyPreservationPolicy(
+        [checkpoint_managers.LatestN(keep), best]
+      ),
+      best_fn=_score,
       create=True,
       # Nobody else writes here: what an interrupted save left is rubbish.
       cleanup_tmp_directories=True,
@@ -42,6 +58,7 @@ class Checkpoints:
     state: TrainState,
     data: Mapping[str, int],
     config: Mapping[str, Any],
+    score: float | None = None,
   ) -> None:
     """Starts saving and returns at once.
 
@@ -50,6 +67,7 @@ class Checkpoints:
       state: of the same step.
       data: position in the stream, of the iterator.
       config: plain JSON values.
+      score: the larger the better; None where it was not measured.
     """
     if step == self._manager.latest_step():
       return
@@ -61,7 +79,27 @@ class Checkpoints:
     }
     if state.ema_params:
       items["ema_params"] = ocp.args.StandardSave(state.ema_params)
-    self._manager.save(step, args=ocp.args.Composite(**items), force=True)
+    self._manager.save(
+      step,
+      args=ocp.args.Composite(**items),
+      metrics={_SCORE: score},  # null where it was not measured
+      force=True,
+    )
+
+  def newest(self) -> int | None:
+    """Step of the newest finished checkpoint."""
+    return self._manager.latest_step()
+
+  def best(self) -> tuple[int, float] | None:
+    """Step and score of the best checkpoint; None if none has a score."""
+    scores = {
+      step: _score(self._manager.metrics(step) or {})
+      for step in self._manager.all_steps()
+    }
+    step = max(scores, key=scores.get, default=None)
+    if step is None or scores[step] == -math.inf:
+      return None
+    return step, scores[step]
 
   def restore_latest(
     self, abstract_state: TrainState
@@ -104,6 +142,12 @@ class Checkpoints:
     """Waits for what is being written."""
     self._manager.wait_until_finished()
     self._manager.close()
+
+
+def _score(metrics: Mapping[str, float]) -> float:
+  """What orders checkpoints; those without a score come first."""
+  score = metrics.get(_SCORE)
+  return -math.inf if score is None else score
 
 
 def _without_params(state: TrainState) -> dict[str, Any]:

@@ -1,23 +1,36 @@
-"""Progress of a run for people: one line with rate and time left."""
+"""Progress of a run: one line with rate and time left, and its numbers."""
 
 import contextlib
 import time
 from collections.abc import Iterator, Mapping
 
+import jax
 from absl import logging
+
+from semanir_jax.devices import chip_of
+from semanir_jax.training.environment import memory_gib
 
 
 class Progress:
-  """Measures steps per second and the share of time spent waiting for input."""
+  """Measures the rate of steps and the share of time spent waiting for input.
 
-  def __init__(self, step: int, num_steps: int, batch_size: int) -> None:
-    """Starts at `step` of `num_steps`, of `batch_size` images each."""
+  Validation and saving are left out of both.
+  """
+
+  def __init__(self, step: int, num_steps: int) -> None:
+    """Starts at `step` of `num_steps`."""
     self._num_steps = num_steps
-    self._batch_size = batch_size
+    self._chip = chip_of(jax.devices()[0].device_kind)
     self._restart(step)
 
   def _restart(self, step: int) -> None:
     self._step, self._start, self._waited = step, time.monotonic(), 0.0
+    self._images, self._flops = 0, 0
+
+  def count(self, num_images: int, flops: int) -> None:
+    """Counts one step: images of its batch, arithmetic of the network."""
+    self._images += num_images
+    self._flops += flops
 
   @contextlib.contextmanager
   def waiting_for_input(self) -> Iterator[None]:
@@ -41,20 +54,28 @@ class Progress:
       scalars: `loss` and others, means over the interval.
 
     Returns:
-      `steps_per_second`, `images_per_second`, `input_wait_share` (0 to 1) of
-      the interval, for TensorBoard.
+      For TensorBoard, of the interval: `steps_per_second`, `images_per_second`,
+      `input_wait_share` (0 to 1), `teraflops_per_device` (per second, see
+      `loop.step_flops`), `mfu`, that as a share of the device's peak, where
+      the device is known; and the memory used so far (`memory_gib`).
     """
     seconds = max(time.monotonic() - self._start, 1e-9)
     rate = (step - self._step) / seconds
     left = (self._num_steps - step) / max(rate, 1e-9)
+    teraflops = self._flops / seconds / jax.device_count() / 1e12
     rates = {
       "steps_per_second": rate,
-      "images_per_second": rate * self._batch_size,
+      "images_per_second": self._images / seconds,
       "input_wait_share": self._waited / seconds,
+      "teraflops_per_device": teraflops,
     }
+    utilization = ""
+    if self._chip is not None:
+      rates["mfu"] = teraflops / self._chip.peak_teraflops
+      utilization = f" MFU {100 * rates['mfu']:.1f} %,"
     logging.info(
       "step %d of %d, loss %.5f, learning rate %.2e, %.2f steps/s,"
-      " %.1f images/s, %.0f %% waiting for input, %s left",
+      " %.1f images/s, %.0f %% waiting for input,%s %s left",
       step,
       self._num_steps,
       scalars["loss"],
@@ -62,10 +83,11 @@ class Progress:
       rate,
       rates["images_per_second"],
       100 * rates["input_wait_share"],
+      utilization,
       duration(left),
     )
     self._restart(step)
-    return rates
+    return rates | memory_gib()
 
 
 def duration(seconds: float) -> str:

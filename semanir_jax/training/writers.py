@@ -10,6 +10,7 @@ import types
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import numpy as np
 
 
@@ -72,5 +73,10 @@ MetricWriter = metric_writers.MetricWriter
 
 
 def create_writer(workdir: str) -> MetricWriter:
-  """Writes to TensorBoard files in `workdir`, in the background."""
+  """Writes to TensorBoard files in `workdir`, in the background.
+
+  Of several processes only the first writes.
+  """
+  if jax.process_index() > 0:
+    return metric_writers.MultiWriter([])
   return metric_writers.AsyncWriter(metric_writers.SummaryWriter(workdir))

@@ -1,0 +1,179 @@
+"""Kills a training run at random moments and compares what it ends with.
+
+  python -m benchmarks.kill --times=20 --out=kill.json
+
+Every trial starts the same run of `train.py` in a new workdir, sends it SIGKILL
+(even trials) or SIGTERM (odd ones) at a random moment between start and end, as
+often as `--kills_per_run` says, starts it again until it is complete, and
+compares parameters, moving average, optimizer, step, random key and position in
+the data with those of an undisturbed run, bit for bit. A run that ends before
+the signal counts as well; its exit code says so.
+"""
+
+import json
+import pathlib
+import platform
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from absl import flags, logging
+
+from semanir_jax import checkpoint, cli
+from semanir_jax.data.images import write_bytes
+from semanir_jax.training.preemption import EXIT_CODE
+
+_TIMES = flags.DEFINE_integer("times", 20, "Runs that are killed.", 1)
+_KILLS = flags.DEFINE_integer("kills_per_run", 1, "Signals per run.", 1)
+_STEPS = flags.DEFINE_integer("steps", 60, "Steps of the run.", 4)
+_SEED = flags.DEFINE_integer("seed", 0, "Of the moments.")
+_QUICK = flags.DEFINE_bool("quick", False, "Two short runs, for tests.")
+_OUT = flags.DEFINE_string("out", None, "JSON file to write the rows to.")
+
+_ROOT = pathlib.Path(__file__).resolve().parents[1]
+_SIGNALS = (signal.SIGKILL, signal.SIGTERM)
+
+
+def command(workdir: pathlib.Path, steps: int) -> list[str]:
+  """A run with everything random: noise, patches, k, drop path; it saves and
+  validates every five steps.
+  """
+  half = steps // 2
+  return [
+    sys.executable,
+    "train.py",
+    "--config=configs/base.py:smoke",
+    f"--workdir={workdir}",
+    f"--config.train.num_steps={steps}",
+    "--config.train.random_num_keys=(4,8,16)",
+    "--config.model.drop_path_rate=0.3",
+    f"--config.train.progressive=(({half},16,8),({steps - half},24,4))",
+    "--config.eval.every_steps=10",
+    "--config.checkpoint.every_steps=5",
+    "--config.log.every_steps=5",
+  ]
+
+
+def start(workdir: pathlib.Path, steps: int, log: Any) -> subprocess.Popen:
+  """Starts the run; its output goes to the end of `log`."""
+  return subprocess.Popen(
+    command(workdir, steps), cwd=_ROOT, stdout=log, stderr=log
+  )
+
+
+def undisturbed(workdir: pathlib.Path, steps: int) -> float:
+  """Runs once to the end; returns the seconds it took.
+
+  Raises:
+    ValueError: it failed.
+  """
+  began = time.monotonic()
+  with open(f"{workdir}.log", "wb") as log:
+    code = start(workdir, steps, log).wait()
+  if code:
+    raise ValueError(f"the run failed with code {code}; see {workdir}.log")
+  return time.monotonic() - began
+
+
+def trial(
+  workdir: pathlib.Path, steps: int, number: signal.Signals, waits: list[float]
+) -> dict[str, Any]:
+  """Runs to the end through signals, each `waits` seconds after a start."""
+  codes = []
+  with open(f"{workdir}.log", "wb") as log:
+    for wait in waits:
+      process = start(workdir, steps, log)
+      try:
+        codes.append(process.wait(timeout=wait))
+      except subprocess.TimeoutExpired:
+        process.send_signal(number)
+        codes.append(process.wait())
+    codes.append(start(workdir, steps, log).wait())
+  return {
+    "signal": number.name,
+    "seconds": [round(wait, 2) for wait in waits],
+    "exit_codes": codes,
+    # 0: it was complete before the signal.
+    "codes_as_expected": codes[-1] == 0
+    and all(
+      c in (0, -number, EXIT_CODE) if number == signal.SIGTERM else c in (0, -9)
+      for c in codes[:-1]
+    ),
+  }
+
+
+def read_last(workdir: pathlib.Path) -> dict[str, np.ndarray]:
+  """All arrays of the newest checkpoint, by name, and the data's position."""
+  folder, _ = checkpoint.checkpoint_folder(str(workdir))
+  with checkpoint.open_manager(folder) as manager:
+    step = manager.latest_step()
+    items = {
+      name: ocp.args.StandardRestore()
+      for name in ("params", "ema_params", "training")
+    }
+    found = checkpoint.restore_items(
+      manager, step, data=ocp.args.JsonRestore(), **items
+    )
+  leaves = jax.tree_util.tree_leaves_with_path(dict(found))
+  return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
+
+
+def equal(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:
+  """Whether two checkpoints hold the same bits."""
+  return a.keys() == b.keys() and all(
+    a[name].dtype == b[name].dtype and a[name].tobytes() == b[name].tobytes()
+    for name in a
+  )
+
+
+def main() -> None:
+  """Runs the trials and prints how many ended with the same state."""
+  times, steps = _TIMES.value, _STEPS.value
+  if _QUICK.value:
+    times, steps = 2, 10
+  rng = random.Random(_SEED.value)
+  rows = []
+  with tempfile.TemporaryDirectory() as folder:
+    root = pathlib.Path(folder)
+    seconds = undisturbed(root / "undisturbed", steps)
+    expected = read_last(root / "undisturbed")
+    for index in range(times):
+      workdir = root / f"run{index}"
+      waits = [rng.uniform(0, seconds) for _ in range(_KILLS.value)]
+      row = trial(workdir, steps, _SIGNALS[index % 2], waits)
+      row["same"] = row["codes_as_expected"] and equal(
+        read_last(workdir), expected
+      )
+      rows.append(row)
+      logging.info("%d of %d: %s", index + 1, times, row)
+      if not row["same"]:
+        print(pathlib.Path(f"{workdir}.log").read_text()[-3000:])
+      shutil.rmtree(workdir)
+  same = sum(row["same"] for row in rows)
+  print(f"{same} of {times} runs ended with the same state")
+  if _OUT.value:
+    document = {
+      "command": sys.argv,
+      "python": platform.python_version(),
+      "jax": jax.__version__,
+      "steps": steps,
+      "seconds_undisturbed": round(seconds, 1),
+      "same": same,
+      "rows": rows,
+    }
+    text = json.dumps(document, indent=2) + "\n"
+    write_bytes(pathlib.Path(_OUT.value), text.encode())
+  if same < times:
+    sys.exit(1)
+
+
+if __name__ == "__main__":
+  cli.run(main)

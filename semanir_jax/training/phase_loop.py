@@ -1,0 +1,150 @@
+"""The steps of one phase: reports, validation, checkpoints, and its ends."""
+
+import collections
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from absl import logging
+
+from semanir_jax import checkpoint, sharding
+from semanir_jax.data.pipeline import TrainIterator
+from semanir_jax.training import writers
+from semanir_jax.training.checkpoints import Checkpoints
+from semanir_jax.training.phases import Phase
+from semanir_jax.training.preemption import Preemption
+from semanir_jax.training.profile import Profile
+from semanir_jax.training.progress import Progress
+from semanir_jax.training.setup import Plan, step_flops
+from semanir_jax.training.step import TrainState
+from semanir_jax.training.validation import validate
+
+# Steps given to the devices before the oldest must be done: enough that they
+# never wait for the host, few enough that a preempted run stops soon.
+_STEPS_IN_FLIGHT = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """What stays the same during a run."""
+
+  config: Any
+  plan: Plan
+  checkpoints: Checkpoints
+  writer: writers.MetricWriter
+  preemption: Preemption
+  progress: Progress
+  profile: Profile | None
+
+  def save(
+    self, step: int, state: TrainState, data: TrainIterator, score: float | None
+  ) -> None:
+    """Starts saving a checkpoint."""
+    config = checkpoint.config_to_json(self.config)
+    self.checkpoints.save(step, state, data.get_state(), config, score)
+
+
+def train_phase(
+  run: Run, state: TrainState, phase: Phase, data: TrainIterator
+) -> tuple[TrainState, bool]:
+  """Steps, reports, validation and checkpoints to the end of a phase.
+
+  Returns:
+    The state, and whether the run was preempted; it is saved then.
+  """
+  config, progress = run.config, run.progress
+  rows = sharding.batch_sharding(run.plan.mesh)
+  data.start_prefetch()
+  flops = step_flops(run.plan.model, phase)
+  in_flight: collections.deque[Any] = collections.deque()
+  pending: list[Mapping[str, jax.Array]] = []
+
+  def due(every_steps: int) -> bool:
+    last = step == config.train.num_steps
+    return every_steps > 0 and (step % every_steps == 0 or last)
+
+  for step in range(int(state.step) + 1, phase.stop + 1):
+    if run.profile:
+      run.profile.before(step)
+    with progress.waiting_for_input():
+      batch = next(data)
+    state, metrics = run.plan.train_step(state, sharding.to_global(batch, rows))
+    progress.count(phase.batch_size, flops)
+    in_flight.append(metrics)
+    if len(in_flight) > _STEPS_IN_FLIGHT:
+      jax.block_until_ready(in_flight.popleft())
+    if run.profile:
+      run.profile.after(step, metrics)
+    if config.log.every_steps > 0:
+      pending.append(metrics)
+    if due(config.log.every_steps):
+      _report(run, step, pending)
+      pending = []
+    stop, score = run.preemption.after_step(), None
+    with progress.paused():
+      if due(config.eval.every_steps) and not stop:
+        score = _validate(run, state, step)
+        stop = run.preemption.agreed()
+      if stop or due(config.checkpoint.every_steps):
+        _check_health(run, step, metrics)
+        run.save(step, state, data, score)
+    if stop and step < config.train.num_steps:
+      logging.warning(
+        "preempted: saved step %d; the same command goes on from it", step
+      )
+      return state, True
+  return state, False
+
+
+def _report(
+  run: Run, step: int, pending: Sequence[Mapping[str, jax.Array]]
+) -> None:
+  """Logs the steps since the last report and writes them to TensorBoard."""
+  _check_health(run, step, pending[-1])
+  fetched = jax.device_get(pending)  # once for all of them
+  scalars = {k: float(np.mean([m[k] for m in fetched])) for k in fetched[0]}
+  # Counters and settings are reported as they stand now.
+  for name in ("learning_rate", "skipped", "skipped_in_row"):
+    scalars[name] = float(fetched[-1][name])
+  scalars |= run.progress.report(step, scalars)
+  run.writer.write_scalars(
+    step, {f"train/{name}": value for name, value in scalars.items()}
+  )
+
+
+def _check_health(
+  run: Run, step: int, metrics: Mapping[str, jax.Array]
+) -> None:
+  """Ends a run whose updates are not finite any more.
+
+  Raises:
+    ValueError: `train.max_skipped` of them in a row.
+  """
+  skipped = int(metrics["skipped_in_row"])
+  if skipped < run.config.train.max_skipped:
+    return
+  newest = run.checkpoints.newest()
+  remedy = "nothing is saved yet: start again"
+  if newest is not None:
+    remedy = f"step {newest} is saved: the same command goes on from it,"
+  raise ValueError(
+    f"step {step}: the last {skipped} updates were not finite"
+    f" (config.train.max_skipped={run.config.train.max_skipped}); {remedy} with"
+    " a smaller config.schedule.peak or config.optimizer.grad_clip_norm, or"
+    " config.model.dtype='float32'"
+  )
+
+
+def _validate(run: Run, state: TrainState, step: int) -> float | None:
+  """Mean PSNR over the test sets; None without any, or if preempted."""
+  return validate(
+    run.config,
+    run.plan.model,
+    state,
+    step,
+    sets=run.plan.sets,
+    writer=run.writer,
+    stop=run.preemption.agreed,
+  )

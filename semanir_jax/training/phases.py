@@ -1,0 +1,113 @@
+"""Phases of a run: patch and batch sizes that change at given steps."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+
+from semanir_jax import test_sets
+from semanir_jax.data.degradations import make as make_degradation
+from semanir_jax.data.pipeline import TrainIterator, make_train_iterator
+from semanir_jax.data.sources import Source, open_source
+
+
+class Phase(NamedTuple):
+  """Steps `start + 1` to `stop` of a run.
+
+  Attributes:
+    index: of the phase, from 0.
+    start: updates made before it.
+    stop: updates made at its end.
+    patch_size: side of a clean patch, px.
+    batch_size: patches per step, over all devices.
+  """
+
+  index: int
+  start: int
+  stop: int
+  patch_size: int
+  batch_size: int
+
+
+def make_phases(config: Any, num_devices: int) -> list[Phase]:
+  """The phases of a config: those of `train.progressive`, or a single one.
+
+  Raises:
+    ValueError: their steps are not those of the run, or a batch cannot be
+      split over the devices and `train.accumulate` parts.
+  """
+  train = config.train
+  rows = [tuple(row) for row in train.progressive]
+  if any(len(row) != 3 or min(row) < 1 for row in rows):
+    raise ValueError(
+      f"config.train.progressive={rows}: every phase is (steps, patch_size,"
+      " batch_size), each at least 1"
+    )
+  rows = rows or [(train.num_steps, config.data.patch_size, train.batch_size)]
+  if (total := sum(row[0] for row in rows)) != train.num_steps:
+    raise ValueError(
+      f"the phases of config.train.progressive have {total} steps in all; they"
+      f" must have config.train.num_steps={train.num_steps}"
+    )
+  phases, start = [], 0
+  for index, (steps, patch_size, batch_size) in enumerate(rows):
+    if batch_size % (num_devices * train.accumulate):
+      raise ValueError(
+        f"config.train.batch_size={batch_size} must be a multiple of the number"
+        f" of devices, {num_devices}"
+        + (
+          f", times config.train.accumulate={train.accumulate}"
+          if train.accumulate > 1
+          else ""
+        )
+        + (f" (phase {index} of config.train.progressive)" if index else "")
+      )
+    phases.append(Phase(index, start, start + steps, patch_size, batch_size))
+    start += steps
+  return phases
+
+
+def open_train_sources(config: Any) -> list[Source]:
+  """Opens the training sources.
+
+  Raises:
+    ImageError: one cannot be read.
+  """
+  data = config.data
+  sources = [
+    open_source(
+      test_sets.locate(spec, data.data_dir),
+      channels=data.channels,
+      gray=data.gray or None,
+      on_bad_image=data.on_bad_image,
+      recursive=data.recursive,
+      data_dir=data.data_dir or None,
+    )
+    for spec in data.train
+  ]
+  test_sets.warn_of_mixed_splits(data.train, sources)
+  return sources
+
+
+def make_data(
+  config: Any, sources: Sequence[Source], phase: Phase
+) -> TrainIterator:
+  """This process's share of the batches of a phase.
+
+  Every phase is a stream of its own, shuffled by the run's seed and its index,
+  so that a position in it means the same whatever came before.
+  """
+  data = config.data
+  options = data.degradation.to_dict()
+  return make_train_iterator(
+    sources,
+    degradation=make_degradation(**options) if options else None,
+    patch_size=phase.patch_size,
+    batch_size=phase.batch_size,
+    seed=config.seed + phase.index,
+    process_index=jax.process_index(),
+    process_count=jax.process_count(),
+    num_workers=data.num_workers,
+    num_threads=data.num_threads,
+    cache_bytes=int(data.cache_gib * 2**30),
+  )

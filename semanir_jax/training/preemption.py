@@ -1,0 +1,77 @@
+"""Preemption: a notice to any process stops all of them after the same step."""
+
+import collections
+import signal
+import threading
+from types import FrameType
+from typing import Any
+
+import jax
+import numpy as np
+from absl import logging
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh
+
+from semanir_jax import sharding
+
+# Of a program that has saved and wants to be started again: EX_TEMPFAIL of
+# sysexits.h, "try again later".
+EXIT_CODE = 75
+
+_STEPS_IN_FLIGHT = 2  # between asking the other processes and reading answers
+
+
+class Preemption:
+  """Listens to SIGTERM while it is entered.
+
+  Schedulers (Slurm, Kubernetes, preemptible VMs) send it some seconds before
+  they kill, often to one process only. Python's handler runs between two
+  instructions, so the step that is being computed is finished first.
+  """
+
+  def __init__(self, mesh: Mesh) -> None:
+    """Prepares the exchange between the processes of a mesh."""
+    self._noticed = False
+    self._rows = sharding.batch_sharding(mesh)
+    self._any = jax.jit(
+      lambda flags: flags.max() > 0, out_shardings=sharding.replicated(mesh)
+    )
+    self._votes: collections.deque[jax.Array] = collections.deque()
+    self._previous: Any = None
+
+  def __enter__(self) -> "Preemption":
+    # Python lets only the main thread set handlers; in another one (a notebook,
+    # a test) whoever runs the process decides.
+    if threading.current_thread() is threading.main_thread():
+      self._previous = signal.signal(signal.SIGTERM, self._notice)
+    return self
+
+  def __exit__(self, *unused: object) -> None:
+    if self._previous is not None:
+      signal.signal(signal.SIGTERM, self._previous)
+
+  def _notice(self, number: int, frame: FrameType | None) -> None:
+    del number, frame
+    self._noticed = True
+    logging.warning("SIGTERM: saving after this step, then leaving")
+
+  def after_step(self) -> bool:
+    """Whether to stop now; call once a step, in every process.
+
+    Several processes get the same answer after the same step: their notices are
+    exchanged on the devices, without waiting, and read two steps later.
+    """
+    if jax.process_count() == 1:
+      return self._noticed
+    flags = np.full(len(jax.local_devices()), self._noticed, np.int32)
+    self._votes.append(self._any(sharding.to_global(flags, self._rows)))
+    if len(self._votes) <= _STEPS_IN_FLIGHT:
+      return False
+    return bool(self._votes.popleft())
+
+  def agreed(self) -> bool:
+    """Whether any process was noticed; waits for all of them to call it."""
+    if jax.process_count() == 1:
+      return self._noticed
+    flag = np.asarray(self._noticed)
+    return bool(np.any(multihost_utils.process_allgather(flag)))

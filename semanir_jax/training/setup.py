@@ -1,0 +1,165 @@
+"""What a run is made of before its first step, each part from the config."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from absl import logging
+from jax.sharding import Mesh
+
+from semanir_jax import checkpoint, distributed, sharding, test_sets
+from semanir_jax.data.pipeline import TrainIterator
+from semanir_jax.data.sources import Source
+from semanir_jax.flops import count_flops
+from semanir_jax.losses import make_loss
+from semanir_jax.models.semanir import SemanIR
+from semanir_jax.training import optimizer as optimizer_lib
+from semanir_jax.training.checkpoints import Checkpoints, abstract_like
+from semanir_jax.training.environment import config_changes
+from semanir_jax.training.phases import (
+  Phase,
+  make_data,
+  make_phases,
+  open_train_sources,
+)
+from semanir_jax.training.step import TrainState, create_state, make_train_step
+from semanir_jax.training.warm_start import load_parameters
+
+
+class Plan(NamedTuple):
+  """What a config says, ready to run; nothing is on the devices yet.
+
+  Attributes:
+    model: the network.
+    mesh: devices of all processes.
+    phases: of the run.
+    data: this process's batches, one iterator per phase.
+    sets: test sets: name, options, source.
+    train_step: compiled where it is first called, once per phase.
+    init: makes the initial state.
+    shapes: of the state.
+    shardings: of the state.
+  """
+
+  model: SemanIR
+  mesh: Mesh
+  phases: Sequence[Phase]
+  data: Sequence[TrainIterator]
+  sets: Sequence[tuple[str, Mapping[str, Any], Source]]
+  train_step: Any
+  init: Any
+  shapes: Any
+  shardings: Any
+
+
+def make_plan(config: Any) -> Plan:
+  """Builds and opens all that a run needs, so that a mistake in a later phase
+  or a test set does not end a run after hours.
+
+  Raises:
+    ValueError: a field of the config does not fit.
+    ImageError: an image cannot be read.
+    CheckpointError: there is nothing at `init_from`.
+  """
+  mesh = sharding.make_mesh(data=config.mesh.data, fsdp=config.mesh.fsdp)
+  logging.info("devices: %s, mesh %s", jax.devices(), dict(mesh.shape))
+  phases = make_phases(config, mesh.size)
+  model = checkpoint.make_model(config.model)
+  train_step, init = make_step(config, model, mesh)
+  with distributed.shared_errors():
+    sources = open_train_sources(config)
+    data = [make_data(config, sources, phase) for phase in phases]
+    sets = []
+    if config.eval.every_steps > 0:
+      sets = list(test_sets.present(config.eval.sets, config.data.data_dir))
+    if config.init_from:
+      checkpoint.checkpoint_folder(config.init_from)
+  shapes = jax.eval_shape(init)
+  shardings = sharding.state_shardings(shapes, mesh, config.mesh.rules)
+  # The state is replaced by the next one in place; the batch is not.
+  train_step = jax.jit(
+    train_step, donate_argnums=0, out_shardings=(shardings, None)
+  )
+  return Plan(
+    model, mesh, phases, data, sets, train_step, init, shapes, shardings
+  )
+
+
+def make_step(config: Any, model: SemanIR, mesh: Mesh) -> tuple[Any, Any]:
+  """The train step and the initialiser of its state."""
+  optimizer = optimizer_lib.make_optimizer(**config.optimizer)
+  schedule = optimizer_lib.make_schedule(
+    num_steps=config.train.num_steps, **config.schedule
+  )
+  train_step = make_train_step(
+    model,
+    make_loss(**config.loss),
+    optimizer,
+    schedule,
+    mesh,
+    ema_decay=config.train.ema_decay,
+    random_num_keys=config.train.random_num_keys,
+    accumulate=config.train.accumulate,
+  )
+  init = functools.partial(
+    create_state,
+    model,
+    optimizer,
+    seed=config.seed,
+    ema_decay=config.train.ema_decay,
+  )
+  return train_step, init
+
+
+def start_state(
+  config: Any, plan: Plan, checkpoints: Checkpoints
+) -> tuple[TrainState, Any, dict[str, Any]]:
+  """The state to go on from: the newest checkpoint's, or a new one.
+
+  A new one is made on the devices, each its part, and takes what fits of
+  `config.init_from`.
+
+  Args:
+    config: see configs/base.py.
+    plan: of this config.
+    checkpoints: of the workdir.
+
+  Returns:
+    The state, the position in the data (None for a new run), and the fields of
+    the config that changed since the checkpoint, which are logged.
+
+  Raises:
+    CheckpointError: a checkpoint does not fit or is damaged.
+  """
+  restored = checkpoints.restore_latest(
+    abstract_like(plan.shapes, plan.shardings)
+  )
+  if restored is None:
+    state = jax.jit(plan.init, out_shardings=plan.shardings)()
+    if config.init_from:
+      state = load_parameters(state, config.init_from)
+    return state, None, {}
+  state, position, before = restored
+  changes = config_changes(before, checkpoint.config_to_json(config))
+  for name, (old, new) in changes.items():
+    logging.warning("config.%s: %s in the checkpoint, now %s", name, old, new)
+  return state, position, changes
+
+
+def step_flops(model: SemanIR, phase: Phase) -> int:
+  """Arithmetic of the network in one training step, of all devices together.
+
+  Three times a forward pass of the batch, whatever is computed again to save
+  memory: the numerator of model FLOPs utilisation. The attention counts in the
+  form that the platform's rule takes on a CPU, not as a kernel does it.
+  """
+  side = phase.patch_size // model.scale
+  images = jax.ShapeDtypeStruct(
+    (phase.batch_size, side, side, model.in_channels), jnp.float32
+  )
+  model = model.clone(platform="cpu", implementation=None)
+  params = checkpoint.abstract_params(model)
+  forward = lambda params, images: model.apply({"params": params}, images)  # noqa: E731
+  return 3 * count_flops(forward, params, images)

@@ -1,0 +1,84 @@
+"""Validation: the test sets, measured while training."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from absl import logging
+
+from semanir_jax import evaluation, reports, sharding
+from semanir_jax.data.sources import Source
+from semanir_jax.inference import Restorer
+from semanir_jax.models.semanir import SemanIR
+from semanir_jax.training.step import TrainState
+from semanir_jax.training.writers import MetricWriter
+
+
+def validate(
+  config: Any,
+  model: SemanIR,
+  state: TrainState,
+  step: int,
+  *,
+  sets: Sequence[tuple[str, Mapping[str, Any], Source]],
+  writer: MetricWriter,
+  stop: Callable[[], bool],
+) -> float | None:
+  """Measures every test set and writes sample pictures; all processes call it.
+
+  The pictures are of the first images of process 0.
+
+  Args:
+    config: see configs/base.py.
+    model: the network.
+    state: of `step`.
+    step: updates made.
+    sets: of `test_sets.present`, the same in all processes.
+    writer: of metrics and pictures.
+    stop: whether to end early; called as often in every process, between
+      batches, with the same answer.
+
+  Returns:
+    Mean over the sets of their mean PSNR in dB; None if there is no set or it
+    ended early.
+
+  Raises:
+    ValueError: an image, of any process, cannot be read or does not fit.
+  """
+  restore = Restorer(model, state.eval_params, mesh=sharding.make_local_mesh())
+  psnrs = []
+  for name, options, source in sets:
+    rounds = evaluation.evaluate_shared(
+      restore,
+      source,
+      options,
+      config.eval.protocol.to_dict(),
+      batch_size=config.eval.batch_size,
+      max_images=config.eval.max_images,
+    )
+    rows = []
+    for new_rows, results in rounds:
+      rows.extend(new_rows)
+      for index, result in results.items():
+        if index < config.eval.num_pictures * jax.process_count():
+          picture = reports.comparison(result)[None]
+          writer.write_images(step, {f"{name}/{result.row['name']}": picture})
+      if stop():
+        logging.info("step %d: validation stopped in %s", step, name)
+        return None
+    mean = reports.mean_row(rows)
+    del mean["name"]
+    psnrs.append(mean["psnr"])
+    writer.write_scalars(step, {f"{name}/{k}": v for k, v in mean.items()})
+    logging.info(
+      "step %d, %s, %d images: PSNR %.2f dB (input %.2f), SSIM %.4f (%.4f)",
+      step,
+      name,
+      len(rows),
+      mean["psnr"],
+      mean["input_psnr"],
+      mean["ssim"],
+      mean["input_ssim"],
+    )
+  return float(np.mean(psnrs)) if psnrs else None

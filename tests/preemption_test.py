@@ -1,0 +1,33 @@
+"""Preemption notices, in one process; tests/two_processes_test.py has two."""
+
+import os
+import signal
+import threading
+
+from semanir_jax.training.preemption import Preemption
+from tests import small
+
+
+def test_a_notice_is_seen_after_the_step_and_stays():
+  before = signal.getsignal(signal.SIGTERM)
+  with Preemption(small.one_device_mesh()) as preemption:
+    assert not preemption.after_step() and not preemption.agreed()
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert preemption.after_step() and preemption.agreed()
+    assert preemption.after_step()
+  assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_in_another_thread_the_handler_is_left_alone():
+  before = signal.getsignal(signal.SIGTERM)
+  seen = []
+
+  def enter() -> None:
+    with Preemption(small.one_device_mesh()) as preemption:
+      seen.append(signal.getsignal(signal.SIGTERM) == before)
+      seen.append(preemption.after_step())
+
+  thread = threading.Thread(target=enter)
+  thread.start()
+  thread.join()
+  assert seen == [True, False]

@@ -1,0 +1,87 @@
+"""Rates of a run."""
+
+import logging
+
+import jax
+import pytest
+
+from semanir_jax.devices import Chip
+from semanir_jax.training import progress as progress_lib
+from semanir_jax.training.progress import Progress, duration
+
+
+class Clock:
+  """A clock that stands unless it is moved."""
+
+  def __init__(self):
+    self.now = 100.0
+
+  def monotonic(self) -> float:
+    return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch) -> Clock:
+  clock = Clock()
+  monkeypatch.setattr(progress_lib, "time", clock)
+  return clock
+
+
+def _run(clock: Clock) -> Progress:
+  """Four steps of 2 s, half a second of each waiting; 10 s of validation."""
+  progress = Progress(10, 30)
+  for _ in range(4):
+    with progress.waiting_for_input():
+      clock.now += 0.5
+    clock.now += 1.5
+    progress.count(16, flops=80 * 10**12)
+  with progress.paused():
+    clock.now += 10
+  return progress
+
+
+def test_rates_are_those_of_the_interval(clock, caplog):
+  caplog.set_level(logging.INFO)
+  progress = _run(clock)
+  rates = progress.report(14, {"loss": 0.5, "learning_rate": 1e-4})
+  assert rates.pop("host_memory_gib") > 0
+  assert rates == {
+    "steps_per_second": pytest.approx(0.5),
+    "images_per_second": pytest.approx(8),
+    "input_wait_share": pytest.approx(0.25),
+    # 40 TFLOP/s, over 8 devices.
+    "teraflops_per_device": pytest.approx(5),
+  }
+  assert "MFU" not in caplog.text  # nobody knows the peak of this CPU
+  assert "0.50 steps/s, 8.0 images/s, 25 % waiting for input, 32 s left" in (
+    caplog.text
+  )
+  # The next interval starts from nothing.
+  clock.now += 1
+  progress.count(3, flops=0)
+  rates = progress.report(15, {"loss": 0.5, "learning_rate": 1e-4})
+  assert rates["images_per_second"] == pytest.approx(3)
+  assert rates["input_wait_share"] == rates["teraflops_per_device"] == 0
+
+
+def test_the_share_of_a_known_device_is_told(clock, monkeypatch, caplog):
+  caplog.set_level(logging.INFO)
+  kinds = []
+
+  def chip_of(kind: str) -> Chip:
+    kinds.append(kind)
+    return Chip(16, 50, 1, 1)
+
+  monkeypatch.setattr(progress_lib, "chip_of", chip_of)
+  rates = _run(clock).report(14, {"loss": 0.5, "learning_rate": 1e-4})
+  assert kinds == [jax.devices()[0].device_kind]
+  assert rates["mfu"] == pytest.approx(0.1)
+  assert "25 % waiting for input, MFU 10.0 %, 32 s left" in caplog.text
+
+
+@pytest.mark.parametrize(
+  ("seconds", "text"),
+  [(0.4, "0 s"), (59, "59 s"), (60, "1 min 0 s"), (7322, "2 h 2 min")],
+)
+def test_durations(seconds, text):
+  assert duration(seconds) == text
