@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from semanir_jax.ops import triton_launch
 from semanir_jax.ops.chunks import over_windows
 
 WORD = 32  # bits of one packed word
@@ -27,8 +28,8 @@ class Dictionary:
   Attributes:
     bits: `[B, G, N, ceil(N / 32)]` uint32; bit b of word w of row i says
       whether token i attends to key 32 * w + b. None in the indices form.
-    indices: `[B, G, N, K]` int32 in [0, N); the most similar key first. None in
-      the bits form.
+    indices: `[B, G, N, K]` int32 in [0, N), those of a row all different; their
+      order means nothing. None in the bits form.
     valid: `[B, G, N, K]` bool; False where a row has fewer than K keys, because
       `num_keys` < K or its shift region is small. None in the bits form.
   """
@@ -184,7 +185,9 @@ def build_dictionary(
       window may see each other.
     max_keys: K, static. None gives the bits form, for which k has no bound but
       N; a number gives the indices form, with k in [1, K].
-    platform: see `chunks.elements_at_once`.
+    platform: as in `attention.choose_implementation`. On `gpu` a Triton kernel
+      builds the dictionary where it can, under a mesh inside `shard_map`;
+      elsewhere XLA, a chunk of windows at a time.
 
   Returns:
     The dictionary; a row holds min(k, tokens of its region) keys.
@@ -208,6 +211,15 @@ def build_dictionary(
       " larger window"
     )
   num_keys = jnp.clip(num_keys, 1, bound)
+  platform = platform or jax.default_backend()
+  if platform == "gpu" and triton_launch.why_unavailable() is None:
+    # Imported late: not every platform has Triton.
+    from semanir_jax.ops import dictionary_triton
+
+    if num_tokens <= dictionary_triton.MOST_TOKENS:
+      return dictionary_triton.build_dictionary_triton(
+        features, num_keys, regions=regions, max_keys=max_keys
+      )
 
   def select(features: jax.Array, *regions: jax.Array) -> Dictionary:
     scores = similarity(features, *regions)

@@ -1,4 +1,4 @@
-"""Reads a compiled program's text: memory traffic and collective operations.
+"""Reads a compiled program's text: memory traffic, collectives, cycles.
 
 The compilers' own `cost_analysis` counts the body of a loop once; here a loop
 counts as often as it runs, which its text says.
@@ -46,7 +46,12 @@ _FREE = {
   "partition-id",
   "replica-id",
 }
-_SHAPE = re.compile(r"\b([a-z]+\d*)\[([\d,]*)\]")
+# As f32[6,30], or with the layout that a TPU program has: axes from the minor
+# one, tile, and 1 for the fast memory on the chip: f32[6,30]{1,0:T(8,128)S(1)}.
+_SHAPE = re.compile(r"\b([a-z]+\d*)\[([\d,]*)\](?:\{([^}]*)\})?")
+_TILE = re.compile(r":T\(([\d,]+)\)")
+_ON_CHIP = "S(1)"
+_CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
 _INSTRUCTION = re.compile(
   r"^\s*(?:ROOT )?%?([\w.\-]+) = (.+?) ([a-z][\w\-]*)\((.*)$"
 )
@@ -61,6 +66,7 @@ class _Instruction:
   name: str
   operation: str
   num_bytes: int  # of its result
+  memory_bytes: int  # of its result in main memory, tiles filled up
   rest: str  # operands and attributes
 
 
@@ -69,13 +75,18 @@ class Traffic:
   """What a program moves, per device and run.
 
   Attributes:
-    memory_bytes: results and operands of all unfused instructions: an upper
-      bound of the traffic to main memory, as if nothing stayed in a cache.
+    memory_bytes: results and operands of all unfused instructions, whole even
+      where a part is read: an upper bound of the traffic to main memory. What
+      the TPU compiler places in a chip's fast memory is left out, and what it
+      pads to whole tiles counts in full.
+    cycles: the TPU compiler's own estimate, without what it gives none for
+      (gathers, sorts, collective operations); 0 from other compilers.
     collective_counts: runs of every kind of collective operation.
     collective_bytes: bytes of their results.
   """
 
   memory_bytes: float = 0.0
+  cycles: int = 0
   collective_counts: collections.Counter = dataclasses.field(
     default_factory=collections.Counter
   )
@@ -107,7 +118,9 @@ def _parse(text: str) -> tuple[dict[str, list[_Instruction]], str]:
     if found and current:
       name, result, operation, rest = found.groups()
       computations[current].append(
-        _Instruction(name, operation, _num_bytes(result), rest)
+        _Instruction(
+          name, operation, _num_bytes(result), _memory_bytes(result), rest
+        )
       )
   return computations, entry
 
@@ -115,9 +128,37 @@ def _parse(text: str) -> tuple[dict[str, list[_Instruction]], str]:
 def _num_bytes(shapes: str) -> int:
   """Bytes of all arrays in the text of a shape, which may be a tuple."""
   return sum(
-    _BYTES.get(dtype, 0) * math.prod(int(n) for n in sides.split(",") if n)
-    for dtype, sides in _SHAPE.findall(shapes)
+    _BYTES.get(dtype, 0) * math.prod(_numbers(sides))
+    for dtype, sides, _ in _SHAPE.findall(shapes)
   )
+
+
+def _memory_bytes(shapes: str) -> int:
+  """Bytes that the arrays take in main memory, as they are laid out."""
+  total = 0
+  for dtype, sides, layout in _SHAPE.findall(shapes):
+    if _ON_CHIP in layout:
+      continue
+    sides = _numbers(sides)
+    tile = _TILE.search(layout)
+    if tile:
+      axes = _numbers(layout.split(":")[0])
+      sides = _whole_tiles([sides[i] for i in axes], _numbers(tile.group(1)))
+    total += _BYTES.get(dtype, 0) * math.prod(sides)
+  return total
+
+
+def _whole_tiles(sides: list[int], tile: list[int]) -> list[int]:
+  """Sides, minor first, rounded up to multiples of a tile, minor last."""
+  sides = sides + [1] * (len(tile) - len(sides))
+  for i, length in enumerate(reversed(tile)):
+    sides[i] = -(-sides[i] // length) * length
+  return sides
+
+
+def _numbers(text: str) -> list[int]:
+  """Reads "6,30"."""
+  return [int(number) for number in text.split(",") if number]
 
 
 def _walk(
@@ -128,17 +169,28 @@ def _walk(
 ) -> None:
   """Adds a computation that runs `times` times."""
   instructions = computations.get(name, [])
-  sizes = {i.name: i.num_bytes for i in instructions}
+  results = {i.name: i for i in instructions}
   for instruction in instructions:
     operation = instruction.operation
+    operands = [
+      results[name]
+      for name in _OPERAND.findall(instruction.rest.split("), ")[0])
+      if name in results
+    ]
     kind = operation.removesuffix("-start")
     if kind in COLLECTIVES:
+      moved = instruction.num_bytes
+      given = sum(operand.num_bytes for operand in operands)
+      if operation != kind and moved > given:
+        # The result of such a start holds the operands too.
+        moved -= given
       traffic.collective_counts[kind] += times
-      traffic.collective_bytes[kind] += times * instruction.num_bytes
+      traffic.collective_bytes[kind] += times * moved
     if operation not in _FREE and not operation.endswith("-done"):
-      operands = instruction.rest.split("), ")[0]
-      moved = sum(sizes.get(n, 0) for n in _OPERAND.findall(operands))
-      traffic.memory_bytes += times * (instruction.num_bytes + moved)
+      moved = sum(operand.memory_bytes for operand in operands)
+      traffic.memory_bytes += times * (instruction.memory_bytes + moved)
+    if cycles := _CYCLES.search(instruction.rest):
+      traffic.cycles += times * int(cycles.group(1))
     if operation in ("while", "call", "conditional", "async-start"):
       inner = times * _trip_count(instruction, computations)
       called = _CALLED.findall(instruction.rest)

@@ -1,0 +1,49 @@
+"""The Triton dictionary, in the interpreter, and when it is taken."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from semanir_jax.ops import Dictionary, build_dictionary, triton_launch
+from tests import triton_interpreter
+
+
+def test_kernels_in_the_interpreter():
+  out = triton_interpreter.run_module(
+    "pytest", "-p", "no:cacheprovider", "tests/dictionary_triton_cases.py"
+  )
+  assert "passed" in out and "skipped" not in out
+
+
+@pytest.fixture
+def taken(monkeypatch):
+  """What the kernel was called with, on a machine where it can run."""
+  dictionary_triton = pytest.importorskip("semanir_jax.ops.dictionary_triton")
+  calls = []
+
+  def record(features, num_keys, **options):
+    calls.append((features.shape, int(num_keys), options))
+    return Dictionary()
+
+  monkeypatch.setattr(dictionary_triton, "build_dictionary_triton", record)
+  monkeypatch.setattr(dictionary_triton, "MOST_TOKENS", 32)
+  monkeypatch.setattr(triton_launch, "why_unavailable", lambda: None)
+  return calls
+
+
+def test_a_gpu_takes_the_kernel_with_k_in_range(taken):
+  features, regions = jnp.ones((1, 2, 32, 4)), np.zeros((2, 32), int)
+  build_dictionary(
+    features, jnp.int32(99), regions=regions, max_keys=9, platform="gpu"
+  )
+  options = {"regions": regions, "max_keys": 9}
+  assert taken == [((1, 2, 32, 4), 9, options)]
+
+
+def test_others_and_larger_windows_take_xla(taken, monkeypatch):
+  assert build_dictionary(jnp.ones((1, 2, 32, 4)), 9).bits is not None
+  assert build_dictionary(jnp.ones((1, 2, 32, 4)), 9, platform="tpu").bits.size
+  assert build_dictionary(jnp.ones((1, 2, 33, 4)), 9, platform="gpu").bits.size
+  monkeypatch.setattr(triton_launch, "why_unavailable", lambda: "no GPU")
+  assert build_dictionary(jnp.ones((1, 2, 32, 4)), 9, platform="gpu").bits.size
+  assert not taken
