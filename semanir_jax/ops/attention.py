@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+from absl import logging
 from jax.typing import DTypeLike
 
 from semanir_jax.ops import triton_launch
@@ -13,6 +14,10 @@ IMPLEMENTATIONS = ("mask", "gather", "triton")
 
 # Fewer tokens do not fill one tile of the kernel.
 LEAST_TRITON_TOKENS = 64
+
+# N / K from which on rows are gathered. CPU: measured at N = 1024, too low at
+# N = 256 (docs/design.md). TPU: from compiled programs (docs/kernels.md).
+_GATHER_FROM = {"cpu": 16, "tpu": 256}
 
 
 def choose_implementation(
@@ -37,11 +42,10 @@ def choose_implementation(
   Returns:
     "mask", "gather" or "triton"; the dictionary's indices serve "gather", its
     bits the others. Where the choice is ours, a GPU runs the Triton kernel if
-    it can, for it stores nothing of size N x N, and else the mask. Elsewhere
-    the matrix units do a dense N x N product faster than memory delivers N x K
-    gathered rows, unless the dictionary is very sparse. The bound of K = N / 16
-    was measured on a CPU at N = 1024 (docs/design.md); at N = 256 it is too
-    high. It serves TPU too until compiled programs have been compared there.
+    it can, for it stores nothing of size N x N, and else the mask, with a
+    warning. Elsewhere the matrix units do a dense N x N product faster than
+    memory delivers N x K gathered rows, unless the dictionary is very sparse:
+    `_GATHER_FROM` says how sparse.
 
   Raises:
     ValueError: the name is unknown, or the form named cannot run.
@@ -56,16 +60,27 @@ def choose_implementation(
     reason = _why_not_triton(platform, dtype)
     if reason is not None:
       raise ValueError(
-        f"implementation='triton' cannot run: {reason}; use another of"
-        f" {', '.join(IMPLEMENTATIONS)} or None"
+        f"implementation='triton' cannot run: {reason}; or use None, which"
+        " takes another form"
       )
   if implementation is not None:
     return implementation
   if platform == "gpu":
-    enough = num_tokens >= LEAST_TRITON_TOKENS
-    can_run = enough and _why_not_triton(platform, dtype) is None
-    return "triton" if can_run else "mask"
-  return "gather" if 16 * max_keys <= num_tokens else "mask"
+    return _choose_on_gpu(num_tokens, dtype)
+  sparse = _GATHER_FROM.get(platform, 256) * max_keys <= num_tokens
+  return "gather" if sparse else "mask"
+
+
+def _choose_on_gpu(num_tokens: int, dtype: DTypeLike) -> str:
+  """The kernel if it can run; says so where only the set-up is in its way."""
+  if num_tokens < LEAST_TRITON_TOKENS:
+    return "mask"
+  reason = _why_not_triton("gpu", dtype)
+  if reason is None:
+    return "triton"
+  message = "attention takes its mask form on this GPU: %s"
+  logging.log_first_n(logging.WARNING, message, 1, reason)
+  return "mask"
 
 
 def _why_not_triton(platform: str, dtype: DTypeLike) -> str | None:
