@@ -1,8 +1,9 @@
 """Attention over the key-semantic dictionary: one function, several forms."""
 
+import warnings
+
 import jax
 import jax.numpy as jnp
-from absl import logging
 from jax.typing import DTypeLike
 
 from semanir_jax.ops import triton_launch
@@ -78,8 +79,9 @@ def _choose_on_gpu(num_tokens: int, dtype: DTypeLike) -> str:
   reason = _why_not_triton("gpu", dtype)
   if reason is None:
     return "triton"
-  message = "attention takes its mask form on this GPU: %s"
-  logging.log_first_n(logging.WARNING, message, 1, reason)
+  warnings.warn(
+    f"attention takes its mask form on this GPU: {reason}", stacklevel=2
+  )
   return "mask"
 
 
