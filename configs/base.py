@@ -43,7 +43,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.train = ConfigDict()
   config.train.batch_size = 8  # patches per step, over all devices
   config.train.accumulate = 1  # parts a batch is computed in, to save memory
-  # Phases: ((steps, patch_size, batch_size), ...); () for one, of the fields.
+  # ((steps, patch_size, batch_size), ...), first those of the fields; or ().
   config.train.progressive = ()
   config.train.num_steps = 100_000
   config.train.max_skipped = 100  # non-finite updates in a row that end the run

@@ -9,10 +9,10 @@ growing patches and shrinking batches, AdamW, gradient norm at most 0.01, L1,
 3e-4 for 92 k steps and then a cosine to 1e-6. Ours is the moving average.
 The batches of the last phases split over at most 8 devices. Patches are padded
 to multiples of 128 px by U: those of 160 and 192 px to 256, of 320 to 384. That
-is 1.5 times the arithmetic of the run, and the second phase needs 2.5 times the
-memory of the first. U_light pads 160 px to 192, U_tiny nothing. One phase
-instead: --config.train.progressive="()" takes 256 px and batch 16, Restormer's
-fourth.
+is 1.5 times the arithmetic of the run, and the second phase computes 2.5 times
+the pixels of the first. U_light pads 160 px to 192, U_tiny nothing. One phase
+instead, Restormer's fourth: --config.train.progressive="()"
+--config.data.patch_size=256 --config.train.batch_size=16.
 
   python train.py --config=configs/deblur.py --workdir=runs/deblur
   python eval.py --config=configs/deblur.py --data_dir=data \
@@ -47,9 +47,8 @@ def get_config(arg: str = "") -> ConfigDict:
   config = base.get_config().unlock()
   config.model = base.model_options(size)
   config.data.degradation = {}
-  config.data.patch_size = 256  # of a run in one phase
+  _, config.data.patch_size, config.train.batch_size = _PHASES[0]
   config.data.train = (f"{kind}/train",)
-  config.train.batch_size = 16  # likewise
   config.train.progressive = _PHASES
   config.train.num_steps = sum(steps for steps, _, _ in _PHASES)
   config.loss.name = "l1"
@@ -65,6 +64,6 @@ def get_config(arg: str = "") -> ConfigDict:
     config.eval.sets = {kind: base.benchmark(kind, {})}
   config.eval.protocol.ssim = "3d"
   variants = dict.fromkeys(_SIZES + _SETS, {}) | {
-    "smoke": base.SMOKE | {"train.progressive": ((2, 16, 16), (2, 24, 8))}
+    "smoke": base.SMOKE | {"train.progressive": ((2, 16, 8), (2, 24, 8))}
   }
   return base.apply_variants(config, arg, variants)

@@ -249,7 +249,7 @@ def test_deblurring_has_restormers_phases_and_says_what_it_pads(size, padded):
 
 def test_smoke_has_phases_where_the_recipe_has():
   config = _config("deblur", "smoke")
-  assert config.train.progressive == ((2, 16, 16), (2, 24, 8))
+  assert config.train.progressive == ((2, 16, 8), (2, 24, 8))
   assert config.train.num_steps == 4
 
 

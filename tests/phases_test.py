@@ -14,7 +14,9 @@ def test_without_progressive_there_is_one_phase():
 
 def test_phases_follow_each_other():
   rows = ((3, 16, 16), (2, 24, 8), (1, 32, 8))
-  config = small.config(train__num_steps=6, train__progressive=rows)
+  config = small.config(
+    train__num_steps=6, train__progressive=rows, train__batch_size=16
+  )
   assert make_phases(config, 4) == [
     Phase(0, 0, 3, 16, 16),
     Phase(1, 3, 5, 24, 8),
@@ -28,6 +30,11 @@ def test_phases_follow_each_other():
     ({"progressive": ((3, 16, 8), (2, 24, 8))}, "have 5 steps in all"),
     ({"progressive": ((3, 16, 8), (1, 24))}, "every phase is .steps, patch_s"),
     ({"progressive": ((4, 0, 8),)}, "each at least 1"),
+    (
+      {"progressive": ((4, 16, 16),)},
+      "batch_size=8 must be those of the first",
+    ),
+    ({"progressive": ((4, 24, 8),)}, "patch_size=16 and .* phase, .24, 8."),
     ({"progressive": ((3, 16, 8), (1, 24, 6))}, "of devices, 4 .phase 1 of"),
     ({"batch_size": 6}, "batch_size=6 must be a multiple of the number of dev"),
     ({"accumulate": 4}, "of devices, 4, times config.train.accumulate=4"),

@@ -33,8 +33,9 @@ def make_phases(config: Any, num_devices: int) -> list[Phase]:
   """The phases of a config: those of `train.progressive`, or a single one.
 
   Raises:
-    ValueError: their steps are not those of the run, or a batch cannot be
-      split over the devices and `train.accumulate` parts.
+    ValueError: their steps are not those of the run, the first has not the
+      sizes of the config, or a batch cannot be split over the devices and
+      `train.accumulate` parts.
   """
   train = config.train
   rows = [tuple(row) for row in train.progressive]
@@ -43,7 +44,15 @@ def make_phases(config: Any, num_devices: int) -> list[Phase]:
       f"config.train.progressive={rows}: every phase is (steps, patch_size,"
       " batch_size), each at least 1"
     )
-  rows = rows or [(train.num_steps, config.data.patch_size, train.batch_size)]
+  only = (train.num_steps, config.data.patch_size, train.batch_size)
+  if rows and rows[0][1:] != only[1:]:
+    # Else a size from the command line would be ignored without a word.
+    raise ValueError(
+      f"config.data.patch_size={only[1]} and config.train.batch_size={only[2]}"
+      f" must be those of the first phase, {rows[0][1:]}; change both, or set"
+      " config.train.progressive=() for a single phase"
+    )
+  rows = rows or [only]
   if (total := sum(row[0] for row in rows)) != train.num_steps:
     raise ValueError(
       f"the phases of config.train.progressive have {total} steps in all; they"
