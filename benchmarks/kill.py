@@ -11,6 +11,7 @@ the signal counts as well; its exit code says so.
 """
 
 import json
+import os
 import pathlib
 import platform
 import random
@@ -162,6 +163,7 @@ def main() -> None:
   if _OUT.value:
     document = {
       "command": sys.argv,
+      "environment": {k: v for k, v in os.environ.items() if k[:3] == "JAX"},
       "python": platform.python_version(),
       "jax": jax.__version__,
       "steps": steps,
