@@ -91,7 +91,11 @@ class Checkpoints:
     return self._manager.latest_step()
 
   def best(self) -> tuple[int, float] | None:
-    """Step and score of the best checkpoint; None if none has a score."""
+    """Step and score of the best checkpoint; None if none has a score.
+
+    Waits for what is being written, which may be the best.
+    """
+    self._manager.wait_until_finished()
     scores = {
       step: _score(self._manager.metrics(step) or {})
       for step in self._manager.all_steps()

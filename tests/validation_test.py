@@ -1,0 +1,119 @@
+"""Validation while training: what it returns, writes, and when it stops."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from configs import base
+from semanir_jax import evaluation, test_sets
+from semanir_jax.inference import Restorer
+from semanir_jax.training.validation import validate
+from tests import processes, small
+
+OPTIONS = base.test_set("ours", base.noise(25.0))
+MODEL = small.USHAPE
+
+
+class _Writer:
+  """Keeps what it is given."""
+
+  def __init__(self) -> None:
+    self.scalars: dict[str, float] = {}
+    self.images: dict[str, np.ndarray] = {}
+
+  def write_scalars(self, step: int, scalars: dict[str, float]) -> None:
+    assert step == 7
+    self.scalars |= scalars
+
+  def write_images(self, step: int, images: dict[str, np.ndarray]) -> None:
+    assert step == 7
+    self.images |= images
+
+
+def _set(name: str, count: int) -> tuple[str, Any, list[dict[str, Any]]]:
+  """A test set of random images."""
+  rng = np.random.RandomState(count)
+  images = rng.randint(0, 256, (count, 12, 12, 3), np.uint8)
+  return (
+    name,
+    OPTIONS,
+    [{"image": x, "name": str(i)} for i, x in enumerate(images)],
+  )
+
+
+SETS = [_set("three", 3), _set("one", 1)]
+
+
+def _validate(sets: Any, stop: Any = lambda: False) -> Any:
+  """What it returns, and what it writes."""
+  writer = _Writer()
+  config = small.config(eval__max_images=0, eval__num_pictures=2)
+  score = validate(
+    config, MODEL, small.state(MODEL), 7, sets=sets, writer=writer, stop=stop
+  )
+  return score, writer
+
+
+def _expected(name: str, records: Any) -> dict[str, float]:
+  """Means over the images, each restored alone."""
+  restore = Restorer(MODEL, small.state(MODEL).ema_params)
+  examples = test_sets.examples(records, OPTIONS, range(len(records)))
+  protocol = small.config().eval.protocol.to_dict()
+  rows = [
+    result.row
+    for result in evaluation.evaluate_set(
+      restore, examples, protocol, batch_size=1
+    )
+  ]
+  return {
+    f"{name}/{key}": np.mean([row[key] for row in rows])
+    for key in ("psnr", "ssim", "input_psnr", "input_ssim")
+  }
+
+
+def test_it_measures_the_averaged_parameters_on_every_set():
+  score, writer = _validate(SETS)
+  expected = {}
+  for name, _, records in SETS:
+    expected |= _expected(name, records)
+  assert writer.scalars == pytest.approx(expected, rel=1e-6)
+  psnrs = expected["three/psnr"], expected["one/psnr"]
+  assert score == pytest.approx(sum(psnrs) / 2, rel=1e-6)
+  assert list(writer.images) == ["three/0", "three/1", "one/0"]
+  assert writer.images["one/0"].shape[0] == 1
+
+
+def test_without_sets_there_is_no_score():
+  score, writer = _validate([])
+  assert score is None and writer.scalars == {}
+
+
+def test_it_stops_between_batches():
+  asked = []
+
+  def stop() -> bool:
+    asked.append(True)
+    return len(asked) == 4  # after the last image of the first set and one
+
+  score, writer = _validate([*SETS, _set("two", 2)], stop)
+  assert score is None
+  assert len(asked) == 4
+  assert set(writer.scalars) == {
+    f"three/{key}" for key in ("psnr", "ssim", "input_psnr", "input_ssim")
+  }
+
+
+def test_processes_agree_on_the_score_and_ask_as_often(monkeypatch):
+  expected, _ = _validate(SETS)
+
+  def work(index: int) -> tuple[float, int, list[str]]:
+    asked = []
+    stop = lambda: bool(asked.append(True))  # noqa: E731
+    score, writer = _validate(SETS, stop)
+    return score, len(asked), list(writer.images)
+
+  first, second = processes.play(2, work, monkeypatch)
+  assert first[0] == second[0] == expected
+  assert first[1] == second[1] == 2 + 1
+  assert first[2] == ["three/0", "three/2", "one/0"]
