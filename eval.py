@@ -17,7 +17,7 @@ _WORKDIR = flags.DEFINE_string(
   "workdir", None, "Folder of the run; results go to its `eval` folder."
 )
 _CHECKPOINT = flags.DEFINE_string(
-  "checkpoint", None, "Workdir or step to evaluate; default: --workdir."
+  "checkpoint", None, "Workdir, step, file or name; default: --workdir."
 )
 _BASELINE = flags.DEFINE_bool(
   "baseline", False, "Evaluate the degraded input itself; needs no checkpoint."

@@ -7,9 +7,9 @@ from typing import Any
 from absl import logging
 
 from semanir_jax import distributed, reports, sharding, test_sets
-from semanir_jax.checkpoint import load_for_inference
 from semanir_jax.evaluation import evaluate_shared
 from semanir_jax.inference import Restorer
+from semanir_jax.weights import load_network
 
 
 def evaluate(
@@ -25,7 +25,7 @@ def evaluate(
 
   Args:
     config: `config.eval`; its batch size is that of each process.
-    checkpoint_path: see `load_for_inference`; None measures the inputs.
+    checkpoint_path: see `load_network`; None measures the inputs.
     data_dir: folder of the test sets.
     output: folder for `results.json`, `results.md`, and for every set a CSV
       file of its images and a folder of pictures; created if needed.
@@ -38,7 +38,7 @@ def evaluate(
   restore = None
   if checkpoint_path is not None:
     with distributed.shared_errors():
-      model, params, _ = load_for_inference(checkpoint_path)
+      model, params, _ = load_network(checkpoint_path)
     restorer = Restorer(model, params, mesh=sharding.make_local_mesh())
     num_keys = restorer.checked_num_keys(num_keys)
     restore = lambda images: restorer(images, num_keys=num_keys)  # noqa: E731

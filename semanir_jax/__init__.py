@@ -1,0 +1,23 @@
+"""SemanIR: image restoration with shared key semantics, in JAX.
+
+import semanir_jax
+model = semanir_jax.load("runs/denoise")
+restored = model(image)
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+  from semanir_jax.api import load as load
+
+__all__ = ["load"]
+
+
+def __getattr__(name: str) -> Any:
+  # Imported when it is asked for: programs that need only a part of the package
+  # do not wait for all of it.
+  if name == "load":
+    from semanir_jax.api import load
+
+    return load
+  raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,99 @@
+"""Restoring arrays from Python: `semanir_jax.load`."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from semanir_jax.models.semanir import SemanIR
+from semanir_jax.tiles import TiledRestorer
+from semanir_jax.weights import load_network
+
+_DTYPES = (np.uint8, np.uint16, np.float32)
+
+
+class Network:
+  """A trained network that restores arrays.
+
+  Attributes:
+    model: the Flax module.
+    params: its parameters.
+    config: what it was trained with, as nested dicts.
+    scale: sides of the result over those of the input.
+    channels: of its input; 1 gray, 3 RGB.
+  """
+
+  def __init__(
+    self,
+    model: SemanIR,
+    params: Mapping[str, Any],
+    config: Mapping[str, Any],
+    **options: Any,
+  ) -> None:
+    """See `load`, which calls it."""
+    self.model, self.params, self.config = model, params, config
+    self.scale, self.channels = model.scale, model.in_channels
+    self._restorer = TiledRestorer(model, params, **options)
+
+  def __call__(self, image: np.ndarray) -> np.ndarray:
+    """Restores one image of any size.
+
+    Args:
+      image: `[H, W, C]`, or `[H, W]` for C = 1; uint8, uint16, or float32 in
+        [0, 1].
+
+    Returns:
+      `[H * S, W * S, C']`, or two axes where the input has two; of the input's
+      type and range, rounded and clipped.
+
+    Raises:
+      ValueError: shape, type, range or channels do not fit.
+    """
+    image = np.asarray(image)
+    if image.dtype not in _DTYPES or image.ndim not in (2, 3) or not image.size:
+      raise ValueError(
+        f"image of {image.dtype}, shape {image.shape}: give [height, width] or"
+        " [height, width, channels], uint8, uint16 or float32"
+      )
+    if image.dtype == np.float32 and not (
+      image.min() >= 0 and image.max() <= 1
+    ):
+      raise ValueError(
+        f"float32 image with values from {image.min()} to {image.max()}: they"
+        " must lie in [0, 1]; divide by 255, or clip"
+      )
+    pixels = image[..., None] if image.ndim == 2 else image
+    result = np.concatenate(list(map(np.copy, self._restorer.bands(pixels))))
+    result = np.clip(result, 0, 1)
+    if image.dtype != np.float32:
+      result = np.round(result * np.float32(np.iinfo(image.dtype).max))
+    result = result.astype(image.dtype)
+    return result[..., 0] if image.ndim == 2 else result
+
+
+def load(
+  name: str,
+  *,
+  num_keys: int | None = None,
+  tile: int | None = None,
+  self_ensemble: bool = False,
+) -> Network:
+  """Loads a trained network.
+
+  Args:
+    name: of a bundled network, a `.safetensors` file or a training run, see
+      `weights.load_network`.
+    num_keys: k, keys per token: quality for speed; None for the network's own.
+    tile: side of overlapping tiles, px; None for what fits the memory.
+    self_ensemble: mean over 8 flips and turns.
+
+  Raises:
+    CheckpointError: it is not there or damaged.
+    ValueError: an option does not fit the network.
+  """
+  return Network(
+    *load_network(name),
+    num_keys=num_keys,
+    tile=tile,
+    self_ensemble=self_ensemble,
+  )

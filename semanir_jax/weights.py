@@ -1,0 +1,156 @@
+"""Weights as a file: the parameters and the config of one network.
+
+  python -m semanir_jax.weights --checkpoint=runs/denoise \\
+    --output=mine.safetensors
+
+safetensors holds plain arrays, which other frameworks read too; the config that
+rebuilds the network lies in its metadata. Names are paths, as
+`stage_0/layers/mlp/expand/kernel`; arrays are as Flax has them: a product's
+kernel `[in, out]`, a convolution's `[height, width, in, out]`, the layers of a
+stage stacked along the first axis.
+"""
+
+import hashlib
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import flax
+import jax
+import numpy as np
+import safetensors
+import safetensors.numpy
+from absl import flags, logging
+
+from semanir_jax import checkpoint, cli
+from semanir_jax.checkpoint import CheckpointError
+from semanir_jax.data.images import write_bytes
+from semanir_jax.models.semanir import SemanIR
+
+Network = tuple[SemanIR, Mapping[str, Any], Mapping[str, Any]]
+
+PRETRAINED = pathlib.Path(__file__).resolve().parents[1] / "pretrained"
+SUFFIX = ".safetensors"
+SUMS = "SHA256SUMS"  # in PRETRAINED, as sha256sum writes it
+
+_FORMAT = "semanir_jax 1"
+
+
+def load_network(name: str) -> Network:
+  """Loads a network by any name that a user has for it.
+
+  Args:
+    name: of a network in `pretrained/`, as "denoise_color_tiny"; a
+      `.safetensors` file; or a run, see `checkpoint.checkpoint_folder`.
+
+  Returns:
+    The model, its parameters on one device, and the config it was trained with,
+    as nested dicts.
+
+  Raises:
+    CheckpointError: nothing is there, it is damaged or does not fit.
+  """
+  bundled = PRETRAINED / f"{name}{SUFFIX}"
+  if bundled.is_file() and not pathlib.Path(name).exists():
+    _check_sum(bundled)
+    return read_weights(bundled)
+  if name.endswith(SUFFIX):
+    return read_weights(pathlib.Path(name))
+  try:
+    return checkpoint.load_for_inference(name)
+  except CheckpointError as error:
+    if pathlib.Path(name).exists() or not PRETRAINED.is_dir():
+      raise
+    known = sorted(path.stem for path in PRETRAINED.glob(f"*{SUFFIX}"))
+    raise CheckpointError(
+      f"{error}; or the name of a bundled network: {', '.join(known)}"
+    ) from error
+
+
+def write_weights(
+  path: pathlib.Path, params: Mapping[str, Any], config: Mapping[str, Any]
+) -> None:
+  """Writes parameters and config, atomically.
+
+  Args:
+    path: a `.safetensors` file.
+    params: nested dicts of arrays.
+    config: plain JSON values, the whole config of the run.
+
+  Raises:
+    ValueError: the file's name ends otherwise.
+  """
+  if path.suffix != SUFFIX:
+    raise ValueError(f"{path}: the name must end with {SUFFIX}")
+  flat = flax.traverse_util.flatten_dict(params, sep="/")
+  arrays = {name: np.asarray(leaf) for name, leaf in flat.items()}
+  metadata = {"format": _FORMAT, "config": json.dumps(config)}
+  path.parent.mkdir(parents=True, exist_ok=True)
+  write_bytes(path, safetensors.numpy.save(arrays, metadata))
+
+
+def read_weights(path: pathlib.Path) -> Network:
+  """Reads what `write_weights` wrote.
+
+  Raises:
+    CheckpointError: the file is missing, damaged or of another program, or its
+      arrays are not those of the network its config describes.
+  """
+  if not path.is_file():
+    raise CheckpointError(f"{path}: there is no such file")
+  try:
+    with safetensors.safe_open(path, framework="numpy") as file:
+      metadata = file.metadata() or {}
+      arrays = {name: file.get_tensor(name) for name in file.keys()}
+  except (OSError, safetensors.SafetensorError) as error:
+    raise CheckpointError(
+      f"{path} cannot be read ({error}); it is damaged: get it again"
+    ) from error
+  if metadata.get("format") != _FORMAT:
+    raise CheckpointError(
+      f"{path} is not of semanir_jax (format {metadata.get('format')!r}, not"
+      f" {_FORMAT!r})"
+    )
+  config = json.loads(metadata["config"])
+  try:
+    model = checkpoint.make_model(config["model"])
+  except (KeyError, TypeError, ValueError) as error:
+    raise CheckpointError(
+      f"{path} has a config that this version cannot read ({error}); use the"
+      " version of semanir_jax that wrote it"
+    ) from error
+  params = flax.traverse_util.unflatten_dict(arrays, sep="/")
+  expected = checkpoint.abstract_params(model)
+  checkpoint.check_same_shapes(expected, params, str(path))
+  device = jax.local_devices()[0]
+  return model, jax.device_put(params, device), config
+
+
+def _check_sum(path: pathlib.Path) -> None:
+  """Compares a bundled file with its line in SHA256SUMS.
+
+  Raises:
+    CheckpointError: they differ, or there is no line.
+  """
+  found = hashlib.sha256(path.read_bytes()).hexdigest()
+  lines = (path.parent / SUMS).read_text().split("\n")
+  if f"{found}  {path.name}" not in lines:
+    raise CheckpointError(
+      f"{path} is not the file of {SUMS} beside it; check it out again"
+    )
+
+
+def main() -> None:
+  """Writes the newest checkpoint of a run as one file."""
+  _, params, config = load_network(flags.FLAGS.checkpoint)
+  path = pathlib.Path(flags.FLAGS.output)
+  write_weights(path, params, config)
+  logging.info("written: %s, %d bytes", path, path.stat().st_size)
+
+
+if __name__ == "__main__":
+  flags.DEFINE_string("checkpoint", None, "Workdir, step, file or name.")
+  flags.DEFINE_string("output", None, f"File to write, *{SUFFIX}.")
+  flags.mark_flags_as_required(["checkpoint", "output"])
+  cli.run(main)

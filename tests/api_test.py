@@ -1,0 +1,96 @@
+"""The package from Python."""
+
+import sys
+
+import numpy as np
+import pytest
+
+import semanir_jax
+from semanir_jax import checkpoint, weights
+from semanir_jax.inference import Restorer
+from tests import small
+
+GRAY = small.USHAPE.clone(in_channels=1, out_channels=1)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> dict[str, str]:
+  """Networks for RGB, gray and x2 as files."""
+  root = tmp_path_factory.mktemp("files")
+  shape = {"model__architecture": "columnar", "model__depths": (1,)}
+  configs = {
+    "rgb": (small.USHAPE, {}),
+    "gray": (GRAY, {"model__in_channels": 1, "model__out_channels": 1}),
+    "x2": (small.COLUMNAR, shape | {"model__scale": 2}),
+  }
+  paths = {}
+  for name, (model, changes) in configs.items():
+    config = checkpoint.config_to_json(small.config(**changes))
+    path = root / f"{name}.safetensors"
+    weights.write_weights(path, small.params(model), config)
+    paths[name] = str(path)
+  return paths
+
+
+def _image(height: int, width: int, channels: int) -> np.ndarray:
+  rng = np.random.RandomState(0)
+  return rng.randint(0, 256, (height, width, channels), np.uint8)
+
+
+def test_loading_is_all_that_the_package_exports(files):
+  assert semanir_jax.load is sys.modules["semanir_jax.api"].load
+  with pytest.raises(AttributeError, match="no attribute 'lod'"):
+    semanir_jax.lod  # noqa: B018
+
+
+def test_types_and_ranges_are_kept(files):
+  network = semanir_jax.load(files["rgb"])
+  assert (network.scale, network.channels) == (1, 3)
+  image = _image(9, 13, 3)
+  floats = image.astype(np.float32) / np.float32(255)
+  expected = Restorer(small.USHAPE, network.params)(floats[None])[0]
+  expected = np.clip(expected, 0, 1)
+  assert ((0 < expected) & (expected < 1)).mean() > 0.1
+  result = network(floats)
+  assert result.dtype == np.float32
+  np.testing.assert_allclose(result, expected, atol=2e-6)
+  deep = image.astype(np.uint16) * 257
+  for levels, top in ((image, 255), (deep, 65535)):
+    result = network(levels)
+    assert result.dtype == levels.dtype and result.shape == levels.shape
+    assert np.abs(result - expected * top).max() <= 0.5 + 1e-5 * top
+
+
+def test_gray_images_may_have_two_axes(files):
+  network = semanir_jax.load(files["gray"])
+  image = _image(8, 8, 1)
+  result = network(image)
+  assert result.shape == (8, 8, 1)
+  np.testing.assert_array_equal(network(image[..., 0]), result[..., 0])
+
+
+def test_options_reach_the_network(files):
+  image = _image(24, 9, 3)
+  network = semanir_jax.load(files["x2"])
+  whole = network(image)
+  assert whole.shape == (48, 18, 3)
+  for option in ({"num_keys": 1}, {"self_ensemble": True}):
+    assert (semanir_jax.load(files["x2"], **option)(image) != whole).any()
+  with pytest.raises(ValueError, match="tile=7 must be a multiple of 4"):
+    semanir_jax.load(files["x2"], tile=7)
+
+
+@pytest.mark.parametrize(
+  ("image", "message"),
+  [
+    (np.zeros((4, 4, 3)), "image of float64"),
+    (np.zeros((1, 4, 4, 3), np.uint8), r"shape \(1, 4, 4, 3\)"),
+    (np.zeros((0, 4, 3), np.uint8), r"shape \(0, 4, 3\)"),
+    (np.full((4, 4, 3), 1.5, np.float32), "values from 1.5 to 1.5"),
+    (np.full((4, 4, 3), np.nan, np.float32), "values from nan"),
+    (np.zeros((4, 4), np.uint8), "channels"),
+  ],
+)
+def test_images_that_do_not_fit_are_refused(files, image, message):
+  with pytest.raises(ValueError, match=message):
+    semanir_jax.load(files["rgb"])(image)

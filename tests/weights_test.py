@@ -1,0 +1,121 @@
+"""Weights as files."""
+
+import hashlib
+import json
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from semanir_jax import checkpoint, weights
+from semanir_jax.checkpoint import CheckpointError
+from tests import programs, small
+
+CONFIG = checkpoint.config_to_json(small.config())
+
+
+@pytest.fixture
+def file(tmp_path) -> pathlib.Path:
+  path = tmp_path / "new folder" / "net.safetensors"
+  weights.write_weights(path, small.params(small.USHAPE), CONFIG)
+  return path
+
+
+def test_a_file_gives_back_the_network(file):
+  model, params, config = weights.load_network(str(file))
+  assert model == checkpoint.make_model(small.config().model)
+  small.assert_equal_trees(params, small.params(small.USHAPE))
+  assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(params))
+  assert config == CONFIG
+
+
+def test_the_arrays_are_plain_and_named_by_their_path(file):
+  arrays = safetensors.numpy.load_file(file)
+  expected = small.params(small.USHAPE)["stage_0"]["layers"]["mlp"]["expand"]
+  found = arrays["stage_0/layers/mlp/expand/kernel"]
+  assert found.dtype == np.float32
+  np.testing.assert_array_equal(found, expected["kernel"])
+
+
+def test_a_training_run_is_found_too_and_becomes_a_file(tmp_path):
+  run = small.save_run(tmp_path / "run", small.config())
+  _, params, config = weights.load_network(str(run))
+  path = tmp_path / "run.safetensors"
+  ended = programs.run_all(
+    {
+      "export": (
+        "semanir_jax/weights.py",
+        f"--checkpoint={run}",
+        f"--output={path}",
+      )
+    },
+    tmp_path,
+  )["export"]
+  assert ended.code == 0, ended.err
+  assert "written: " in ended.err
+  _, again, config_again = weights.load_network(str(path))
+  small.assert_equal_trees(again, params)
+  assert config_again == config
+
+
+def test_bundled_networks_have_names_and_sums(file, tmp_path, monkeypatch):
+  folder = tmp_path / "pretrained"
+  folder.mkdir()
+  data = file.read_bytes()
+  (folder / "net.safetensors").write_bytes(data)
+  line = f"{hashlib.sha256(data).hexdigest()}  net.safetensors\n"
+  (folder / weights.SUMS).write_text(line)
+  monkeypatch.setattr(weights, "PRETRAINED", folder)
+  monkeypatch.chdir(tmp_path)
+  _, params, _ = weights.load_network("net")
+  small.assert_equal_trees(params, small.params(small.USHAPE))
+  with pytest.raises(CheckpointError, match="bundled network: net$"):
+    weights.load_network("nett")
+  # A whole file, but another one.
+  weights.write_weights(
+    folder / "net.safetensors", small.params(small.USHAPE), CONFIG | {"seed": 1}
+  )
+  with pytest.raises(CheckpointError, match="net.safetensors is not the file"):
+    weights.load_network("net")
+
+
+def _save(path: pathlib.Path, arrays: dict, metadata: dict) -> None:
+  path.write_bytes(safetensors.numpy.save(arrays, metadata))
+
+
+def test_files_that_cannot_be_used_are_refused(file, tmp_path):
+  whole = file.read_bytes()
+  arrays = safetensors.numpy.load(whole)
+  good = {"format": "semanir_jax 1", "config": json.dumps(CONFIG)}
+  other = json.dumps(CONFIG | {"model": CONFIG["model"] | {"dim": 16}})
+  unknown = json.dumps(CONFIG | {"model": {"depth": 3}})
+  path = tmp_path / "bad.safetensors"
+  with pytest.raises(CheckpointError, match="there is no such file"):
+    weights.load_network(str(path))
+  for cut in (0, 4, 1000, len(whole) - 1):
+    path.write_bytes(whole[:cut])
+    with pytest.raises(CheckpointError, match="bad.safetensors cannot be read"):
+      weights.load_network(str(path))
+  for metadata, message in (
+    ({}, "is not of semanir_jax"),
+    (good | {"format": "semanir_jax 9"}, "'semanir_jax 9'"),
+    (good | {"config": other}, "is of another architecture"),
+    (good | {"config": unknown}, "a config that this version cannot read"),
+  ):
+    _save(path, arrays, metadata)
+    with pytest.raises(CheckpointError, match=message):
+      weights.load_network(str(path))
+  del arrays["conv_first/conv/bias"]
+  _save(path, arrays, good)
+  with pytest.raises(
+    CheckpointError, match="conv_first/conv/bias: here .*absent"
+  ):
+    weights.load_network(str(path))
+
+
+def test_a_file_has_the_formats_name(tmp_path):
+  with pytest.raises(ValueError, match="must end with .safetensors"):
+    weights.write_weights(tmp_path / "a.npz", {}, {})
+  assert not list(tmp_path.iterdir())
