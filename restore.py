@@ -1,18 +1,22 @@
 """Restores your images with a trained network.
 
 python restore.py --input=photo.jpg --output=restored --checkpoint=runs/demo
+python restore.py --input="photos/**/*.png" --output=restored \
+  --checkpoint=runs/demo --format=jpeg --quality=90
 """
 
 from absl import flags
 
-from semanir_jax import cli, restoration
+from semanir_jax import cli, pixel_formats, restoration
 
-_INPUT = flags.DEFINE_string("input", None, "Image file, or folder of images.")
+_INPUT = flags.DEFINE_string(
+  "input", None, "Image file, folder with its subfolders, or quoted pattern."
+)
 _OUTPUT = flags.DEFINE_string(
-  "output", None, "Folder for the results (PNG); a file name for one image."
+  "output", None, "Folder for the results; a file name for one image."
 )
 _CHECKPOINT = flags.DEFINE_string(
-  "checkpoint", None, "Workdir of a training run, or one step of it."
+  "checkpoint", None, "Workdir of a run, a step, a file or a bundled name."
 )
 _NUM_KEYS = flags.DEFINE_integer(
   "num_keys", None, "k, keys per token; default: the checkpoint's.", 1
@@ -23,17 +27,50 @@ _REFERENCE = flags.DEFINE_string(
   "Clean image, or folder of clean images of the same names: prints PSNR and"
   " SSIM and writes before / after / truth side by side.",
 )
+_FORMAT = flags.DEFINE_enum(
+  "format",
+  None,
+  list(pixel_formats.FORMATS),
+  "Of the results; default: the input's where that is lossless, else PNG.",
+)
+_QUALITY = flags.DEFINE_integer(
+  "quality", None, "1 to 100, of JPEG (default 95) and WebP (lossless)."
+)
+_OVERWRITE = flags.DEFINE_bool(
+  "overwrite", False, "Restore again what has a result already."
+)
+_TILE = flags.DEFINE_integer(
+  "tile",
+  None,
+  "Side of overlapping tiles, px of the input; default: the whole image, or the"
+  " largest tile that fits the memory.",
+)
+_SELF_ENSEMBLE = flags.DEFINE_bool(
+  "self_ensemble", False, "Mean over 8 flips and turns: 8 times the time."
+)
+_DTYPE = flags.DEFINE_enum(
+  "dtype",
+  None,
+  ["float32", "bfloat16"],
+  "Of the operands of matrix products; default: the checkpoint's.",
+)
 flags.mark_flags_as_required(["input", "output", "checkpoint"])
 
 
 def main() -> None:
-  """Restores; an image that cannot be restored is named at the end."""
+  """Restores; images that cannot be restored are named at the end."""
   restoration.restore_files(
     _CHECKPOINT.value,
     _INPUT.value,
     _OUTPUT.value,
     num_keys=_NUM_KEYS.value,
     reference=_REFERENCE.value,
+    output_format=_FORMAT.value,
+    quality=_QUALITY.value,
+    overwrite=_OVERWRITE.value,
+    tile=_TILE.value,
+    self_ensemble=_SELF_ENSEMBLE.value,
+    dtype=_DTYPE.value,
   )
 
 

@@ -1,27 +1,22 @@
 """Restores image files with a trained network."""
 
-import collections
-import os
-import pathlib
+import math
 import time
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
+import jax
 import numpy as np
 from absl import logging
 
-from semanir_jax import evaluation, reports, test_sets
-from semanir_jax.checkpoint import load_for_inference
-from semanir_jax.data import image_codecs, images
-from semanir_jax.inference import Restorer
+from semanir_jax import comparison, pixel_formats, restoration_plan
+from semanir_jax.data import images
+from semanir_jax.models.semanir import SemanIR
+from semanir_jax.restoration_plan import Job
+from semanir_jax.tiles import TiledRestorer
+from semanir_jax.weights import load_network
 
-# How a comparison with the clean image is measured and captioned.
-_PROTOCOL = {
-  "channel": "rgb",
-  "crop_px": 0,
-  "ssim": "valid",
-  "psnr_b": False,
-  "also": (),
-}
+_PROGRESS_SECONDS = 10.0  # between two lines about one image
 
 
 def restore_files(
@@ -31,40 +26,102 @@ def restore_files(
   *,
   num_keys: int | None = None,
   reference: str | None = None,
+  output_format: str | None = None,
+  quality: int | None = None,
+  overwrite: bool = False,
+  tile: int | None = None,
+  self_ensemble: bool = False,
+  dtype: str | None = None,
 ) -> None:
-  """Restores an image file or all images of a folder.
+  """Restores an image file, or all images of a folder or pattern.
 
-  A file that cannot be restored is reported and the others go on.
+  Results that exist are kept, so that an interrupted run continues. A file that
+  cannot be restored is reported and the others go on.
 
   Args:
-    checkpoint_path: see `load_for_inference`.
-    source: image file or folder.
-    output: folder, created if needed; results are PNG files of the same names
-      and bit depth. For one file it may be a file name too.
+    checkpoint_path: see `load_network`.
+    source: see `restoration_plan.plan`.
+    output: see there.
     num_keys: k; None for the checkpoint's.
-    reference: clean image, or folder of clean images of the same names; a
-      comparison is written beside each result then, its PSNR in the caption.
+    reference: see `restoration_plan.plan`; a comparison is written beside each
+      result then, its PSNR in the caption.
+    output_format: see `restoration_plan.plan`.
+    quality: of JPEG and WebP results, 1 to 100; None for 95 and lossless.
+    overwrite: restore again what was restored.
+    tile: see `TiledRestorer`.
+    self_ensemble: see `TiledRestorer`.
+    dtype: operand type, "float32" or "bfloat16"; None for the checkpoint's.
 
   Raises:
-    ImageError: a file cannot be read or written; of a folder, after the others
+    ImageError: a file cannot be read or written; of several, after the others
       were restored.
-    CheckpointError: see `load_for_inference`.
-    ValueError: `num_keys` does not fit the network.
+    CheckpointError: see `load_network`.
+    ValueError: an option does not fit the network or the format.
   """
-  jobs = _jobs(pathlib.Path(source), pathlib.Path(output), reference)
-  model, params, _ = load_for_inference(checkpoint_path)
-  restorer = Restorer(model, params)
-  num_keys = restorer.checked_num_keys(num_keys)
+  jobs = restoration_plan.plan(
+    source, output, reference=reference, output_format=output_format
+  )
+  restoration_plan.check_quality(jobs, quality)
+  open_jobs = [job for job in jobs if overwrite or not job.is_done()]
+  if len(open_jobs) < len(jobs):
+    logging.info(
+      "%d of %d are restored already and kept; --overwrite restores them again",
+      len(jobs) - len(open_jobs),
+      len(jobs),
+    )
+  if not open_jobs:
+    return
+  model, params, config = load_network(checkpoint_path)
+  if dtype is not None:
+    model = model.clone(dtype=dtype)
+  if self_ensemble:
+    _check_turnable(config)
+  restorer = TiledRestorer(
+    model, params, num_keys=num_keys, tile=tile, self_ensemble=self_ensemble
+  )
+  logging.info("%s", describe(model, config, num_keys))
+  _restore_all(restorer, open_jobs, quality)
+
+
+def describe(
+  model: SemanIR, config: Mapping[str, Any], num_keys: int | None
+) -> str:
+  """One line about a network: what it is for, and what it takes."""
+  degradation = dict(config["data"]["degradation"])
+  task = degradation.pop("name", "pairs of images")
+  values = "".join(f", {k} {v}" for k, v in degradation.items())
+  kinds = {1: "gray", 3: "RGB"}
+  return (
+    f"network: {task}{values}; scale {model.scale},"
+    f" {kinds[model.in_channels]} to {kinds[model.out_channels]}, window"
+    f" {model.window_size}, k = {num_keys or model.num_keys}; sides are padded"
+    f" to multiples of {model.size_multiple}; on {jax.devices()[0].device_kind}"
+  )
+
+
+def _check_turnable(config: Mapping[str, Any]) -> None:
+  """Refuses the self-ensemble where a turned input is none of its task."""
+  if config["data"]["degradation"].get("name") == "demosaic":
+    raise ValueError(
+      "a turned mosaic has its colour filters elsewhere; leave out"
+      " --self_ensemble for a demosaicking network"
+    )
+
+
+def _restore_all(
+  restorer: TiledRestorer, jobs: list[Job], quality: int | None
+) -> None:
+  """Restores files; reports the bad ones and goes on."""
   failures = []
   start = time.monotonic()
   for done, job in enumerate(jobs, 1):
     try:
-      _restore_file(restorer, job, num_keys)
+      _restore_file(restorer, job, quality)
     except images.ImageError as error:
       if len(jobs) == 1:
         raise
       logging.error("%s", error)
-      failures.append(job.source.name)
+      failures.append(job.name)
       continue
     rate = done / (time.monotonic() - start)
     logging.info(
@@ -82,161 +139,83 @@ def restore_files(
     )
 
 
-class _Job(NamedTuple):
-  """What is read and written for one image."""
-
-  source: pathlib.Path
-  result: pathlib.Path
-  reference: pathlib.Path | None
-  comparison: pathlib.Path | None
-
-
-def _jobs(
-  source: pathlib.Path, output: pathlib.Path, reference: str | None
-) -> list[_Job]:
-  """Plans all files; refuses what is missing, would collide or overwrite."""
-  if source.is_dir():
-    sources = images.list_images(source)
-  elif source.exists():
-    sources = [source]
-  else:
-    raise images.ImageError(f"{source}: no such file or folder; check --input")
-  named = not source.is_dir() and output.suffix.lower() in images.SUFFIXES
-  references = _references(sources, reference)
-  jobs = []
-  for path, clean in zip(sources, references, strict=True):
-    result = output if named else output / f"{path.stem}.png"
-    picture = result.with_name(f"{result.stem}_comparison.png")
-    jobs.append(_Job(path, result, clean, picture if clean else None))
-  written = [p.resolve() for j in jobs for p in (j.result, j.comparison) if p]
-  counts = collections.Counter(written)
-  read = {p.resolve() for j in jobs for p in (j.source, j.reference) if p}
-  for path in written:
-    if path in read:
-      raise images.ImageError(
-        f"{path}: an input would be overwritten; choose another --output"
-      )
-    if counts[path] > 1:
-      raise images.ImageError(
-        f"{path}: two results would be written there; rename an input"
-      )
-  _check_writable(jobs[0].result.parent)
-  return jobs
-
-
-def _references(
-  sources: list[pathlib.Path], reference: str | None
-) -> list[pathlib.Path | None]:
-  """The clean image of every source; Nones without a `reference`."""
-  if reference is None:
-    return [None] * len(sources)
-  folder = pathlib.Path(reference)
-  if folder.is_dir():
-    by_stem = {path.stem: path for path in images.list_images(folder)}
-    missing = [path.name for path in sources if path.stem not in by_stem]
-    if missing:
-      raise images.ImageError(
-        f"{folder}: holds no clean image of the name of {missing[0]}"
-        f" ({len(missing)} missing); add it, or leave out --reference"
-      )
-    return [by_stem[path.stem] for path in sources]
-  if len(sources) > 1:
-    raise images.ImageError(
-      f"{folder}: must be a folder of clean images, since --input is a folder"
-    )
-  return [folder]
-
-
-def _check_writable(folder: pathlib.Path) -> None:
-  """Refuses an output folder that cannot be, before anything is computed."""
-  place = folder
-  while not place.exists():
-    place = place.parent
-  if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
-    raise images.ImageError(
-      f"{folder}: cannot be written ({place} is no writable folder); choose"
-      " another --output"
-    )
-
-
-def _restore_file(restorer: Restorer, job: _Job, num_keys: int) -> None:
+def _restore_file(
+  restorer: TiledRestorer, job: Job, quality: int | None
+) -> None:
   """Restores one file; writes the comparison where there is a reference."""
-  model = restorer.model
-  image = _read(job.source, model.in_channels)
+  model, suffix = restorer.model, job.result.suffix.lower()
+  picture = pixel_formats.read_picture(job.source)
+  picture = pixel_formats.fitted(picture, suffix, model.scale)
+  height, width, channels = pixel_formats.result_shape(picture, model)
   target = None
   if job.reference is not None:
-    target = _read(job.reference, model.out_channels)
-    sides = tuple(side * model.scale for side in image.shape[:2])
-    if target.shape[:2] != sides:
-      raise images.ImageError(
-        f"{job.reference}: is {target.shape[0]}x{target.shape[1]}, the result"
-        f" {sides[0]}x{sides[1]}; give the clean image of {job.source.name}"
-      )
-  peak = np.iinfo(image.dtype).max
-  lq = _unit(image)
-  restored = restorer(lq[None], num_keys=num_keys)[0]
-  if not np.isfinite(restored).all():
-    raise images.ImageError(
-      f"{job.source}: the network returned NaN or infinity; use another"
-      " checkpoint"
-    )
-  levels = np.rint(np.clip(restored, 0.0, 1.0) * peak).astype(image.dtype)
-  result = None
+    target = comparison.read_reference(job, (height, width, channels))
+  levels = np.empty(
+    (height, width, channels), pixel_formats.result_type(picture, suffix)
+  )
+  _restore_into(levels, restorer, picture)
+  _warn_of_no_change(picture, levels)
+  compared = None
   if target is not None:
-    example = test_sets.Example(job.source.stem, lq, _unit(target))
-    result = _measured(example, restored)
-  _write(job.result, levels)
-  if result is not None:
-    _write(job.comparison, reports.comparison(result))
+    compared = comparison.measure(job, picture.pixels, levels, target)
+  pixel_formats.write_picture(job.result, levels, picture, quality=quality)
+  if compared is not None:
+    images.write_image(job.comparison, compared)
     logging.info("before / after / truth: %s", job.comparison)
 
 
-def _measured(
-  example: test_sets.Example, restored: np.ndarray
-) -> evaluation.Result:
-  """Compares a result with its reference, and says how well they agree."""
-  try:
-    result = evaluation.measured(example, restored, _PROTOCOL)
-  except ValueError as error:
-    raise images.ImageError(
-      f"{example.name}: cannot be compared ({error}); leave out --reference"
-    ) from error
-  row = result.row
-  logging.info(
-    "%s: PSNR %.2f dB (input %.2f), SSIM %.4f (%.4f); all channels, 8 bits",
-    example.name,
-    row["psnr"],
-    row["input_psnr"],
-    row["ssim"],
-    row["input_ssim"],
-  )
-  return result
-
-
-def _read(path: pathlib.Path, channels: int) -> np.ndarray:
-  """Reads an image with the network's channels; gray is repeated to RGB."""
-  image = images.read_image(path)
-  if image.shape[2] > channels:
-    raise images.ImageError(
-      f"{path}: is a colour image, but the network is of gray images; convert"
-      " it to gray first, or use the checkpoint of a colour network"
+def _restore_into(
+  levels: np.ndarray, restorer: TiledRestorer, picture: pixel_formats.Picture
+) -> None:
+  """Fills `levels`, the result; only a band of tiles is held as floats."""
+  pixels = pixel_formats.network_input(picture, restorer.model.in_channels)
+  height, _, channels = levels.shape
+  tiles = restorer.tile_px(*pixels.shape[:2])
+  if tiles[2] > 1:
+    logging.info(
+      "%s: in %d tiles of %dx%d px", picture.name, tiles[2], *tiles[:2]
     )
-  return images.with_channels(image, str(path), channels=channels)
-
-
-def _write(path: pathlib.Path, image: np.ndarray) -> None:
-  """Writes an image; its folder is only made for one that can be encoded."""
-  data = image_codecs.encode(image, path.suffix.lower(), str(path))
+  top, start = 0, time.monotonic()
+  told = start
   try:
-    path.parent.mkdir(parents=True, exist_ok=True)
-  except OSError as error:
-    raise images.ImageError(
-      f"{path.parent}: cannot be created ({error.strerror}); choose another"
-      " --output"
-    ) from error
-  images.write_bytes(path, data)
+    for band in restorer.bands(pixels):
+      if not np.isfinite(band).all():
+        raise images.ImageError(
+          f"{picture.name}: the network returned NaN or infinity; use another"
+          " checkpoint"
+        )
+      bottom = top + len(band)
+      levels[top:bottom] = pixel_formats.to_levels(
+        band, channels=channels, dtype=levels.dtype
+      )
+      top, now = bottom, time.monotonic()
+      if now - told > _PROGRESS_SECONDS and top < height:
+        told = now
+        left = (now - start) * (height / top - 1)
+        share = math.floor(100 * top / height)
+        logging.info("%s: %d %%, %.0f s left", picture.name, share, left)
+  except (MemoryError, jax.errors.JaxRuntimeError) as error:
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+      raise images.ImageError(
+        f"{picture.name}: does not fit the memory in tiles of {tiles[0]}x"
+        f"{tiles[1]} px; give a smaller --tile"
+      ) from error
+    raise
 
 
-def _unit(image: np.ndarray) -> np.ndarray:
-  """Integer image to float32 in [0, 1], by its bit depth."""
-  return image.astype(np.float32) / np.float32(np.iinfo(image.dtype).max)
+def _warn_of_no_change(
+  picture: pixel_formats.Picture, levels: np.ndarray
+) -> None:
+  """Warns where a result equals its input, both rounded to 8 bits."""
+  if levels.shape != picture.pixels.shape:
+    return
+  before, after = (
+    image if image.dtype == np.uint8 else (image.astype(np.uint32) + 128) // 257
+    for image in (picture.pixels, levels)
+  )
+  if (before == after).all():
+    logging.warning(
+      "%s: the result equals the input; is the checkpoint trained, and for"
+      " images like this?",
+      picture.name,
+    )

@@ -198,5 +198,5 @@ def test_restore_as_people_start_it(tmp_path):
   )
   assert result.returncode == 0, result.stderr
   assert (tmp_path / "out" / "a.png").is_file()
-  (line,) = result.stderr.splitlines()
+  line = result.stderr.splitlines()[-1]
   assert line.startswith(f"1 of 1, {tmp_path / 'out' / 'a.png'}, ")

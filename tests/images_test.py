@@ -367,7 +367,7 @@ def test_write_refuses(tmp_path):
     ("a.png", image[..., 0], "H, W, C"),
     ("a.xyz", image, "unknown suffix"),
     ("a.jpg", _random((4, 4, 4)), "a.jpg: .*another format"),
-    ("a.tif", image.astype(np.uint16), "16-bit"),
+    ("a.tif", _random((4, 4, 4), np.uint16), "16-bit"),
     ("a.jpg", image[..., :1].astype(np.uint16), "16-bit"),
   ):
     with pytest.raises(images.ImageError, match=reason):

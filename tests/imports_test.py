@@ -14,11 +14,13 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 # Lowest first.
 LAYERS = (
-  ("ops", "losses", "data", "pictures", "sharding", "flops", "cli"),
+  ("cli", "data", "devices", "distributed", "flops", "losses", "ops"),
+  ("pictures", "sharding"),
   ("models", "metrics", "test_sets"),
-  ("checkpoint", "inference", "reports", "summary"),
-  ("evaluation",),
-  ("restoration",),
+  ("checkpoint", "inference", "pixel_formats", "reports", "summary"),
+  ("evaluation", "restoration_plan", "tile_size", "weights"),
+  ("comparison", "tiles"),
+  ("api", "benchmark", "restoration"),
   ("training",),
 )
 LEVELS = {name: i for i, names in enumerate(LAYERS) for name in names}

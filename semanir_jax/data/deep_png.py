@@ -15,6 +15,8 @@ import zlib
 import numpy as np
 from PIL import Image
 
+from semanir_jax.data.image_metadata import NO_METADATA, Metadata
+
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _SAMPLES = {2: 3, 4: 2, 6: 4}  # colour type -> samples per pixel
 
@@ -56,14 +58,20 @@ def decode(data: bytes) -> np.ndarray:
   return high.astype(np.uint16) << 8 | low
 
 
-def encode(image: np.ndarray) -> bytes:
-  """Encodes `[H, W, 3]` uint16 RGB as PNG (filter "up" on every row)."""
-  height, width, _ = image.shape
+def encode(image: np.ndarray, metadata: Metadata = NO_METADATA) -> bytes:
+  """Encodes uint16 as PNG (filter "up" on every row).
+
+  Args:
+    image: `[H, W, C]` with C = 3, or 2 or 4 (alpha last).
+    metadata: written beside the pixels.
+  """
+  height, width, samples = image.shape
+  colour_type = {n: kind for kind, n in _SAMPLES.items()}[samples]
   rows_HxB = image.astype(">u2").reshape(height, -1).view(np.uint8)
   up_HxB = np.diff(rows_HxB, axis=0, prepend=np.zeros_like(rows_HxB[:1]))
   filtered = np.pad(up_HxB, ((0, 0), (1, 0)), constant_values=2)
-  header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
-  return _png(header, zlib.compress(filtered.tobytes()))
+  header = struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)
+  return _png(header, zlib.compress(filtered.tobytes()), metadata)
 
 
 def _unfilter(header: bytes, rows: np.ndarray) -> np.ndarray:
@@ -73,9 +81,17 @@ def _unfilter(header: bytes, rows: np.ndarray) -> np.ndarray:
     return np.asarray(image)
 
 
-def _png(header: bytes, compressed: bytes) -> bytes:
+def _png(
+  header: bytes, compressed: bytes, metadata: Metadata = NO_METADATA
+) -> bytes:
+  chunks = [(b"IHDR", header)]
+  if metadata.icc_profile is not None:
+    profile = zlib.compress(metadata.icc_profile)
+    chunks.append((b"iCCP", b"ICC profile\0\0" + profile))
+  if metadata.exif is not None:
+    chunks.append((b"eXIf", metadata.exif.removeprefix(b"Exif\0\0")))
   parts = [_SIGNATURE]
-  for kind, body in ((b"IHDR", header), (b"IDAT", compressed), (b"IEND", b"")):
+  for kind, body in (*chunks, (b"IDAT", compressed), (b"IEND", b"")):
     parts.append(struct.pack(">I", len(body)) + kind + body)
     parts.append(struct.pack(">I", zlib.crc32(kind + body)))
   return b"".join(parts)

@@ -1,4 +1,4 @@
-"""Bytes of an image file to an exact array and back, or a reason why not.
+"""Bytes of an image file to an exact array, or a reason why not.
 
 Pillow reads, except where it would change values without a word: 16-bit colour
 becomes 8 bits there (here `deep_png` and tifffile read it), 12-bit and inverted
@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import io
 from collections.abc import Iterator
+from types import ModuleType
 from typing import BinaryIO
 
 import numpy as np
@@ -17,15 +18,13 @@ from PIL import Image
 
 from semanir_jax.data import deep_png
 
+# People give their own files: a panorama is no attack.
+Image.MAX_IMAGE_PIXELS = None
+
 _FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
 _GRAY_MODES = ("1", "L", "LA", "I;16", "I;16B", "I;16L")
 _COLOUR_MODES = ("P", "PA", "RGB", "RGBA")
 _DEEP_PNG = ("RGB;16B", "LA;16B", "RGBA;16B")  # Pillow's names of raw data
-_SAVE_OPTIONS = {
-  "JPEG": {"quality": 95, "subsampling": 0},
-  "WEBP": {"lossless": True},
-}
-_DEEP_GRAY = (".png", ".tif", ".tiff")
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _ORIENTATION = 258, 262, 274  # TIFF and EXIF
 
 
@@ -52,7 +51,7 @@ class ImageInfo:
 
 def inspect(file: BinaryIO, name: str) -> ImageInfo:
   """Reads the header of an image; `ImageError` if it is not supported."""
-  with _explain(name), Image.open(file, formats=_FORMATS) as image:
+  with explained(name), Image.open(file, formats=_FORMATS) as image:
     _check_supported(image)
     height, width = image.height, image.width
     # Pillow gives the upright size for TIFF already.
@@ -76,7 +75,7 @@ def decode(data: bytes, name: str) -> tuple[np.ndarray, np.ndarray | None]:
   Raises:
     ImageError: damaged or unsupported; `name` is the file named in it.
   """
-  with _explain(name), Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+  with explained(name), Image.open(io.BytesIO(data), formats=_FORMATS) as image:
     _check_supported(image)
     if _is_deep(image):
       pixels = _decode_deep(image, data)
@@ -88,26 +87,8 @@ def decode(data: bytes, name: str) -> tuple[np.ndarray, np.ndarray | None]:
   return pixels, None
 
 
-def encode(image: np.ndarray, suffix: str, name: str) -> bytes:
-  """Encodes `[H, W, C]`; see `semanir_jax.data.images.write_image`."""
-  channels = image.shape[2]
-  if image.dtype == np.uint16 and (channels, suffix) == (3, ".png"):
-    return deep_png.encode(image)
-  if image.dtype == np.uint16 and (channels != 1 or suffix not in _DEEP_GRAY):
-    raise ImageError(
-      f"{name}: cannot hold 16-bit samples in {channels} channels; write PNG "
-      "with 1 or 3 channels, or 8 bits"
-    )
-  kind = Image.registered_extensions()[suffix]
-  file = io.BytesIO()
-  with _explain(name, "choose another format or image"):
-    pixels = image[..., 0] if channels == 1 else image
-    Image.fromarray(pixels).save(file, kind, **_SAVE_OPTIONS.get(kind, {}))
-  return file.getvalue()
-
-
 @contextlib.contextmanager
-def _explain(
+def explained(
   name: str, remedy: str = "replace or remove the file"
 ) -> Iterator[None]:
   """Turns whatever a codec raises into one line."""
@@ -122,6 +103,15 @@ def _explain(
   except Exception as error:
     reason = " ".join(str(error).split()) or type(error).__name__
     raise ImageError(f"{name}: {reason}; {remedy}") from error
+
+
+def import_tifffile() -> ModuleType:
+  """Imports what reads and writes 16-bit colour TIFF; it is optional."""
+  try:
+    import tifffile
+  except ImportError as error:
+    raise ValueError("16-bit colour TIFF: pip install tifffile") from error
+  return tifffile
 
 
 def _is_gray(image: Image.Image) -> bool:
@@ -184,10 +174,7 @@ def _decode_deep(image: Image.Image, data: bytes) -> np.ndarray:
   if image.format == "PNG":
     image.load()  # An eXIf chunk may follow the pixels.
     return deep_png.decode(data)
-  try:
-    import tifffile
-  except ImportError as error:
-    raise ValueError("16-bit colour TIFF: pip install tifffile") from error
+  tifffile = import_tifffile()
   with tifffile.TiffFile(io.BytesIO(data)) as file:
     page = file.pages[0]
     pixels = page.asarray()

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from semanir_jax.data import color, image_codecs
+from semanir_jax.data import color, image_codecs, image_encoder
 from semanir_jax.data.image_codecs import ImageError, ImageInfo
 
 __all__ = [
@@ -134,7 +134,7 @@ def write_image(path: Path, image: np.ndarray) -> None:
   Args:
     path: with a suffix of `SUFFIXES`, in an existing folder.
     image: `[H, W, C]` uint8 with C = 1 or 3, or 2 or 4 (alpha last), or uint16
-      with C = 1 (PNG, TIFF) or 3 (PNG).
+      with C = 1, 3 (PNG, TIFF), 2 or 4 (PNG).
 
   Raises:
     ImageError: an array or suffix that cannot be written, an unwritable place.
@@ -148,7 +148,7 @@ def write_image(path: Path, image: np.ndarray) -> None:
   suffix = path.suffix.lower()
   if suffix not in SUFFIXES:
     raise ImageError(f"{path}: unknown suffix; use one of {' '.join(SUFFIXES)}")
-  write_bytes(path, image_codecs.encode(image, suffix, str(path)))
+  write_bytes(path, image_encoder.encode(image, suffix, str(path)))
 
 
 def read_bytes(path: Path) -> bytes:

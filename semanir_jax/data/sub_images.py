@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from semanir_jax.data import image_codecs, images, records
+from semanir_jax.data import image_encoder, images, records
 
 Files = dict[str, pathlib.Path]  # of "image", or of "input" and "target"
 
@@ -104,4 +104,4 @@ class Cutter:
 
 
 def _png(image: np.ndarray) -> bytes:
-  return image_codecs.encode(image, ".png", "sub-image")
+  return image_encoder.encode(image, ".png", "sub-image")

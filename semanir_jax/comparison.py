@@ -1,0 +1,75 @@
+"""Compares restored images with the clean ones that their owner has."""
+
+import numpy as np
+from absl import logging
+
+from semanir_jax import evaluation, pixel_formats, reports, test_sets
+from semanir_jax.data import images
+from semanir_jax.restoration_plan import Job
+
+# How a comparison is measured and captioned.
+_PROTOCOL = {
+  "channel": "rgb",
+  "crop_px": 0,
+  "ssim": "valid",
+  "psnr_b": False,
+  "also": (),
+}
+
+
+def read_reference(job: Job, shape: tuple[int, int, int]) -> np.ndarray:
+  """Reads the clean image of a job, `shape` of its result.
+
+  Raises:
+    ImageError: it cannot be read, or has not the shape; gray is repeated.
+  """
+  height, width, channels = shape
+  target = images.read_image(job.reference)
+  if target.shape[:2] != (height, width):
+    raise images.ImageError(
+      f"{job.reference}: is {target.shape[0]}x{target.shape[1]}, the result"
+      f" {height}x{width}; give the clean image of {job.source.name}"
+    )
+  if target.shape[2] > channels:
+    raise images.ImageError(
+      f"{job.reference}: is a colour image, but the result is gray; give a gray"
+      " clean image"
+    )
+  return images.with_channels(target, str(job.reference), channels=channels)
+
+
+def measure(
+  job: Job, source: np.ndarray, result: np.ndarray, target: np.ndarray
+) -> np.ndarray:
+  """Says how well result and clean image agree.
+
+  Args:
+    job: for messages.
+    source: the input `[h, w, C]`; it and the others uint8 or uint16.
+    result: `[H, W, C']`.
+    target: clean image, of the shape of the result.
+
+  Returns:
+    Before, after and truth side by side, uint8 `[H', W', 3]`.
+
+  Raises:
+    ImageError: they cannot be compared, being too small for SSIM.
+  """
+  lq, output, hq = map(pixel_formats.to_unit, (source, result, target))
+  example = test_sets.Example(job.source.stem, lq, hq)
+  try:
+    compared = evaluation.measured(example, output, _PROTOCOL)
+  except ValueError as error:
+    raise images.ImageError(
+      f"{job.name}: cannot be compared ({error}); leave out --reference"
+    ) from error
+  row = compared.row
+  logging.info(
+    "%s: PSNR %.2f dB (input %.2f), SSIM %.4f (%.4f); all channels, 8 bits",
+    job.name,
+    row["psnr"],
+    row["input_psnr"],
+    row["ssim"],
+    row["input_ssim"],
+  )
+  return reports.comparison(compared)

@@ -1,0 +1,74 @@
+"""Arrays to the bytes of an image file, or a reason why not.
+
+Pillow writes, but for 16-bit colour: PNG by `deep_png`, TIFF by tifffile.
+"""
+
+import io
+
+import numpy as np
+from PIL import Image
+
+from semanir_jax.data import deep_png
+from semanir_jax.data.image_codecs import (
+  ImageError,
+  explained,
+  import_tifffile,
+)
+from semanir_jax.data.image_metadata import NO_METADATA, Metadata
+
+_SAVE_OPTIONS = {
+  "JPEG": {"quality": 95, "subsampling": 0},
+  "WEBP": {"lossless": True},
+}
+
+
+def encode(
+  image: np.ndarray,
+  suffix: str,
+  name: str,
+  *,
+  quality: int | None = None,
+  metadata: Metadata = NO_METADATA,
+) -> bytes:
+  """Encodes an image; see `semanir_jax.data.images.write_image`.
+
+  Args:
+    image: `[H, W, C]`.
+    suffix: of `images.SUFFIXES`.
+    name: for messages.
+    quality: 1 to 100, of JPEG and lossy WebP; None for JPEG at 95 and lossless
+      WebP. Other formats are lossless and have none.
+    metadata: written where the format holds it (BMP: nowhere).
+  """
+  channels = image.shape[2]
+  kind = Image.registered_extensions()[suffix]
+  if image.dtype == np.uint16:
+    if kind == "PNG" and channels > 1:
+      return deep_png.encode(image, metadata)
+    if (kind, channels) == ("TIFF", 3):
+      with explained(name, "write a PNG"):
+        return _encode_deep_tiff(image, metadata)
+    if channels != 1 or kind not in ("PNG", "TIFF"):
+      raise ImageError(
+        f"{name}: cannot hold 16-bit samples in {channels} channels; write a"
+        " PNG, or 8 bits"
+      )
+  options = dict(_SAVE_OPTIONS.get(kind, {}))
+  if quality is not None and kind in _SAVE_OPTIONS:
+    options |= {"quality": quality, "lossless": False}
+  # Pillow takes None for no profile, but not for no EXIF.
+  options |= {key: v for key, v in metadata._asdict().items() if v is not None}
+  file = io.BytesIO()
+  with explained(name, "choose another format or image"):
+    pixels = image[..., 0] if channels == 1 else image
+    Image.fromarray(pixels).save(file, kind, **options)
+  return file.getvalue()
+
+
+def _encode_deep_tiff(image: np.ndarray, metadata: Metadata) -> bytes:
+  """16-bit RGB, which Pillow cannot write; its EXIF is left out."""
+  file = io.BytesIO()
+  import_tifffile().imwrite(
+    file, image, photometric="rgb", iccprofile=metadata.icc_profile
+  )
+  return file.getvalue()

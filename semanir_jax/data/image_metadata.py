@@ -1,0 +1,77 @@
+"""What an image file says beside its pixels: ICC profile and EXIF.
+
+Pixels are turned upright when they are read, so the EXIF orientation, the
+embedded preview and the sizes would be wrong beside them and are dropped. So
+are maker notes, whose absolute offsets do not survive a move.
+"""
+
+import io
+from typing import NamedTuple
+
+from PIL import Image
+
+# Description, camera, resolution, software, date, artist, copyright.
+_KEPT = (270, 271, 272, 282, 283, 296, 305, 306, 315, 33432)
+_EXIF_IFD, _GPS_IFD = 0x8769, 0x8825
+# Maker note, width, height, interoperability.
+_DROPPED = (0x927C, 0xA002, 0xA003, 0xA005)
+_MOST_EXIF = 65_000  # bytes; a JPEG segment holds 65533
+
+
+class Metadata(NamedTuple):
+  """Carried from an image file to its result.
+
+  Attributes:
+    icc_profile: as embedded in the file, or None.
+    exif: of an upright image, beginning with b"Exif", or None.
+  """
+
+  icc_profile: bytes | None = None
+  exif: bytes | None = None
+
+  def for_channels(self, channels: int) -> "Metadata":
+    """Without an ICC profile that is not of 1 (gray) or 3 (RGB) channels."""
+    # ICC.1:2022, 7.2: the colour space is bytes 16 to 19 of the header.
+    space = b"GRAY" if channels == 1 else b"RGB "
+    if self.icc_profile is None or self.icc_profile[16:20] == space:
+      return self
+    return self._replace(icc_profile=None)
+
+
+NO_METADATA = Metadata()
+
+
+def read_metadata(data: bytes) -> Metadata:
+  """Reads the metadata of an image file that can be decoded.
+
+  Broken metadata is no reason to refuse a picture: it is left out. EXIF that a
+  PNG holds behind its pixels is not looked for.
+
+  Args:
+    data: the bytes of the file.
+  """
+  with Image.open(io.BytesIO(data)) as image:
+    profile = image.info.get("icc_profile") or None
+    try:
+      exif = _upright_exif(image)
+    except Exception:  # Whatever a damaged directory makes Pillow raise.
+      exif = None
+  return Metadata(profile, exif)
+
+
+def _upright_exif(image: Image.Image) -> bytes | None:
+  """EXIF of the image after it was turned upright; None for none."""
+  # Asking a PNG without EXIF for it would decode all of it.
+  if image.format == "PNG" and "exif" not in image.info:
+    return None
+  found, kept = image.getexif(), Image.Exif()
+  for tag in _KEPT:
+    if tag in found:
+      kept[tag] = found[tag]
+  for ifd in (_EXIF_IFD, _GPS_IFD):
+    values = found.get_ifd(ifd) if ifd in found else {}
+    values = {tag: v for tag, v in values.items() if tag not in _DROPPED}
+    if values:
+      kept[ifd] = values
+  packed = kept.tobytes() if len(kept) else b""
+  return packed if 0 < len(packed) <= _MOST_EXIF else None

@@ -1,0 +1,214 @@
+"""Pictures of people: what a network is given, and what is written after it.
+
+  gray, 16 bits   stay gray and 16 bits; a colour network gets gray three times
+                  over, and the BT.601 luma of its result is kept
+  colour          is refused by a gray network: channel by channel it would see
+                  images it never learned, and leave fringes
+  palette, 1 bit  become RGB and gray
+  alpha           is kept; in super-resolution enlarged as MATLAB's bicubic does
+  EXIF            its orientation is applied: networks learned upright images,
+                  and readers that ignore the tag show the result as it is;
+                  the rest is kept where it stays true
+  ICC profile     kept: a network changes no colour space
+
+A result has the format of its input where that is PNG, TIFF or WebP (lossless
+then). A JPEG or BMP becomes a PNG: JPEG would put back what a network removed.
+"""
+
+import os
+import pathlib
+from typing import NamedTuple
+
+import numpy as np
+
+from semanir_jax.data import image_codecs, image_encoder, images
+from semanir_jax.data.image_metadata import Metadata, read_metadata
+from semanir_jax.data.imresize import imresize
+from semanir_jax.models.semanir import SemanIR
+
+FORMATS = {
+  "png": ".png",
+  "tiff": ".tiff",
+  "webp": ".webp",
+  "jpeg": ".jpg",
+  "bmp": ".bmp",
+}
+_LOSSLESS = (".png", ".tif", ".tiff", ".webp")
+_DEEP = (".png", ".tif", ".tiff")
+_NO_ALPHA = (".jpg", ".jpeg", ".bmp")
+_MOST_PX = {".webp": 16_383, ".jpg": 65_500, ".jpeg": 65_500}  # of a side
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # BT.601
+
+
+class Picture(NamedTuple):
+  """An image file, upright.
+
+  Attributes:
+    name: for messages.
+    pixels: `[H, W, 1 or 3]` uint8 or uint16.
+    alpha: `[H, W, 1]` of the same dtype, or None for a file without.
+    metadata: ICC profile and EXIF.
+  """
+
+  name: str
+  pixels: np.ndarray
+  alpha: np.ndarray | None
+  metadata: Metadata
+
+
+def read_picture(path: pathlib.Path) -> Picture:
+  """Reads all of an image file; errors of `images.read_image`, but alpha."""
+  data = images.read_bytes(path)
+  pixels, alpha = image_codecs.decode(data, str(path))
+  return Picture(str(path), pixels, alpha, read_metadata(data))
+
+
+def result_suffix(suffix: str) -> str:
+  """Suffix of a result, lower case: as its input's where that is lossless."""
+  suffix = suffix.lower()
+  return suffix if suffix in _LOSSLESS else ".png"
+
+
+def fitted(picture: Picture, suffix: str, scale: int) -> Picture:
+  """Makes sure that a format holds the result, before it is computed.
+
+  Args:
+    picture: the input.
+    suffix: of the result, lower case.
+    scale: of the network.
+
+  Returns:
+    The picture, without alpha that is opaque and cannot be kept.
+
+  Raises:
+    ImageError: it is too large for the format, or transparent.
+  """
+  height, width = (scale * side for side in picture.pixels.shape[:2])
+  most = _MOST_PX.get(suffix)
+  if most is not None and max(height, width) > most:
+    raise images.ImageError(
+      f"{picture.name}: its result of {height}x{width} px is too large for"
+      f" {suffix} ({most} px a side); use --format=png"
+    )
+  if picture.alpha is None:
+    return picture
+  if picture.pixels.dtype == np.uint16 and suffix in (".tif", ".tiff"):
+    raise images.ImageError(
+      f"{picture.name}: 16-bit TIFF with alpha is not written; use --format=png"
+    )
+  if suffix not in _NO_ALPHA:
+    return picture
+  if picture.alpha.min() < np.iinfo(picture.alpha.dtype).max:
+    raise images.ImageError(
+      f"{picture.name}: has transparent pixels, which {suffix} does not hold;"
+      " use --format=png"
+    )
+  return picture._replace(alpha=None)
+
+
+def network_input(picture: Picture, channels: int) -> np.ndarray:
+  """The pixels with the channels of a network.
+
+  Returns:
+    `[H, W, channels]`, a view: gray is repeated without a copy.
+
+  Raises:
+    ImageError: a colour image for a gray network.
+  """
+  found = picture.pixels.shape[2]
+  if found > channels:
+    raise images.ImageError(
+      f"{picture.name}: is a colour image, but the network is of gray images;"
+      " convert it to gray first, or use the checkpoint of a colour network"
+    )
+  if found == channels:
+    return picture.pixels
+  return np.broadcast_to(picture.pixels, (*picture.pixels.shape[:2], channels))
+
+
+def result_shape(picture: Picture, model: SemanIR) -> tuple[int, int, int]:
+  """`(H, W, C)` of a result; gray stays gray unless the network adds colour."""
+  height, width, channels = picture.pixels.shape
+  if model.in_channels != model.out_channels:
+    channels = model.out_channels
+  return height * model.scale, width * model.scale, channels
+
+
+def result_type(picture: Picture, suffix: str) -> np.dtype:
+  """uint16 where input and format have 16 bits, else uint8."""
+  return picture.pixels.dtype if suffix in _DEEP else np.dtype(np.uint8)
+
+
+def to_unit(pixels: np.ndarray) -> np.ndarray:
+  """Integers to float32 in [0, 1], by their depth."""
+  return pixels.astype(np.float32) / np.float32(np.iinfo(pixels.dtype).max)
+
+
+def to_levels(
+  restored: np.ndarray, *, channels: int, dtype: np.dtype
+) -> np.ndarray:
+  """Rounds what a network returned to the levels of a file.
+
+  Args:
+    restored: `[H, W, C]` float32, not clipped.
+    channels: C, or 1 for the luma of C = 3.
+    dtype: uint8 or uint16.
+
+  Returns:
+    `[H, W, channels]`.
+  """
+  restored = np.clip(restored, 0.0, 1.0)
+  if restored.shape[2] > channels:
+    restored = (restored @ _LUMA)[..., None]
+  return np.rint(restored * np.float32(np.iinfo(dtype).max)).astype(dtype)
+
+
+def write_picture(
+  path: pathlib.Path,
+  pixels: np.ndarray,
+  source: Picture,
+  *,
+  quality: int | None = None,
+) -> None:
+  """Writes a result with the alpha and metadata of its input, atomically.
+
+  Args:
+    path: of the result; its folder is made.
+    pixels: `[H, W, 1 or 3]` uint8 or uint16.
+    source: the input, after `fitted`.
+    quality: see `image_encoder.encode`.
+
+  Raises:
+    ImageError: the place cannot be written.
+  """
+  suffix = path.suffix.lower()
+  # Of formats without gray, the file holds RGB.
+  channels = 3 if suffix == ".webp" else pixels.shape[2]
+  metadata = source.metadata.for_channels(channels)
+  if source.alpha is not None:
+    scale = pixels.shape[0] // source.pixels.shape[0]
+    alpha = _scaled_alpha(source.alpha, scale, pixels.dtype)
+    pixels = np.concatenate([pixels, alpha], axis=2)
+  data = image_encoder.encode(
+    pixels, suffix, str(path), quality=quality, metadata=metadata
+  )
+  try:
+    os.makedirs(path.parent, exist_ok=True)
+  except OSError as error:
+    raise images.ImageError(
+      f"{path.parent}: cannot be created ({error.strerror}); choose another"
+      " --output"
+    ) from error
+  images.write_bytes(path, data)
+
+
+def _scaled_alpha(alpha: np.ndarray, scale: int, dtype: np.dtype) -> np.ndarray:
+  """Alpha `[H, W, 1]` enlarged `scale` times, in `dtype`."""
+  if alpha.dtype == dtype and scale == 1:
+    return alpha
+  height, width = (scale * side for side in alpha.shape[:2])
+  gain = np.iinfo(dtype).max / np.iinfo(alpha.dtype).max
+  if alpha.min() == alpha.max():  # opaque, as a rule: no floats of its size
+    return np.full((height, width, 1), round(alpha.flat[0] * gain), dtype)
+  enlarged = imresize(alpha.astype(np.float64), scale, rounding="never") * gain
+  return np.clip(np.floor(enlarged + 0.5), 0, np.iinfo(dtype).max).astype(dtype)

@@ -1,0 +1,183 @@
+"""Which files `restore.py` reads and writes, found before it computes."""
+
+import collections
+import glob
+import os
+import pathlib
+from typing import NamedTuple
+
+from semanir_jax import pixel_formats
+from semanir_jax.data import images
+
+_LOSSY = (".jpg", ".jpeg", ".webp")
+
+
+class Job(NamedTuple):
+  """What is read and written for one image.
+
+  Attributes:
+    name: of the source below the input folder, as "holiday/beach.jpg".
+    source: the image to restore.
+    result: where it goes.
+    reference: the clean image, or None.
+    comparison: where the picture of the comparison goes, or None.
+  """
+
+  name: str
+  source: pathlib.Path
+  result: pathlib.Path
+  reference: pathlib.Path | None
+  comparison: pathlib.Path | None
+
+  def is_done(self) -> bool:
+    """Whether everything was written: writes are atomic."""
+    return self.result.exists() and (
+      self.comparison is None or self.comparison.exists()
+    )
+
+
+def plan(
+  source: str,
+  output: str,
+  *,
+  reference: str | None = None,
+  output_format: str | None = None,
+) -> list[Job]:
+  """Plans all files; refuses what is missing, would collide or overwrite.
+
+  Args:
+    source: image file, folder, or pattern with * ? [] or ** (subfolders). Of a
+      folder the subfolders are taken too, but not `output` inside it.
+    output: folder, in which the folders of the source are repeated; for one
+      file a file name of an image too.
+    reference: clean image, or folder of clean images of the same names.
+    output_format: of `pixel_formats.FORMATS`; None as
+      `pixel_formats.result_suffix` says.
+
+  Returns:
+    Jobs, sorted by name, at least one.
+
+  Raises:
+    ImageError: names what is wrong and the remedy.
+  """
+  target = pathlib.Path(output)
+  root, sources = _sources(source, target)
+  named = root is None and target.suffix.lower() in images.SUFFIXES
+  if named and output_format is not None:
+    raise images.ImageError(
+      f"{target}: names a format already; leave out --format, or give a folder"
+    )
+  names = [path.relative_to(root or path.parent) for path in sources]
+  references = _references(names, reference, alone=root is None)
+  jobs = []
+  for path, name, clean in zip(sources, names, references, strict=True):
+    suffix = pixel_formats.result_suffix(path.suffix)
+    if output_format is not None:
+      suffix = pixel_formats.FORMATS[output_format]
+    result = target if named else target / name.with_suffix(suffix)
+    picture = result.with_name(f"{result.stem}_comparison.png")
+    jobs.append(
+      Job(name.as_posix(), path, result, clean, picture if clean else None)
+    )
+  _check_collisions(jobs)
+  _check_writable(jobs[0].result.parent if named else target)
+  return jobs
+
+
+def check_quality(jobs: list[Job], quality: int | None) -> None:
+  """Refuses a quality that is none, or that a result has no use for."""
+  if quality is None:
+    return
+  if not 1 <= quality <= 100:
+    raise ValueError(f"quality={quality} must lie in [1, 100]")
+  for job in jobs:
+    if job.result.suffix.lower() not in _LOSSY:
+      raise ValueError(
+        f"quality={quality} is of JPEG and WebP, but {job.result} is neither;"
+        " add --format=jpeg, or leave it out"
+      )
+
+
+def _sources(
+  source: str, output: pathlib.Path
+) -> tuple[pathlib.Path | None, list[pathlib.Path]]:
+  """The folder that names are relative to, None for one file; the images."""
+  path = pathlib.Path(source)
+  if path.is_dir():
+    found = images.list_images(path, recursive=True)
+    # Results of an earlier run are no input.
+    inside, place = output.resolve(), path.resolve()
+    if inside != place and inside.is_relative_to(place):
+      found = [p for p in found if not p.resolve().is_relative_to(inside)]
+    if not found:
+      raise images.ImageError(f"{path}: holds no image outside of {output}")
+    return path, found
+  if path.exists():
+    return None, [path]
+  if not glob.has_magic(source):
+    raise images.ImageError(f"{path}: no such file or folder; check --input")
+  matches = map(pathlib.Path, glob.glob(source, recursive=True))
+  found = sorted(
+    p for p in matches if p.suffix.lower() in images.SUFFIXES and p.is_file()
+  )
+  if not found:
+    raise images.ImageError(
+      f"{source}: matches no image; check --input (patterns need quotes)"
+    )
+  parts = path.parts
+  fixed = next(i for i, part in enumerate(parts) if glob.has_magic(part))
+  return pathlib.Path(*parts[:fixed]), found
+
+
+def _references(
+  names: list[pathlib.Path], reference: str | None, *, alone: bool
+) -> list[pathlib.Path | None]:
+  """The clean image of every source; Nones without a `reference`."""
+  if reference is None:
+    return [None] * len(names)
+  folder = pathlib.Path(reference)
+  if folder.is_dir():
+    by_name = {
+      path.relative_to(folder).with_suffix(""): path
+      for path in images.list_images(folder, recursive=True)
+    }
+    missing = [name for name in names if name.with_suffix("") not in by_name]
+    if missing:
+      raise images.ImageError(
+        f"{folder}: holds no clean image of the name of {missing[0]}"
+        f" ({len(missing)} missing); add it, or leave out --reference"
+      )
+    return [by_name[name.with_suffix("")] for name in names]
+  if not alone:
+    raise images.ImageError(
+      f"{folder}: must be a folder of clean images, since --input is no file"
+    )
+  return [folder]
+
+
+def _check_collisions(jobs: list[Job]) -> None:
+  """Refuses to write over an input, or two results to one place."""
+  written = [p.resolve() for j in jobs for p in (j.result, j.comparison) if p]
+  counts = collections.Counter(written)
+  read = {p.resolve() for j in jobs for p in (j.source, j.reference) if p}
+  for path in written:
+    if path in read:
+      raise images.ImageError(
+        f"{path}: an input would be overwritten; choose another --output"
+      )
+    if counts[path] > 1:
+      raise images.ImageError(
+        f"{path}: two results would be written there; rename an input"
+      )
+
+
+def _check_writable(folder: pathlib.Path) -> None:
+  """Refuses an output folder that cannot be, before anything is computed."""
+  place = folder
+  while not place.exists():
+    place = place.parent
+  if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+    raise images.ImageError(
+      f"{folder}: cannot be written ({place} is no writable folder); choose"
+      " another --output"
+    )

@@ -1,0 +1,104 @@
+"""How large a tile fits the memory of a device.
+
+A model of the memory of one forward pass, per input pixel: 12 float32 feature
+maps of the full resolution, or 2 of the upsampler's 64 channels at the output
+resolution where that is more; and copies of input and output around it. Source,
+CPU and jax 0.12.0.1: XLA's sizes of the compiled program (`memory_analysis`,
+sides 256 and 512) are 11.5 to 12.1 maps for tiny (x1, x4), light and S (x1, x2,
+x4), 10.5 to 11.2 for U_tiny and U, and at most 67 MiB beside; bfloat16 needs no
+more. With 0.55 GiB for the program, the process held at most 1.7 kB a pixel
+(U_tiny, 1024 x 1024; the model says 1.7) and about 0.6 kB (a network of 8
+channels, 4096 x 4096; 0.6). x8 and accelerators: not measured.
+"""
+
+import os
+import pathlib
+
+import jax
+
+from semanir_jax.models.resampling import UPSAMPLER_WIDTH
+from semanir_jax.models.semanir import SemanIR
+
+_FLOAT_BYTES = 4
+_FEATURE_MAPS, _UPSAMPLED_MAPS = 12, 2
+_COPIES_BYTES = 120  # of an input and of an output pixel
+# Of what is free: the rest is for other programs, for the image itself, and for
+# what the model does not know.
+_SHARE = 0.5
+_OVERLAP_PX = 64
+
+
+def overlap_px(model: SemanIR) -> int:
+  """Least overlap of tiles: whole windows, even of the deepest level."""
+  grid = model.size_multiple
+  return -(-_OVERLAP_PX // grid) * grid
+
+
+def smallest_tile_px(model: SemanIR) -> int:
+  """Smallest side of a tile: half of it is its own, and it has two windows.
+
+  An axis of a single window is not shifted (`windows.shift_px`), so smaller
+  tiles would run another network than the image does.
+  """
+  return 2 * overlap_px(model)
+
+
+def bytes_per_px(model: SemanIR) -> int:
+  """Memory of a forward pass per pixel of its input."""
+  features = _FEATURE_MAPS * model.dim
+  if model.scale > 1 and model.upsampler == "pixelshuffle":
+    upsampled = _UPSAMPLED_MAPS * UPSAMPLER_WIDTH * model.scale**2
+    features = max(features, upsampled)
+  copies = _COPIES_BYTES * (1 + model.scale**2)
+  return _FLOAT_BYTES * features + copies
+
+
+def px_that_fit(model: SemanIR, memory: int) -> int:
+  """Input pixels that are sure to fit into `memory` free bytes at a time."""
+  return int(_SHARE * memory / bytes_per_px(model))
+
+
+def largest_tile_px(model: SemanIR, memory: int) -> int:
+  """Side of the tiles for a memory.
+
+  The smallest one times a power of two, so that a little more or less memory
+  does not change the results.
+
+  Args:
+    model: the network.
+    memory: free bytes of the device.
+
+  Returns:
+    The largest that is sure to fit; at least `smallest_tile_px`.
+  """
+  side = smallest_tile_px(model)
+  while (2 * side) ** 2 <= px_that_fit(model, memory):
+    side *= 2
+  return side
+
+
+def free_memory() -> int:
+  """Bytes that each device of this process may still use.
+
+  Devices that say what they have are asked; CPUs share the machine's memory.
+  """
+  devices = jax.local_devices()
+  stats = devices[0].memory_stats()
+  if stats and "bytes_limit" in stats:
+    return stats["bytes_limit"] - stats["bytes_in_use"]
+  return _free_host_memory() // len(devices)
+
+
+def _free_host_memory() -> int:
+  """What the system, and a container's limit, leave; else half of it all."""
+  try:
+    text = pathlib.Path("/proc/meminfo").read_text()
+    free = int(text.split("MemAvailable:")[1].split()[0]) * 1024
+  except (OSError, IndexError):  # no Linux
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+  try:
+    group = pathlib.Path("/sys/fs/cgroup")
+    limit = int((group / "memory.max").read_text())
+    return min(free, limit - int((group / "memory.current").read_text()))
+  except (OSError, ValueError):  # no container, or one without a limit
+    return free

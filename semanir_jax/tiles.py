@@ -1,0 +1,233 @@
+"""Restores an image of any size in bounded memory, tile by tile.
+
+Tiles lie on the grid of the network's windows, so that inside a tile every
+window holds the tokens it holds in the whole image. Only what crosses a tile's
+border differs; so neighbours overlap, and over the overlap the weight goes
+linearly from one to the other, and is zero close to the border. Weights of a
+pixel sum to one. All tiles of an image have one shape: one compiled program.
+"""
+
+import functools
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from semanir_jax import sharding, tile_size
+from semanir_jax.inference import Restorer
+from semanir_jax.models.semanir import SemanIR
+from semanir_jax.models.windows import reflected_positions
+
+Run = Callable[[np.ndarray], np.ndarray]
+
+_TILES_PER_DEVICE = (1, 2, 4, 8)  # at a time
+
+
+class TiledRestorer:
+  """A network with its parameters, for images of any size."""
+
+  def __init__(
+    self,
+    model: SemanIR,
+    params: Mapping[str, Any],
+    *,
+    num_keys: int | None = None,
+    tile: int | None = None,
+    self_ensemble: bool = False,
+  ) -> None:
+    """Prepares a network.
+
+    Args:
+      model: the network.
+      params: its parameters.
+      num_keys: k; None for the model's own.
+      tile: side of the tiles, px of the input; None for the largest that fits
+        the memory, which may be the whole image.
+      self_ensemble: mean over the 8 flips and turns of the image (of each
+        tile), which costs 8 times as much.
+
+    Raises:
+      ValueError: k or the tile does not fit the network.
+    """
+    self.model = model
+    self._params = params
+    self._alone = Restorer(model, params)
+    self._num_keys = self._alone.checked_num_keys(num_keys)
+    self._self_ensemble = self_ensemble
+    # Asked once: all images of a run get tiles of one size.
+    self._memory = tile_size.free_memory()
+    self._tile = tile
+    grid, least = model.size_multiple, tile_size.smallest_tile_px(model)
+    if tile is not None and (tile < least or tile % grid):
+      near = max(round(tile / grid) * grid, least)
+      raise ValueError(
+        f"tile={tile} must be a multiple of {grid}, this network's window grid,"
+        f" and at least {least}; try {near}"
+      )
+
+  @functools.cached_property
+  def _shared(self) -> Restorer:
+    """Of all devices of this process, which share a batch."""
+    if len(jax.local_devices()) == 1:
+      return self._alone
+    mesh = sharding.make_local_mesh()
+    return Restorer(self.model, self._params, mesh=mesh)
+
+  def bands(self, image: np.ndarray) -> Iterator[np.ndarray]:
+    """Restores an image, and hands out what is finished from top to bottom.
+
+    Args:
+      image: `[H, W, C]` uint8 or uint16, or float32 in [0, 1]; H and W >= 1.
+
+    Yields:
+      `[h, W * S, C']` float32, nominally in [0, 1], not clipped; all h sum to
+      H * S. To be used before the next one is asked for.
+
+    Raises:
+      ValueError: C does not fit the network.
+    """
+    height, width, _ = image.shape
+    rows, columns = self._axes(height, width)
+    places = list(itertools.product(rows.starts, columns.starts))
+    batch = self._batch_size(len(places), rows.tile, columns.tile)
+    scale, top = self.model.scale, 0
+    # Of the output rows from `top` down to the last that a tile has reached.
+    sums = np.zeros(
+      (0, columns.size * scale, self.model.out_channels), np.float32
+    )
+    for first in range(0, len(places), batch):
+      group = places[first : first + batch]
+      reached = (group[-1][0] + rows.tile - top) * scale
+      sums = np.pad(sums, ((0, reached - len(sums)), (0, 0), (0, 0)))
+      restored = self._restored(
+        [_cut(image, rows, columns, place) for place in group], batch
+      )
+      for (row, column), tile in zip(group, restored, strict=True):
+        weight = rows.weights[row][:, None] * columns.weights[column]
+        down, right = (row - top) * scale, column * scale
+        place = sums[down:, right:][: tile.shape[0], : tile.shape[1]]
+        place += tile * weight[..., None]
+      following = places[first + batch :]
+      bottom = following[0][0] if following else rows.size
+      done = (bottom - top) * scale
+      if done:
+        yield sums[:done][: (height - top) * scale, : width * scale]
+      sums, top = sums[done:], bottom
+
+  def tile_px(self, height: int, width: int) -> tuple[int, int, int]:
+    """Height, width and number of the tiles of an image, for the log."""
+    rows, columns = self._axes(height, width)
+    return rows.tile, columns.tile, len(rows.starts) * len(columns.starts)
+
+  def _axes(self, height: int, width: int) -> tuple["_Axis", "_Axis"]:
+    """Where the tiles of an image lie."""
+    model, tile = self.model, self._tile
+    grid, overlap = model.size_multiple, tile_size.overlap_px(model)
+    sides = [-(-side // grid) * grid for side in (height, width)]
+    if tile is None:
+      if math.prod(sides) <= tile_size.px_that_fit(model, self._memory):
+        tile = max(sides)
+      else:
+        tile = tile_size.largest_tile_px(model, self._memory)
+    rows, columns = (
+      _Axis(side, min(tile, side), overlap, grid, model.scale) for side in sides
+    )
+    return rows, columns
+
+  def _batch_size(self, count: int, height: int, width: int) -> int:
+    """How many of `count` tiles are restored at a time.
+
+    Powers of two for each device, the one that leaves the fewest places empty
+    (of equal ones the largest), so that images of many sizes need few programs.
+    """
+    if count == 1:
+      return 1
+    devices = len(jax.local_devices())
+    fit = tile_size.px_that_fit(self.model, self._memory) // (height * width)
+    sizes = [devices * n for n in _TILES_PER_DEVICE if n <= max(fit, 1)]
+    return min(sizes, key=lambda size: (-count % size, -size))
+
+  def _restored(self, tiles: list[np.ndarray], batch: int) -> np.ndarray:
+    """Restores up to `batch` tiles; the devices' own padding fills it up."""
+    restorer = self._alone if batch == 1 else self._shared
+    run = functools.partial(restorer, num_keys=self._num_keys)
+    stacked = np.stack(tiles)
+    return _mean_of_8(run, stacked) if self._self_ensemble else run(stacked)
+
+
+class _Axis:
+  """Where tiles lie along one axis, and their weights.
+
+  Attributes:
+    size: px of the axis, padded to the grid.
+    tile: side of a tile.
+    starts: first px of every tile, ascending.
+    weights: by start, `[tile * scale]` float32.
+  """
+
+  def __init__(
+    self, size: int, tile: int, overlap: int, grid: int, scale: int
+  ) -> None:
+    """Spreads as few tiles as overlap by `overlap` or more, evenly.
+
+    All are multiples of `grid`, but the scale of the network.
+    """
+    self.size, self.tile = size, tile
+    count = -(-(size - overlap) // (tile - overlap)) if size > tile else 1
+    self.starts = [
+      (size - tile) * i // max(count - 1, 1) // grid * grid
+      for i in range(count)
+    ]
+    raw = [self._ramps(i, scale) for i in range(count)]
+    total = np.zeros(size * scale)
+    for start, weight in zip(self.starts, raw, strict=True):
+      total[start * scale :][: tile * scale] += weight
+    self.weights = {
+      start: (weight / total[start * scale :][: tile * scale]).astype(
+        np.float32
+      )
+      for start, weight in zip(self.starts, raw, strict=True)
+    }
+
+  def _ramps(self, index: int, scale: int) -> np.ndarray:
+    """1, going to 0 over the middle half of the overlaps with neighbours."""
+    start = self.starts[index]
+    position = (np.arange(self.tile * scale) + 0.5) / scale
+    weight = np.ones_like(position)
+    if index > 0:
+      overlap = self.starts[index - 1] + self.tile - start
+      weight *= np.clip((position - overlap / 4) / (overlap / 2), 0, 1)
+    if index < len(self.starts) - 1:
+      overlap = start + self.tile - self.starts[index + 1]
+      left = self.tile - position
+      weight *= np.clip((left - overlap / 4) / (overlap / 2), 0, 1)
+    return weight
+
+
+def _cut(
+  image: np.ndarray, rows: _Axis, columns: _Axis, place: tuple[int, int]
+) -> np.ndarray:
+  """One tile as float32 in [0, 1]; beyond the image it is reflected."""
+  taken = [
+    reflected_positions(side, axis.size)[start : start + axis.tile]
+    for side, axis, start in zip(
+      image.shape[:2], (rows, columns), place, strict=True
+    )
+  ]
+  tile = image[np.ix_(*taken)]
+  if tile.dtype == np.float32:
+    return tile
+  return tile.astype(np.float32) / np.float32(np.iinfo(image.dtype).max)
+
+
+def _mean_of_8(run: Run, images: np.ndarray) -> np.ndarray:
+  """Mean over the flips and quarter turns of `[B, H, W, C]`, turned back."""
+  total = 0.0
+  for turns, step in itertools.product(range(4), (1, -1)):
+    turned = np.rot90(images, turns, axes=(1, 2))[:, :, ::step]
+    restored = run(np.ascontiguousarray(turned))[:, :, ::step]
+    total = total + np.rot90(restored, -turns, axes=(1, 2))
+  return total / np.float32(8)

@@ -1,0 +1,273 @@
+"""Modes, alpha, profiles and orientation of people's pictures."""
+
+import io
+import pathlib
+import struct
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms, ImageOps
+
+from semanir_jax import pixel_formats, restoration
+from semanir_jax.data import deep_png, images
+from semanir_jax.data.image_metadata import (
+  NO_METADATA,
+  Metadata,
+  read_metadata,
+)
+from semanir_jax.data.imresize import imresize
+from semanir_jax.inference import Restorer
+from semanir_jax.models.semanir import SemanIR
+from semanir_jax.restoration import restore_files
+from tests import small
+
+PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+@pytest.fixture(autouse=True)
+def _quick_networks(monkeypatch):
+  """Checkpoints "1" and "2": of networks that enlarge, and darken a little."""
+
+  def load(path: str) -> tuple[SemanIR, dict, dict]:
+    model = {"1": small.USHAPE, "2": small.COLUMNAR}[path]
+    return model, {}, {"data": {"degradation": {}}}
+
+  def darkened(self: Restorer, batch: np.ndarray, **_: int) -> np.ndarray:
+    scale = self.model.scale
+    return batch.repeat(scale, axis=1).repeat(scale, axis=2) - 0.01
+
+  monkeypatch.setattr(restoration, "load_for_inference", load)
+  monkeypatch.setattr(Restorer, "__call__", darkened)
+
+
+def _random(*shape: int, dtype: type = np.uint8) -> np.ndarray:
+  rng = np.random.default_rng(0)
+  return rng.integers(0, np.iinfo(dtype).max, shape, dtype, endpoint=True)
+
+
+def _picture(
+  pixels: np.ndarray, alpha: np.ndarray | None = None
+) -> pixel_formats.Picture:
+  return pixel_formats.Picture("a.png", pixels, alpha, NO_METADATA)
+
+
+def _palette(*shape: int, transparent: bool) -> Image.Image:
+  image = Image.frombytes("P", shape[::-1], (_random(*shape) % 3).tobytes())
+  image.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255])
+  if transparent:
+    image.info["transparency"] = bytes([255, 100, 0])
+  return image
+
+
+def _save(path: pathlib.Path, mode: str, side: int) -> None:
+  """Writes a picture of `side` x `side + 3` px."""
+  shape = (side, side + 3)
+  if mode in ("P", "P+alpha"):
+    _palette(*shape, transparent=mode == "P+alpha").save(path)
+  elif mode == "1":
+    Image.fromarray(_random(*shape) > 127).save(path)
+  else:
+    kind, _, bits = mode.partition(";")
+    pixels = _random(
+      *shape, len(kind), dtype=np.uint16 if bits == "16" else np.uint8
+    )
+    images.write_image(path, pixels)
+
+
+# Name of a mode, suffix; channels of the result, alpha.
+MODES = [
+  ("1", ".png", 1, False),
+  ("L", ".png", 1, False),
+  ("L;16", ".tif", 1, False),
+  ("LA", ".png", 1, True),
+  ("LA;16", ".png", 1, True),
+  ("P", ".png", 3, False),
+  ("P+alpha", ".png", 3, True),
+  ("RGB", ".jpg", 3, False),
+  ("RGB", ".webp", 3, False),
+  ("RGB;16", ".tiff", 3, False),
+  ("RGBA", ".tif", 3, True),
+  ("RGBA", ".webp", 3, True),
+  ("RGBA;16", ".png", 3, True),
+]
+SIDES = (1, 2, 3, 5, 7, 8, 9, 16, 17, 31, 33, 64, 65)
+
+
+@pytest.mark.parametrize(
+  ("mode", "side"), [*zip(MODES, SIDES, strict=True)], ids=str
+)
+@pytest.mark.parametrize("scale", [1, 2])
+def test_every_mode_and_size_keeps_its_kind(tmp_path, scale, mode, side):
+  kind, suffix, channels, has_alpha = mode
+  source = tmp_path / f"a{suffix}"
+  _save(source, kind, side)
+  restore_files(str(scale), str(source), str(tmp_path / "out"))
+  lossless = ".png" if suffix == ".jpg" else suffix
+  result, alpha = images.read_image_and_alpha(tmp_path / f"out/a{lossless}")
+  assert result.shape == (scale * side, scale * (side + 3), channels)
+  assert result.dtype == (np.uint16 if "16" in kind else np.uint8)
+  assert (alpha is not None) == has_alpha
+  if alpha is not None:
+    _, before = images.read_image_and_alpha(source)
+    top = np.iinfo(before.dtype).max
+    floats = before.astype(float)
+    expected = imresize(floats, scale, rounding="never").clip(0, top)
+    np.testing.assert_allclose(alpha, expected, atol=0.501)
+    assert np.ptp(alpha) > 0
+
+
+def test_alpha_is_enlarged_as_8_bit_images_are():
+  alpha = _random(5, 7, 1)
+  enlarged = pixel_formats._scaled_alpha(alpha, 3, np.dtype(np.uint8))
+  np.testing.assert_array_equal(enlarged, imresize(alpha, 3, rounding="once"))
+  for level, expected in ((65535, 255), (30000, 117)):
+    flat = np.full((5, 7, 1), level, np.uint16)
+    enlarged = pixel_formats._scaled_alpha(flat, 2, np.dtype(np.uint8))
+    assert enlarged.shape == (10, 14, 1) and (enlarged == expected).all()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_is_applied_once(tmp_path, orientation):
+  exif = Image.Exif()
+  exif[274], exif[271] = orientation, "a camera"
+  exif[0x8769] = {0x9003: "2020:01:02 03:04:05", 0xA002: 12}
+  source = tmp_path / "a.png"
+  Image.fromarray(_random(4, 7, 3) // 2).save(source, exif=exif)
+  restore_files("1", str(source), str(tmp_path / "out"))
+  with (
+    Image.open(source) as before,
+    Image.open(tmp_path / "out/a.png") as after,
+  ):
+    upright = np.asarray(ImageOps.exif_transpose(before)).astype(int)
+    assert np.abs(np.asarray(after) - upright).max() <= 3
+    kept = after.getexif()
+  assert 274 not in kept and kept[271] == "a camera"
+  assert dict(kept.get_ifd(0x8769)) == {0x9003: "2020:01:02 03:04:05"}
+
+
+@pytest.mark.parametrize(
+  ("name", "output_format"),
+  [
+    ("a.png", None),
+    ("a.png", "jpeg"),
+    ("a.jpg", "tiff"),
+    ("a.webp", None),
+    ("a.tif", "webp"),
+  ],
+)
+def test_profile_and_exif_are_carried(tmp_path, name, output_format):
+  exif = Image.Exif()
+  exif[274], exif[271] = 6, "a camera"
+  source = tmp_path / name
+  Image.fromarray(_random(4, 7, 3)).save(source, icc_profile=PROFILE, exif=exif)
+  restore_files(
+    "1", str(source), str(tmp_path / "out"), output_format=output_format
+  )
+  (result,) = (tmp_path / "out").iterdir()
+  with Image.open(result) as image:
+    assert image.format.lower() == (output_format or source.suffix[1:])
+    assert image.size == (4, 7)
+    assert image.info["icc_profile"] == PROFILE
+    assert image.getexif()[271] == "a camera"
+    assert image.getexif().get(274, 1) == 1
+
+
+@pytest.mark.parametrize("samples", [2, 3, 4])
+def test_16_bit_colour_png_carries_them_too(samples):
+  exif = Image.Exif()
+  exif[271] = "a camera"
+  metadata = Metadata(PROFILE, exif.tobytes())
+  image = _random(5, 6, samples, dtype=np.uint16)
+  data = deep_png.encode(image, metadata)
+  np.testing.assert_array_equal(deep_png.decode(data), image)
+  with Image.open(io.BytesIO(data)) as read:
+    assert read.info["icc_profile"] == PROFILE
+    assert read.getexif()[271] == "a camera"
+
+
+def test_a_profile_of_other_channels_is_left_out():
+  gray = Metadata(PROFILE[:16] + b"GRAY" + PROFILE[20:])
+  assert gray.for_channels(1) == gray
+  assert gray.for_channels(3) == NO_METADATA
+  assert Metadata(PROFILE).for_channels(3).icc_profile == PROFILE
+
+
+def test_broken_exif_does_not_hide_a_picture(tmp_path):
+  source = tmp_path / "a.jpg"
+  # A negative resolution, which Pillow reads but cannot write.
+  entry = struct.pack("<HHHIII", 1, 282, 10, 1, 26, 0)
+  broken = b"Exif\0\0II*\0\x08\0\0\0" + entry + struct.pack("<ii", -1, 1)
+  Image.fromarray(_random(4, 7, 3)).save(source, exif=broken)
+  assert read_metadata(source.read_bytes()) == NO_METADATA
+  restore_files("1", str(source), str(tmp_path / "out"))
+  assert images.read_image(tmp_path / "out/a.png").shape == (4, 7, 3)
+
+
+def test_quality_is_that_of_the_file(tmp_path):
+  source = tmp_path / "a.png"
+  images.write_image(source, _random(40, 40, 3))
+  sizes = []
+  for output_format, quality in (
+    ("jpeg", 10),
+    ("jpeg", None),
+    ("jpeg", 100),
+    ("webp", 10),
+    ("webp", None),
+  ):
+    restore_files(
+      "1",
+      str(source),
+      str(tmp_path / "out"),
+      output_format=output_format,
+      quality=quality,
+      overwrite=True,
+    )
+    name = {"jpeg": "a.jpg", "webp": "a.webp"}[output_format]
+    sizes.append((tmp_path / "out" / name).stat().st_size)
+  assert sizes[0] < sizes[1] < sizes[2] and sizes[3] < sizes[4]
+
+
+def test_16_bits_become_8_where_a_format_has_no_more(tmp_path):
+  source = tmp_path / "a.png"
+  images.write_image(source, _random(6, 5, 4, dtype=np.uint16))
+  restore_files("1", str(source), str(tmp_path / "out"), output_format="webp")
+  colour, alpha = images.read_image_and_alpha(tmp_path / "out/a.webp")
+  _, before = images.read_image_and_alpha(source)
+  assert colour.dtype == np.uint8
+  np.testing.assert_allclose(alpha, before / 257, atol=0.501)
+
+
+@pytest.mark.parametrize(
+  ("pixels", "alpha", "suffix", "scale", "message"),
+  [
+    (_random(2, 2, 3), _random(2, 2, 1), ".jpg", 1, "a.png: has transparent"),
+    (_random(2, 2, 1), _random(2, 2, 1), ".bmp", 1, "which .bmp does not hold"),
+    (
+      _random(2, 2, 3, dtype=np.uint16),
+      _random(2, 2, 1, dtype=np.uint16),
+      ".tif",
+      1,
+      "16-bit TIFF with alpha is not written; use --format=png",
+    ),
+    (_random(1, 5000, 3), None, ".webp", 4, "4x20000 px is too large for"),
+  ],
+)
+def test_what_a_format_cannot_hold_is_refused(
+  pixels, alpha, suffix, scale, message
+):
+  with pytest.raises(images.ImageError) as error:
+    pixel_formats.fitted(_picture(pixels, alpha), suffix, scale)
+  assert message in str(error.value)
+
+
+def test_opaque_alpha_is_dropped_only_where_it_must():
+  picture = _picture(_random(2, 2, 3), np.full((2, 2, 1), 255, np.uint8))
+  assert pixel_formats.fitted(picture, ".jpg", 1).alpha is None
+  assert pixel_formats.fitted(picture, ".png", 1) is picture
+
+
+def test_channels_of_networks_that_add_colour_are_the_networks():
+  gray = _picture(_random(4, 6, 1))
+  for ins, outs, channels in ((1, 1, 1), (3, 3, 1), (1, 3, 3)):
+    model = SemanIR(in_channels=ins, out_channels=outs, scale=2)
+    assert pixel_formats.result_shape(gray, model) == (8, 12, channels)
