@@ -12,10 +12,11 @@ from jax import lax
 from jax.sharding import PartitionSpec
 
 from configs import base
-from semanir_jax import flops, sharding
+from semanir_jax import devices, flops, sharding
 from semanir_jax.checkpoint import make_model
-from semanir_jax.training import aot, hlo
-from semanir_jax.training.loop import make_step
+from semanir_jax.ops import Dictionary, key_semantic_attention
+from semanir_jax.training import aot, hlo, topology
+from semanir_jax.training.setup import make_step
 
 if not flags.FLAGS.is_parsed():
   flags.FLAGS(sys.argv[:1])
@@ -92,12 +93,48 @@ ENTRY %main (q: bf16[16]) -> bf16[16] {
   assert traffic.memory_bytes == negate + fusion + 3 * reduce
 
 
+def test_traffic_of_a_tpu_program_counts_tiles_and_leaves_out_fast_memory():
+  text = """ENTRY %main (p: bf16[6,30]) -> bf16[6,30] {
+  %p = bf16[6,30]{1,0:T(8,128)(2,1)} parameter(0)
+  %a = bf16[6,30]{1,0:T(8,128)(2,1)S(1)} copy(%p), \
+backend_config={"window_config":{"estimated_cycles":"70"}}
+  %b = f32[6,30]{0,1:T(8,128)} convert(%a), \
+backend_config={"window_config":{"estimated_cycles":"5"}}
+  ROOT %c = f32[200]{0:T(256)} slice(%b)
+}
+"""
+  traffic = hlo.analyse(text)
+  bfloat16, float32, flat = 8 * 128 * 2, 32 * 128 * 4, 256 * 4
+  assert traffic.memory_bytes == bfloat16 + float32 + (float32 + flat)
+  assert traffic.cycles == 75
+
+
+def test_a_started_gather_counts_its_result_alone():
+  text = """ENTRY %main (p: f32[4]) -> f32[32] {
+  %p = f32[4]{0} parameter(0)
+  %s = (f32[4]{0}, f32[32]{0}) all-gather-start(%p), dimensions={0}
+  ROOT %d = f32[32]{0} all-gather-done(%s)
+}
+"""
+  traffic = hlo.analyse(text)
+  assert traffic.collective_counts == {"all-gather": 1}
+  assert traffic.collective_bytes == {"all-gather": 128}
+
+
+def _report(config, steps=("train", "inference"), chip="TPU v5 lite"):
+  """Rows of a config compiled for the CPU devices here, by step."""
+  compiled = aot.compile_steps(config, jax.devices(), "cpu", steps)
+  chip = devices.chip_of(chip)
+  rows = [aot.describe(*step, 8, chip) for step in compiled]
+  json.dumps(rows)
+  return rows
+
+
 @pytest.mark.parametrize("fsdp", [1, 4])
 def test_only_reductions_and_fsdp_gathers_cross_devices(fsdp):
   config = base.get_config("smoke")
   config.mesh.fsdp = fsdp
-  steps = aot.compile_steps(config, jax.devices(), "cpu")
-  rows = {s[0]: aot.describe(*s, 8, aot.CHIPS["v5e"]) for s in steps}
+  rows = {row["step"]: row for row in _report(config)}
   mesh = sharding.make_mesh(data=-1, fsdp=fsdp)
   _, init = make_step(config, make_model(config.model), mesh)
   params = jax.eval_shape(init).params
@@ -114,8 +151,46 @@ def test_only_reductions_and_fsdp_gathers_cross_devices(fsdp):
     assert set(train["collectives"]) <= allowed
     assert "all-gather" in train["collectives"]
     assert sum(train["collective_mb"].values()) < 6 * megabytes
-  assert train["fits"] and train["roofline_ms"] > 0
-  json.dumps(rows)
+  assert train["fits"] and 0 < train["memory_share"] < 1
+  assert train["roofline_ms"] >= train["arithmetic_ms"] > 0
+  used = train["arguments_mib"] + train["temporaries_mib"]
+  assert train["memory_mib"] == pytest.approx(used, rel=0.1)
+
+
+def test_the_train_step_is_compiled_for_every_phase():
+  config = base.get_config("smoke")
+  config.train.progressive = ((3, 16, 8), (1, 24, 16))
+  rows = _report(config, steps=("train",))
+  sizes = [(row["batch_size"], row["patch_size"]) for row in rows]
+  assert sizes == [(8, 16), (16, 24)]
+
+
+def test_a_batch_that_the_devices_cannot_share_is_refused():
+  config = base.get_config("smoke")
+  config.train.batch_size = 12
+  with pytest.raises(
+    ValueError, match="train.batch_size=12 must be a multiple"
+  ):
+    _report(config)
+  config.mesh.fsdp = 3
+  with pytest.raises(ValueError, match="mesh.fsdp=3 must divide the 8 devices"):
+    _report(config)
+
+
+def test_a_program_that_the_compiler_finds_too_large_is_a_row():
+  class Lowered:
+    def __init__(self, message):
+      self.message = message
+
+    def compile(self):
+      raise jax.errors.JaxRuntimeError(self.message)
+
+  message = aot._compile(Lowered("RESOURCE_EXHAUSTED: 20.1G of 15.75G\nSee"))
+  row = aot.describe({"step": "train"}, message, 10**9, 8, None)
+  assert row["fits"] is False
+  assert row["compiler_error"] == "RESOURCE_EXHAUSTED: 20.1G of 15.75G"
+  with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
+    aot._compile(Lowered("INTERNAL: broken"))
 
 
 def test_parameters_are_split_over_fsdp_in_memory():
@@ -133,6 +208,62 @@ def test_parameters_are_split_over_fsdp_in_memory():
   assert local < 0.25 * whole
 
 
-def test_unknown_topology_is_refused():
-  with pytest.raises(ValueError, match="v5e:4x8; known chips"):
-    aot.topology_devices("tpu", "h100:8")
+@pytest.mark.parametrize("name", ["h100:8", "v5e:3x9", None])
+def test_unknown_topology_is_refused(name):
+  with pytest.raises(ValueError, match="name a TPU slice, as v5e:4x8"):
+    topology.topology_devices("tpu", name)
+
+
+def test_gpus_are_named_by_kind_and_number():
+  for name in ("h100:8", "h200", "h200:two", None):
+    with pytest.raises(ValueError, match="name H200 GPUs, as h200:8"):
+      topology.topology_devices("cuda", name)
+
+
+def test_devices_that_are_halves_of_chips_are_refused(monkeypatch):
+  class Device:
+    coords = [0, 0, 0]
+
+  class Description:
+    devices = (Device(), Device())
+
+  monkeypatch.setattr(
+    topology.topologies, "get_topology_desc", lambda **_: Description()
+  )
+  with pytest.raises(ValueError, match="v4:2x2x1: its devices are halves"):
+    topology.topology_devices("tpu", "v4:2x2x1")
+
+
+def _attention_bytes(num_tokens, num_keys, windows, *, backward):
+  """Temporaries of the gather form, of one head, compiled for the CPU."""
+  array = jax.ShapeDtypeStruct
+  heads = array((1, windows, num_tokens, 1, 30), jnp.float32)
+  shape = (1, windows, num_tokens, num_keys)
+  dictionary = Dictionary(
+    indices=array(shape, jnp.int32), valid=array(shape, bool)
+  )
+
+  def attend(dictionary, q, k, v, scale, bias):
+    out = key_semantic_attention(
+      q, k, v, dictionary, scale=scale, bias=bias, platform="cpu"
+    )
+    return out.sum() if backward else out
+
+  function = jax.grad(attend, argnums=(1, 2, 3, 5)) if backward else attend
+  square = array((1, num_tokens, num_tokens), jnp.float32)
+  lowered = jax.jit(function).lower(
+    dictionary, heads, heads, heads, array((1,), jnp.float32), square
+  )
+  return lowered.compile().memory_analysis().temp_size_in_bytes
+
+
+@pytest.mark.parametrize("backward", [False, True])
+def test_gather_needs_memory_for_a_chunk_and_not_for_the_image(backward):
+  """What is live: K keys and values of the queries of one chunk."""
+  n, k, row = 256, 128, 2 * 30 * 4  # tokens, keys, bytes of a key and a value
+  small = _attention_bytes(n, k, 16, backward=backward)
+  large = _attention_bytes(n, k, 64, backward=backward)
+  more_gathered = (64 - 16) * n * k * row
+  assert large - small < 0.1 * more_gathered
+  # Half the keys in chunks of twice the queries.
+  assert large < 1.3 * _attention_bytes(n, k // 2, 64, backward=backward)

@@ -1,176 +1,183 @@
 """Compiles a config's train and inference step for devices that are not here.
 
   python -m semanir_jax.training.aot --config=configs/sr.py:x4 \\
-    --topology=v5e:4x8
+    --topology=v5e:4x8 --config.model.dtype=bfloat16
+  python -m semanir_jax.training.aot --config=configs/sr.py:x4 \\
+    --platform=cuda --topology=h200:8
   python -m semanir_jax.training.aot --config=configs/sr.py:x4 --platform=cpu
 
-The TPU compiler comes with `jax[tpu]` and needs no TPU. Printed for each step:
+The TPU compiler comes with `jax[tpu]` and needs no TPU, one process at a time;
+`make gpu_compiler` brings that of NVIDIA GPUs. Printed for each step:
 memory per device and whether it fits, arithmetic, collective operations, and
 the time that a roofline gives: the largest of arithmetic over peak rate, memory
-traffic over bandwidth and collective bytes over link rate. It is a bound from
-the compiled program, not a measurement.
+traffic over bandwidth and collective bytes over link rate. All of it is read
+from the compiled program; nothing is measured.
 """
 
-import dataclasses
+import contextlib
 import json
-import os
-import pathlib
+import time
+from collections.abc import Iterator, Sequence
+from importlib import metadata
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import flags
-from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh
 from ml_collections import config_flags
 
 from semanir_jax import cli, sharding
 from semanir_jax.checkpoint import make_model
 from semanir_jax.data.images import write_bytes
+from semanir_jax.devices import Chip, chip_of
 from semanir_jax.flops import count_flops
-from semanir_jax.models.semanir import SemanIR
+from semanir_jax.inference import forward
+from semanir_jax.ops import triton_launch
 from semanir_jax.training import hlo
-from semanir_jax.training.loop import make_step
+from semanir_jax.training.gpu_topology import H200_CAPABILITY
+from semanir_jax.training.phases import make_phases
+from semanir_jax.training.setup import make_step
+from semanir_jax.training.topology import topology_devices
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config", None, "Config file, with its variants behind a colon."
 )
 _TOPOLOGY = flags.DEFINE_string(
-  "topology", None, "TPU topology, as v5e:4x8, v5p:2x2x4, v6e:4x8."
+  "topology", None, "TPU slice, as v5e:4x8, v5p:2x2x4, v6e:4x8; or h200:8."
 )
 _PLATFORM = flags.DEFINE_enum(
-  "platform", "tpu", ["tpu", "cpu"], "cpu compiles for the devices here."
+  "platform",
+  "tpu",
+  ["tpu", "cuda", "cpu"],
+  "cpu compiles for the devices here.",
+)
+_STEPS = flags.DEFINE_multi_enum(
+  "step",
+  ["train", "inference"],
+  ["train", "inference"],
+  "Step to compile; give it once for each. Default: both.",
 )
 _INFERENCE_SIDE = flags.DEFINE_integer(
   "inference_side", 256, "px, side of the input of the inference step.", 1
 )
 _OUT = flags.DEFINE_string("out", None, "JSON file to write the rows to.")
 
-
-@dataclasses.dataclass(frozen=True)
-class Chip:
-  """Data-sheet figures of one device.
-
-  Attributes:
-    memory_gib: main memory.
-    peak_teraflops: bfloat16 rate.
-    memory_gb_s: bandwidth of the main memory, 1e9 bytes/s.
-    link_gb_s: rate of all links to other chips together, 1e9 bytes/s.
-  """
-
-  memory_gib: float
-  peak_teraflops: float
-  memory_gb_s: float
-  link_gb_s: float
+# Packages that bring a platform's compiler.
+_COMPILERS = {"tpu": "libtpu", "cuda": "jax-cuda13-pjrt", "cpu": "jaxlib"}
 
 
-# cloud.google.com/tpu/docs, system architecture pages of each version.
-CHIPS = {
-  "v4": Chip(32, 275, 1228, 300),
-  "v5e": Chip(16, 197, 819, 200),
-  "v5p": Chip(95, 459, 2765, 600),
-  "v6e": Chip(32, 918, 1640, 448),
-}
-
-
-def topology_devices(platform: str, topology: str | None) -> list[Any]:
-  """Devices to compile for.
-
-  Raises:
-    ValueError: no such topology, or the TPU compiler is not installed.
-  """
-  if platform == "cpu":
-    return jax.devices("cpu")
-  if not topology or topology.split(":")[0] not in CHIPS:
-    raise ValueError(
-      f"--topology={topology}: name a TPU slice as v5e:4x8; known chips:"
-      f" {', '.join(CHIPS)} (or use --platform=cpu)"
-    )
-  # libtpu asks a metadata server that exists on Google's machines only.
-  os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
-  try:
-    description = topologies.get_topology_desc(
-      topology_name=topology, platform="tpu"
-    )
-  except Exception as error:
-    raise ValueError(
-      f"--topology={topology} cannot be had ({str(error).splitlines()[0]});"
-      ' check the name, and that the compiler is there: pip install "jax[tpu]"'
-    ) from error
-  return list(description.devices)
-
-
-def compile_steps(config: Any, devices: list[Any], platform: str) -> list[Any]:
-  """Compiles the train step and the inference step of a config.
+def compile_steps(
+  config: Any, devices: Sequence[Any], platform: str, steps: Sequence[str]
+) -> Iterator[tuple[dict[str, Any], Any, int]]:
+  """Compiles the steps of a config, the train step once for every phase.
 
   Args:
-    config: see configs/base.py.
+    config: see configs/base.py; `mesh.fsdp` devices split the parameters.
     devices: all devices of the run.
-    platform: "cpu" or "tpu"; the attention is computed as that one likes it.
+    platform: "tpu", "cuda" or "cpu"; the attention runs as it does there.
+    steps: "train", "inference".
 
-  Returns:
-    (name, compiled, floating-point operations of the global batch) per step.
+  Yields:
+    What was compiled (step, and size of its batch), the compiled program or the
+    compiler's message where it needs more memory than there is, and the
+    floating-point operations of the global batch.
+
+  Raises:
+    ValueError: batch, mesh and devices do not fit together.
   """
-  fsdp = config.mesh.fsdp
-  shape = (len(devices) // fsdp, fsdp)
-  mesh = Mesh(
-    np.array(devices).reshape(shape),
-    sharding.DATA_AXES,
-    axis_types=(AxisType.Auto,) * 2,
-  )
-  model = make_model(config.model).clone(platform=platform)
+  mesh = _make_mesh(devices, config.mesh.fsdp)
+  kind = "gpu" if platform == "cuda" else platform
+  model = make_model(config.model).clone(platform=kind)
   train_step, init = make_step(config, model, mesh)
+  # What a GPU kernel computes cannot be counted; the dense form is the same.
+  counted = model
+  if kind == "gpu":
+    counted = model.clone(platform="cpu", implementation="mask")
+  counted_step, _ = make_step(config, counted, mesh)
   state = jax.eval_shape(init)
   placed = sharding.state_shardings(state, mesh, config.mesh.rules)
   rows = sharding.batch_sharding(mesh)
-  count, side = config.train.batch_size, config.data.patch_size
-  batch = {
-    "lq": _images(count, side // model.scale, model.in_channels),
-    "hq": _images(count, side, model.out_channels),
-  }
-  train = jax.jit(
-    train_step,
-    donate_argnums=0,
-    in_shardings=(placed, rows),
-    out_shardings=(placed, None),
+  if "train" in steps:
+    train = jax.jit(
+      train_step,
+      donate_argnums=0,
+      in_shardings=(placed, rows),
+      out_shardings=(placed, None),
+    )
+    for phase in make_phases(config, len(devices)):
+      count, side = phase.batch_size, phase.patch_size
+      batch = {
+        "lq": _images(count, side // model.scale, model.in_channels),
+        "hq": _images(count, side, model.out_channels),
+      }
+      what = {"step": "train", "batch_size": count, "patch_size": side}
+      flops = count_flops(counted_step, state, batch)
+      yield what, _compile(train.lower(state, batch)), flops
+  if "inference" in steps:
+    count, side = len(devices), _INFERENCE_SIDE.value
+    arguments = (
+      state.params,
+      _images(count, side, model.in_channels),
+      jax.ShapeDtypeStruct((), jnp.int32),
+    )
+    whole = sharding.replicated(mesh)
+    run = jax.jit(forward(model, mesh), in_shardings=(whole, rows, whole))
+    what = {"step": "inference", "batch_size": count, "input_side": side}
+    flops = count_flops(forward(counted, mesh), *arguments)
+    yield what, _compile(run.lower(*arguments)), flops
+
+
+def _make_mesh(devices: Sequence[Any], fsdp: int) -> Mesh:
+  """As `sharding.make_mesh`, of devices that are not there."""
+  if fsdp < 1 or len(devices) % fsdp:
+    raise ValueError(
+      f"config.mesh.fsdp={fsdp} must divide the {len(devices)} devices"
+    )
+  return Mesh(
+    np.array(devices).reshape(-1, fsdp),
+    sharding.DATA_AXES,
+    axis_types=(AxisType.Auto,) * 2,
   )
-
-  def restore(params: Any, images: jax.Array) -> jax.Array:
-    return model.apply({"params": params}, images)
-
-  images = _images(len(devices), _INFERENCE_SIDE.value, model.in_channels)
-  inference = jax.jit(restore, in_shardings=(placed.params, rows))
-  return [
-    (
-      "train",
-      train.lower(state, batch).compile(),
-      count_flops(train_step, state, batch),
-    ),
-    (
-      "inference",
-      inference.lower(state.params, images).compile(),
-      count_flops(restore, state.params, images),
-    ),
-  ]
 
 
 def _images(count: int, side: int, channels: int) -> jax.ShapeDtypeStruct:
   return jax.ShapeDtypeStruct((count, side, side, channels), jnp.float32)
 
 
+def _compile(lowered: Any) -> Any:
+  """The compiled program, or the message that memory does not suffice."""
+  try:
+    return lowered.compile()
+  except jax.errors.JaxRuntimeError as error:
+    if not str(error).startswith("RESOURCE_EXHAUSTED"):
+      raise
+    return str(error).splitlines()[0]
+
+
 def describe(
-  name: str, compiled: Any, flops: int, num_devices: int, chip: Chip | None
+  what: dict[str, Any],
+  compiled: Any,
+  flops: int,
+  num_devices: int,
+  chip: Chip | None,
 ) -> dict[str, Any]:
-  """One row: what a compiled step needs on every device.
+  """One row: what a step needs on every device.
 
   Args:
-    name: of the step.
-    compiled: of `jax.stages.Compiled`.
+    what: names the step; the row begins with it.
+    compiled: `jax.stages.Compiled`, or why there is none.
     flops: of all devices together.
     num_devices: that share them.
     chip: for the roofline and the memory bound; None leaves both out.
   """
+  row = what | {
+    "devices": num_devices,
+    "gigaflops_per_device": flops / num_devices / 1e9,
+  }
+  if isinstance(compiled, str):
+    return row | {"fits": False, "compiler_error": compiled}
   memory = compiled.memory_analysis()
   traffic = hlo.analyse(compiled.as_text())
   used = (
@@ -179,14 +186,12 @@ def describe(
     + memory.temp_size_in_bytes
     - memory.alias_size_in_bytes
   )
-  row = {
-    "step": name,
-    "devices": num_devices,
+  row |= {
     "arguments_mib": memory.argument_size_in_bytes / 2**20,
     "temporaries_mib": memory.temp_size_in_bytes / 2**20,
     "memory_mib": used / 2**20,
-    "gigaflops_per_device": flops / num_devices / 1e9,
     "memory_traffic_gb": traffic.memory_bytes / 1e9,
+    "compiler_megacycles": traffic.cycles / 1e6,
     "collectives": dict(traffic.collective_counts),
     "collective_mb": {
       kind: size / 1e6 for kind, size in traffic.collective_bytes.items()
@@ -200,7 +205,9 @@ def describe(
     }
     limit = max(bounds, key=bounds.get)
     row |= {
+      "memory_share": used / (chip.memory_gib * 2**30),
       "fits": used < chip.memory_gib * 2**30,
+      "arithmetic_ms": 1e3 * bounds["arithmetic"],
       "roofline_ms": 1e3 * bounds[limit],
       "bound_by": limit,
     }
@@ -209,30 +216,32 @@ def describe(
 
 def main() -> None:
   """Prints the rows, and writes them where asked."""
-  devices = topology_devices(_PLATFORM.value, _TOPOLOGY.value)
-  chip = None
-  if _PLATFORM.value == "tpu":
-    chip = CHIPS[_TOPOLOGY.value.split(":")[0]]
-  steps = compile_steps(_CONFIG.value, devices, _PLATFORM.value)
-  rows = [describe(*step, len(devices), chip) for step in steps]
-  for row in rows:
-    print(json.dumps(row, indent=2))
+  config, platform = _CONFIG.value, _PLATFORM.value
+  devices = topology_devices(platform, _TOPOLOGY.value)
+  chip = chip_of(devices[0].device_kind)
+  target = contextlib.nullcontext()
+  if platform == "cuda":
+    target = triton_launch.compile_for(H200_CAPABILITY)
+  rows, start = [], time.monotonic()
+  with target:
+    for step in compile_steps(config, devices, platform, _STEPS.value):
+      row = describe(*step, len(devices), chip)
+      row["compile_s"] = round(time.monotonic() - start, 1)
+      print(json.dumps(row, indent=2), flush=True)
+      rows.append(row)
+      start = time.monotonic()
   if _OUT.value:
     document = {
-      "topology": _TOPOLOGY.value or _PLATFORM.value,
-      "jax": jax.__version__,
-      "batch_size": _CONFIG.value.train.batch_size,
-      "patch_size": _CONFIG.value.data.patch_size,
-      "inference_side": _INFERENCE_SIDE.value,
-      "model": {
-        field: getattr(make_model(_CONFIG.value.model), field)
-        for field in SemanIR.__dataclass_fields__
-        if field not in ("parent", "name", "dtype")
+      "topology": _TOPOLOGY.value or platform,
+      "device_kind": devices[0].device_kind,
+      "versions": {
+        package: metadata.version(package)
+        for package in ("jax", _COMPILERS[platform])
       },
+      "config": json.loads(config.to_json_best_effort()),
       "rows": rows,
     }
-    text = json.dumps(document, indent=2) + "\n"
-    write_bytes(pathlib.Path(_OUT.value), text.encode())
+    write_bytes(_OUT.value, (json.dumps(document, indent=2) + "\n").encode())
 
 
 if __name__ == "__main__":

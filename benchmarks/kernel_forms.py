@@ -1,0 +1,244 @@
+"""Compares the forms of attention and dictionary as the TPU compiler sees them.
+
+  JAX_PLATFORMS=cpu python -m benchmarks.kernel_forms \\
+    --out=benchmarks/results/kernel_forms_v5e.json
+
+Compiles for one TPU v5e with the compiler of `jax[tpu]`, on a machine without a
+TPU; nothing is run. `--platform=cpu` compiles for the CPU. Rows are written one
+by one, and those in the file are not made again. The tables of docs/kernels.md
+are made from them (`--nocompile` prints them).
+"""
+
+import itertools
+import json
+import os
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import metadata
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from absl import flags
+from jax.sharding import SingleDeviceSharding
+
+from semanir_jax import cli
+from semanir_jax.data.images import write_bytes
+from semanir_jax.flops import count_flops
+from semanir_jax.ops import Dictionary, build_dictionary, key_semantic_attention
+from semanir_jax.ops.dictionary import WORD
+from semanir_jax.training import hlo
+from semanir_jax.training.topology import topology_devices
+
+_OUT = flags.DEFINE_string("out", None, "JSON file of the rows.", required=True)
+_PLATFORM = flags.DEFINE_enum(
+  "platform", "tpu", ["tpu", "cpu"], "Whose compiler to ask."
+)
+_QUICK = flags.DEFINE_bool("quick", False, "A few small shapes.")
+_COMPILE = flags.DEFINE_bool(
+  "compile", True, "Compile what is missing; --nocompile prints tables only."
+)
+
+_TOPOLOGY = "v5e:2x2"  # the smallest; one of its devices is compiled for
+_HEADS, _HEAD_SIZE = 6, 30
+_TOKENS = 128 * 128  # of a training patch at full resolution in the U
+_NUM_TOKENS = (64, 256, 1024, 4096)
+_NUM_KEYS = (4, 16, 32, 64, 128, 256, 512)
+
+
+class Shape(NamedTuple):
+  """What is compiled.
+
+  Attributes:
+    operation: "dictionary" (the search), "forward" (attention) or "training"
+      (attention, forward and backward).
+    form: "mask" or "gather"; of the dictionary "bits" or "indices" for them.
+    num_tokens: N.
+    windows: of one image.
+    num_keys: K; of the bits, whose search and attention do not depend on it, 0.
+  """
+
+  operation: str
+  form: str
+  num_tokens: int
+  windows: int
+  num_keys: int
+
+
+def shapes(quick: bool) -> Iterator[Shape]:
+  """All rows of the benchmark."""
+  all_tokens, all_keys, tokens = _NUM_TOKENS, _NUM_KEYS, _TOKENS
+  if quick:
+    all_tokens, all_keys, tokens = (32,), (8,), 1024
+  # Does memory grow with the image?
+  n, k = (32, 8) if quick else (1024, 64)
+  for operation, windows in itertools.product(
+    ("forward", "training"), (4 * tokens // n, 16 * tokens // n)
+  ):
+    yield Shape(operation, "mask", n, windows, 0)
+    yield Shape(operation, "gather", n, windows, k)
+  for operation, n in itertools.product(
+    ("forward", "dictionary", "training"), all_tokens
+  ):
+    yield Shape(operation, "mask", n, tokens // n, 0)
+    for k in all_keys:
+      if k <= n:
+        yield Shape(operation, "gather", n, tokens // n, k)
+
+
+def program(shape: Shape, platform: str) -> tuple[Any, tuple[Any, ...]]:
+  """A function of the operation, and its arguments without values.
+
+  Args:
+    shape: what to compute.
+    platform: that it is for.
+  """
+  n, g, k = shape.num_tokens, shape.windows, shape.num_keys
+  array = jax.ShapeDtypeStruct
+  if shape.operation == "dictionary":
+
+    def search(features: jax.Array) -> Dictionary:
+      max_keys = None if shape.form == "mask" else k
+      return build_dictionary(
+        features, max(k, 1), max_keys=max_keys, platform=platform
+      )
+
+    return search, (array((1, g, n, _HEADS * _HEAD_SIZE), jnp.bfloat16),)
+  heads = array((1, g, n, _HEADS, _HEAD_SIZE), jnp.bfloat16)
+  if shape.form == "mask":
+    dictionary = Dictionary(bits=array((1, g, n, -(-n // WORD)), jnp.uint32))
+  else:
+    dictionary = Dictionary(
+      indices=array((1, g, n, k), jnp.int32), valid=array((1, g, n, k), bool)
+    )
+  scale = array((_HEADS,), jnp.float32)
+  bias = array((_HEADS, n, n), jnp.float32)
+
+  def attend(dictionary: Dictionary, *arrays: jax.Array) -> jax.Array:
+    *heads, scale, bias = arrays
+    return key_semantic_attention(
+      *heads, dictionary, scale=scale, bias=bias, platform=platform
+    )
+
+  arguments = (dictionary, heads, heads, heads, scale, bias)
+  if shape.operation == "forward":
+    return attend, arguments
+
+  def train(cotangent: jax.Array, dictionary: Dictionary, *arrays: jax.Array):
+    out, pull = jax.vjp(lambda *a: attend(dictionary, *a), *arrays)
+    return out, pull(cotangent)
+
+  return train, (heads, *arguments)
+
+
+def measure(shape: Shape, platform: str, device: Any) -> dict[str, Any]:
+  """Compiles one operation and reads what it needs.
+
+  Args:
+    shape: what to compile.
+    platform: "tpu" or "cpu".
+    device: of it.
+
+  Returns:
+    A row, with a compiler's message instead of figures where there is no room.
+  """
+  function, arguments = program(shape, platform)
+  here = SingleDeviceSharding(device)
+  placed = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), arguments
+  )
+  row = shape._asdict()
+  try:
+    compiled = jax.jit(function).lower(*placed).compile()
+  except jax.errors.JaxRuntimeError as error:
+    if not str(error).startswith("RESOURCE_EXHAUSTED"):
+      raise
+    return row | {"error": str(error).splitlines()[0]}
+  memory = compiled.memory_analysis()
+  traffic = hlo.analyse(compiled.as_text())
+  return row | {
+    "temporaries_mib": memory.temp_size_in_bytes / 2**20,
+    "arguments_mib": memory.argument_size_in_bytes / 2**20,
+    "gigaflops": count_flops(function, *arguments) / 1e9,
+    "traffic_gb": traffic.memory_bytes / 1e9,
+    "compiler_megacycles": traffic.cycles / 1e6,
+  }
+
+
+def table(rows: Sequence[Mapping[str, Any]], operation: str) -> list[str]:
+  """Lines of the Markdown table of an operation: mask / gather, by shape."""
+  lines = [
+    "| windows x N | K | temporaries, MiB | GFLOP | traffic, GB |"
+    " compiler's estimate, Mcycles |",
+    "| --- | ---: | ---: | ---: | ---: | ---: |",
+  ]
+  rows = [row for row in rows if row["operation"] == operation]
+  rows.sort(key=lambda row: [row[name] for name in Shape._fields[2:]])
+  masks = {
+    (row["num_tokens"], row["windows"]): row
+    for row in rows
+    if row["form"] == "mask"
+  }
+  for row in rows:
+    mask = masks.get((row["num_tokens"], row["windows"]))
+    if row["form"] == "mask" or mask is None:
+      continue
+    cells = [
+      f"{row['windows']} x {row['num_tokens']}",
+      str(row["num_keys"]),
+      *(
+        f"{_figure(mask, name)} / {_figure(row, name)}"
+        for name in (
+          "temporaries_mib",
+          "gigaflops",
+          "traffic_gb",
+          "compiler_megacycles",
+        )
+      ),
+    ]
+    lines.append(f"| {' | '.join(cells)} |")
+  return lines
+
+
+def _figure(row: Mapping[str, Any], name: str) -> str:
+  """A number of a row to three digits, or that there is none."""
+  if "error" in row:
+    return "too large"
+  value = row[name]
+  return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def main() -> None:
+  """Makes the rows that are missing, and prints the tables."""
+  out, platform = pathlib.Path(_OUT.value), _PLATFORM.value
+  document = {"rows": []}
+  if out.exists():
+    document = json.loads(out.read_text())
+  rows = document["rows"]
+  if _COMPILE.value:
+    device = topology_devices(platform, _TOPOLOGY)[0]
+    package = "libtpu" if platform == "tpu" else "jaxlib"
+    document |= {
+      "device_kind": device.device_kind,
+      "versions": {
+        "jax": jax.__version__,
+        package: metadata.version(package),
+      },
+      "heads": _HEADS,
+      "head_size": _HEAD_SIZE,
+      "dtype": "bfloat16",
+    }
+    done = {tuple(row[name] for name in Shape._fields) for row in rows}
+    for shape in shapes(_QUICK.value):
+      if shape not in done:
+        rows.append(measure(shape, platform, device))
+        print(json.dumps(rows[-1]), flush=True)
+        write_bytes(out, (json.dumps(document, indent=1) + "\n").encode())
+  for operation in ("forward", "training", "dictionary"):
+    print("\n".join([f"\n{operation}\n", *table(rows, operation)]))
+
+
+if __name__ == "__main__":
+  os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+  jax.config.update("jax_platforms", "cpu")
+  cli.run(main)

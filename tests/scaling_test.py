@@ -1,0 +1,83 @@
+"""The programs behind docs/scaling.md and docs/kernels.md run, and the tables
+there are those of the committed figures."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+def _run(*arguments: object) -> list[str]:
+  """Runs a benchmark; the lines that it prints."""
+  return subprocess.run(
+    [sys.executable, "-m", *map(str, arguments)],
+    cwd=ROOT,
+    check=True,
+    capture_output=True,
+    text=True,
+  ).stdout.splitlines()
+
+
+def test_scaling_compiles_what_is_missing_and_nothing_twice(tmp_path):
+  out = tmp_path / "scaling.json"
+  lines = _run("benchmarks.scaling", "--quick", f"--out={out}")
+  assert any(line.startswith("compiles") for line in lines)
+  written = out.read_bytes()
+  (case,) = json.loads(written)["cases"]
+  (row,) = case["rows"]
+  assert row["step"] == "train" and row["memory_mib"] > 0
+  assert case["versions"]["jax"]
+  assert "--config=configs/base.py:smoke" in case["command"]
+  again = _run("benchmarks.scaling", "--quick", f"--out={out}")
+  assert not any(line.startswith("compiles") for line in again)
+  assert again[-1].startswith("| `base.py:smoke`") and again[-1] == lines[-1]
+  assert out.read_bytes() == written
+
+
+def test_a_case_that_cannot_be_compiled_says_why(tmp_path):
+  out = tmp_path / "scaling.json"
+  case = {
+    "config": "configs/base.py:smoke",
+    "topology": "v5e:3x9",
+    "changes": [],
+    "steps": ["train"],
+    "command": "",
+    "error": "error: no such slice",
+    "rows": [],
+  }
+  out.write_text(json.dumps({"cases": [case]}))
+  lines = _run("benchmarks.scaling", "--nocompile", f"--out={out}")
+  assert "float32 | v5e:3x9 | train | error: no such slice" in lines[-1]
+
+
+def test_forms_are_compared_on_the_cpu(tmp_path):
+  out = tmp_path / "forms.json"
+  command = ("benchmarks.kernel_forms", "--quick", "--platform=cpu")
+  lines = _run(*command, f"--out={out}")
+  rows = json.loads(out.read_text())["rows"]
+  assert {(row["operation"], row["form"]) for row in rows} == {
+    (operation, form)
+    for operation in ("forward", "training", "dictionary")
+    for form in ("mask", "gather")
+  }
+  assert all(row["temporaries_mib"] > 0 for row in rows)
+  tables = [line for line in lines if line.startswith("|")]
+  again = _run(*command, f"--out={out}")
+  assert [line for line in again if line] == [
+    line for line in lines if line and not line.startswith("{")
+  ]
+  assert [line for line in again if line.startswith("|")] == tables
+
+
+def test_the_documents_hold_the_committed_figures():
+  for program, results, document in (
+    ("benchmarks.scaling", "scaling.json", "scaling.md"),
+    ("benchmarks.kernel_forms", "kernel_forms_v5e.json", "kernels.md"),
+  ):
+    path = ROOT / "benchmarks" / "results" / results
+    printed = _run(program, "--nocompile", f"--out={path}")
+    text = (ROOT / "docs" / document).read_text().splitlines()
+    missing = [line for line in printed if line[:1] == "|" and line not in text]
+    assert not missing, f"{document} lacks {missing[0]}; print the table anew"
