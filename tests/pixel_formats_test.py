@@ -36,7 +36,7 @@ def _quick_networks(monkeypatch):
     scale = self.model.scale
     return batch.repeat(scale, axis=1).repeat(scale, axis=2) - 0.01
 
-  monkeypatch.setattr(restoration, "load_for_inference", load)
+  monkeypatch.setattr(restoration, "load_network", load)
   monkeypatch.setattr(Restorer, "__call__", darkened)
 
 
