@@ -109,7 +109,8 @@ def compile_train_step(config, side):
   )
   model = make_model(config.model).clone(platform="gpu")
   train_step, init = make_step(config, model, mesh)
-  state = jax.eval_shape(init)
+  with triton_launch.compile_for(gpu_topology.H200_CAPABILITY):
+    state = jax.eval_shape(init)
   placed = sharding.state_shardings(state, mesh, config.mesh.rules)
   rows = sharding.batch_sharding(mesh)
   images = jax.ShapeDtypeStruct((4, side, side, 3), jnp.float32)
