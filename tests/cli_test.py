@@ -177,7 +177,7 @@ def test_debug_shows_the_traceback(ended):
 def test_help_explains_the_flags(ended):
   _, out, _ = ended["help"]
   assert "Restores your images with a trained network." in out
-  assert "--checkpoint: Workdir of a run, a step, a file or a bundled name." in out
+  assert "--checkpoint: Workdir of a run, a step, a file or a bundled n" in out
 
 
 def test_restore_as_people_start_it(tmp_path):
