@@ -54,7 +54,7 @@ def gather_attention(
     split = x.shape[:axis] + (n // chunk, chunk) + x.shape[axis + 1 :]
     return jnp.moveaxis(x.reshape(split), axis, 0)
 
-  attend = jax.checkpoint(functools.partial(_attend_chunk, rows, scale))
+  attend = jax.checkpoint(functools.partial(attend_chunk, rows, scale))
   out = lax.map(
     attend,
     (
@@ -67,7 +67,7 @@ def gather_attention(
   return jnp.moveaxis(out, 0, 2).reshape(query.shape)
 
 
-def _attend_chunk(
+def attend_chunk(
   rows_BGNR: jax.Array,
   scale_A: jax.Array,
   chunk: tuple[jax.Array, jax.Array, jax.Array, jax.Array],

@@ -39,14 +39,14 @@ def mask_attention(
   """
   b, _, n, a, _ = query.shape
   return over_windows(
-    lambda *windows: _attend_windows(*windows, scale, bias),
+    lambda *windows: attend_windows(*windows, scale, bias),
     (query, key, value, bits),
     elements_per_window=b * a * n * n,
     platform=platform,
   )
 
 
-def _attend_windows(
+def attend_windows(
   query: jax.Array,
   key: jax.Array,
   value: jax.Array,
@@ -54,7 +54,9 @@ def _attend_windows(
   scale: jax.Array,
   bias: jax.Array,
 ) -> jax.Array:
-  """Attention of some windows; arguments as of `mask_attention`."""
+  """Attention of some windows, with all their logits at once; arguments as of
+  `mask_attention`.
+  """
   logits = jnp.einsum(
     "bgnad,bgmad->bganm", query, key, preferred_element_type=jnp.float32
   )

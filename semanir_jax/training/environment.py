@@ -27,6 +27,7 @@ _PACKAGES = (
   "jax-cuda13-plugin",
   "jax-triton",
   "triton",
+  "torch",
   "flax",
   "optax",
   "orbax-checkpoint",
@@ -53,21 +54,27 @@ def record_start(
     changes: fields of the config that differ from the checkpoint's, with the
       value before and the value now.
   """
-  line = {
-    "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+  line = describe() | {
     "step": step,
     "command": [sys.executable, *sys.argv],
     "config_changes": dict(changes),
-    "commit": _commit(),
-    "python": platform.python_version(),
-    "versions": _versions(),
-    "devices": [str(device) for device in jax.devices()],
-    "device_kind": jax.devices()[0].device_kind,
     "processes": jax.process_count(),
   }
   path = workdir / STARTS
   before = path.read_bytes() if path.exists() else b""
   write_bytes(path, before + json.dumps(line).encode() + b"\n")
+
+
+def describe() -> dict[str, Any]:
+  """Time, commit, versions and devices, as JSON."""
+  return {
+    "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    "commit": _commit(),
+    "python": platform.python_version(),
+    "versions": _versions(),
+    "devices": [str(device) for device in jax.devices()],
+    "device_kind": jax.devices()[0].device_kind,
+  }
 
 
 def _versions() -> dict[str, str]:

@@ -1,0 +1,88 @@
+"""Rows of a benchmark in a JSON file, written one by one.
+
+A benchmark that is cut off goes on with the rows that its file lacks.
+"""
+
+import json
+import os
+import pathlib
+import shlex
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from semanir_jax.data.images import write_bytes
+
+# Not tried here (no torch, no GPU), so that another start tries again.
+SKIPPED = "skipped"
+
+
+class ResultFile:
+  """Rows by case, and the starts that they were made in.
+
+  The file holds `{"runs": [...], "rows": [...]}`; a row holds the fields of its
+  case, what was found, and in `run` the number of its start.
+  """
+
+  def __init__(self, path: str | os.PathLike[str] | None) -> None:
+    """Reads what there is.
+
+    Args:
+      path: of the file; None to keep rows in memory only.
+    """
+    self._path = pathlib.Path(path) if path else None
+    self.runs: list[dict[str, Any]] = []
+    self.rows: list[dict[str, Any]] = []
+    if self._path and self._path.exists():
+      document = json.loads(self._path.read_text())
+      self.runs, self.rows = document["runs"], document["rows"]
+
+  def begin(self, run: Mapping[str, Any]) -> None:
+    """Says what the next rows are made with.
+
+    Args:
+      run: versions, device and the like; the command is added.
+
+    Raises:
+      ValueError: the file holds rows of another device.
+    """
+    kinds = {old["device_kind"] for old in self.runs} - {run["device_kind"]}
+    if kinds:
+      raise ValueError(
+        f"{self._path} holds rows of {kinds.pop()}, not of"
+        f" {run['device_kind']}; name another file with --out"
+      )
+    self.runs.append(dict(run) | {"command": shlex.join(sys.orig_argv)})
+
+  def missing(self, cases: Iterable[NamedTuple]) -> Iterator[Any]:
+    """Those of the cases without a row, or with one that says why not."""
+    done = [row for row in self.rows if SKIPPED not in row]
+    for case in cases:
+      if not any(_is_of(row, case) for row in done):
+        yield case
+
+  def add(self, case: NamedTuple, figures: Mapping[str, Any]) -> None:
+    """Adds the row of a case, prints it and writes the file."""
+    row = case._asdict() | dict(figures) | {"run": len(self.runs) - 1}
+    self.rows = [old for old in self.rows if not _is_of(old, case)] + [row]
+    print(json.dumps(row), flush=True)
+    if self._path:
+      self._path.parent.mkdir(parents=True, exist_ok=True)
+      write_bytes(self._path, self._text().encode())
+
+  def find(self, case: NamedTuple) -> dict[str, Any] | None:
+    """The row of a case, if there is one."""
+    return next((row for row in self.rows if _is_of(row, case)), None)
+
+  def _text(self) -> str:
+    """One line for every start and row."""
+    lists = {"runs": self.runs, "rows": self.rows}
+    parts = (
+      f' "{name}": [\n  ' + ",\n  ".join(map(json.dumps, items)) + "\n ]"
+      for name, items in lists.items()
+    )
+    return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
+def _is_of(row: Mapping[str, Any], case: NamedTuple) -> bool:
+  return all(row[name] == value for name, value in case._asdict().items())

@@ -1,0 +1,99 @@
+"""Runs the parts of a benchmark in a process of their own.
+
+JAX keeps the GPU memory that it has once taken, and so does torch: whichever
+came second would measure what is left. A worker's memory goes with it, and so do
+a broken CUDA context and the peak of an allocator that cannot be reset.
+"""
+
+import contextlib
+import importlib
+import json
+import os
+import pathlib
+import subprocess
+import sys
+from typing import Any
+
+_ROOT = pathlib.Path(__file__).resolve().parents[1]
+# A worker is alone on the GPU: by default JAX leaves a quarter unused, and what
+# it calls out of memory would not be.
+_ENVIRONMENT = {"XLA_PYTHON_CLIENT_MEM_FRACTION": "0.95"}
+
+
+class Worker:
+  """A process that calls functions by name; a context manager."""
+
+  def __init__(self) -> None:
+    self._process: subprocess.Popen[str] | None = None
+
+  def __enter__(self) -> "Worker":
+    return self
+
+  def __exit__(self, *error: object) -> None:
+    self.stop()
+
+  def stop(self) -> None:
+    """Ends the process; the next call starts another."""
+    process, self._process = self._process, None
+    if process is not None:
+      with contextlib.suppress(BrokenPipeError):
+        process.communicate()  # end of its input: it leaves
+
+  def call(self, function: str, *arguments: Any) -> Any:
+    """Calls a function there.
+
+    Args:
+      function: as "benchmarks.attention_jax:measure".
+      *arguments: as JSON has them: named tuples arrive as lists.
+
+    Returns:
+      What it returns, as JSON; `{"error": ...}` if the process died, as it does
+      where a kernel breaks the GPU's context.
+
+    Raises:
+      ValueError: the function raised one.
+      RuntimeError: it raised anything else; the traceback is on stderr.
+    """
+    if self._process is None:
+      self._process = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.worker"],
+        cwd=_ROOT,
+        env=_ENVIRONMENT | os.environ,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+      )
+    pipe = self._process
+    answer = ""
+    with contextlib.suppress(BrokenPipeError):
+      print(json.dumps([function, arguments]), file=pipe.stdin, flush=True)
+      answer = pipe.stdout.readline()
+    if not answer:
+      self.stop()
+      return {"error": f"the process died with code {pipe.returncode}"}
+    kind, value = json.loads(answer)
+    if kind == "result":
+      return value
+    self.stop()
+    raise (ValueError if kind == "ValueError" else RuntimeError)(value)
+
+
+def _serve() -> None:
+  """Answers the calls that arrive on stdin, one a line."""
+  answers = os.fdopen(os.dup(1), "w")
+  os.dup2(2, 1)  # what libraries print is no answer
+  for line in sys.stdin:
+    name, arguments = json.loads(line)
+    module, _, function = name.partition(":")
+    try:
+      call = getattr(importlib.import_module(module), function)
+      answer = ["result", call(*arguments)]
+    except Exception as error:
+      if not isinstance(error, ValueError):
+        sys.excepthook(*sys.exc_info())
+      answer = [type(error).__name__, f"{name}: {error}"]
+    print(json.dumps(answer), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+  _serve()
