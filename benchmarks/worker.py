@@ -1,8 +1,8 @@
 """Runs the parts of a benchmark in a process of their own.
 
 JAX keeps the GPU memory that it has once taken, and so does torch: whichever
-came second would measure what is left. A worker's memory goes with it, and so do
-a broken CUDA context and the peak of an allocator that cannot be reset.
+came second would measure what is left. A worker's memory goes with it, and so
+do a broken CUDA context and the peak of an allocator that cannot be reset.
 """
 
 import contextlib

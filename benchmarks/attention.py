@@ -1,0 +1,174 @@
+"""Times attention over a dictionary: our forms, and torch's where it is there.
+
+  python -m benchmarks.attention --out=benchmarks/results/attention_gpu.json
+
+Rows are written one by one; a run that is cut off goes on with those that are
+missing, and where none is it prints the tables. bfloat16, 6 heads of 30. On a
+machine without a GPU only `--quick` is bearable.
+"""
+
+import importlib.util
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from absl import flags
+
+from benchmarks.attention_cases import (
+  IMAGES,
+  JAX_FORMS,
+  NUM_KEYS,
+  NUM_TOKENS,
+  OPERATIONS,
+  QUICK_IMAGES,
+  TORCH_FORMS,
+  Case,
+  arithmetic,
+  cases,
+  count_windows,
+  least_bytes,
+)
+from benchmarks.result_file import ResultFile
+from benchmarks.worker import Worker
+from semanir_jax import cli
+
+_OTHERS = {
+  "mask": "XLA mask",
+  "gather": "XLA gather",
+  "sdpa": "torch SDPA",
+  "flex": "FlexAttention",
+}
+# Issue 5's goals for the kernel at N = 1024, K = 512: at least so many times
+# as fast as another form.
+_GOALS = {"mask": 2.0, "flex": 1.0}
+
+
+def measure(results: ResultFile, quick: bool) -> None:
+  """Makes the rows that are missing; torch and JAX never share the GPU."""
+  if not any(results.missing(cases(JAX_FORMS + TORCH_FORMS, quick))):
+    return
+  with Worker() as worker:
+    run = worker.call("benchmarks.timing:describe_device")
+    results.begin(run)
+    for case in results.missing(cases(JAX_FORMS, quick)):
+      results.add(case, worker.call("benchmarks.attention_jax:measure", case))
+  has_torch = importlib.util.find_spec("torch") is not None
+  with Worker() as worker:
+    for case in results.missing(cases(TORCH_FORMS, quick)):
+      figures = {"skipped": "torch not installed"}
+      if has_torch:
+        figures = worker.call(
+          "benchmarks.attention_torch:measure", case, run["platform"]
+        )
+      results.add(case, figures)
+
+
+def tables(results: ResultFile, quick: bool) -> Iterator[str]:
+  """Lines of the Markdown tables."""
+  for image, size in (QUICK_IMAGES if quick else IMAGES).items():
+    for operation in OPERATIONS:
+      count, height, width = size
+      yield f"\n{operation}, {image}: {count} x {height} x {width} px\n"
+      yield (
+        "| windows x N | K | kernel, ms | "
+        + " | ".join(f"{name}, ms (times kernel)" for name in _OTHERS.values())
+        + " | kernel, of matrix rate / of copy bandwidth |"
+        " extra memory, MiB: kernel / " + " / ".join(_OTHERS) + " |"
+      )
+      yield "| --- | ---: |" + " ---: |" * (len(_OTHERS) + 3)
+      all_tokens = (64,) if quick else NUM_TOKENS
+      for n in all_tokens:
+        for k in (8,) if quick else NUM_KEYS:
+          if k <= n:
+            yield _line(results, operation, image, n, count_windows(size, n), k)
+
+
+def _line(results: ResultFile, *shape: Any) -> str:
+  """One shape; the forms that do not depend on K have one row for all."""
+  operation, image, n, windows, k = shape
+  rows = {
+    form: _find(results, Case(operation, form, image, n, windows, k))
+    for form in ("triton", *_OTHERS)
+  }
+  kernel = rows["triton"]
+  cells = [f"{windows} x {n}", str(k), _milliseconds(kernel)]
+  for form in _OTHERS:
+    cell = _milliseconds(rows[form])
+    if "ms" in kernel and "ms" in rows[form]:
+      cell += f" ({rows[form]['ms'] / kernel['ms']:.2f})"
+    cells.append(cell)
+  shares = "-"
+  if "ms" in kernel:
+    run = results.runs[kernel["run"]]
+    case, seconds = Case(operation, "triton", *shape[1:]), kernel["ms"] / 1e3
+    matrix = arithmetic(case) / seconds / (run["matrix_teraflops"] * 1e12)
+    traffic = least_bytes(case) / seconds / (run["copy_gb_s"] * 1e9)
+    shares = f"{matrix:.0%} / {traffic:.0%}"
+  cells += [shares, " / ".join(map(_memory, rows.values()))]
+  return f"| {' | '.join(cells)} |"
+
+
+def _find(results: ResultFile, case: Case) -> Mapping[str, Any]:
+  dense = case._replace(num_keys=0)
+  return results.find(case) or results.find(dense) or {}
+
+
+def _milliseconds(row: Mapping[str, Any]) -> str:
+  """The time of a row, or why there is none."""
+  if "ms" in row:
+    return f"{row['ms']:.3g}"
+  return row.get("error", "not measured")
+
+
+def _memory(row: Mapping[str, Any]) -> str:
+  """MiB besides the inputs: the allocator's peak, of JAX the compiler's."""
+  if "temporaries_mib" in row:
+    return f"{row['temporaries_mib'] + row['outputs_mib']:.0f}"
+  return f"{row['peak_mib']:.0f}" if "peak_mib" in row else "-"
+
+
+def goals(results: ResultFile) -> Iterator[str]:
+  """Whether the kernel is as fast as it should be, a line each."""
+  size = IMAGES["patches"]
+  for operation in OPERATIONS:
+    for form, least in _GOALS.items():
+      shape = ("patches", 1024, count_windows(size, 1024), 512)
+      kernel = _find(results, Case(operation, "triton", *shape))
+      other = _find(results, Case(operation, form, *shape))
+      found = "not measured"
+      if "ms" in kernel and "ms" in other:
+        ratio = other["ms"] / kernel["ms"]
+        found = f"{ratio:.2f}, {'met' if ratio >= least else 'missed'}"
+      yield (
+        f"| {operation}, N = 1024, K = 512: {_OTHERS[form]} over kernel |"
+        f" {least:.1f} | {found} |"
+      )
+
+
+def runs(results: ResultFile) -> Sequence[str]:
+  """What the rows were made with, a line for every start."""
+  return [
+    f"{run['device_kind']}, jax {run['versions'].get('jax')}, torch"
+    f" {run['versions'].get('torch', 'none')}: measured"
+    f" {run['matrix_teraflops']:.3g} TFLOP/s, {run['copy_gb_s']:.0f} GB/s;"
+    f" {run['command']}"
+    for run in results.runs
+  ]
+
+
+if __name__ == "__main__":
+  out = flags.DEFINE_string("out", None, "JSON file of the rows.")
+  quick = flags.DEFINE_bool("quick", False, "One small shape, for the CPU.")
+  measured = flags.DEFINE_bool(
+    "measure", True, "Make missing rows; --nomeasure prints the tables only."
+  )
+
+  def main() -> None:
+    """Makes the rows that are missing, and prints the tables."""
+    results = ResultFile(out.value)
+    if measured.value:
+      measure(results, quick.value)
+    lines = [*runs(results), *tables(results, quick.value)]
+    lines += ["\n| goal | at least | found |", "| --- | ---: | --- |"]
+    print("\n".join([*lines, *goals(results)]))
+
+  cli.run(main)
