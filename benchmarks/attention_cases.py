@@ -107,8 +107,9 @@ def make_rule(windows: int, num_tokens: int) -> Rule:
 
 
 def arithmetic(case: Case) -> float:
-  """Operations of the products if all N x N pairs are computed: two forward,
-  and backward those two again and four more, less one that is shared.
+  """Operations of the products if all N x N pairs are computed: two products
+  forward; backward the logits again, and the gradients of weights, values,
+  queries and keys.
   """
   pairs = case.windows * HEADS * case.num_tokens**2
   products = 2 if case.operation == "forward" else 7

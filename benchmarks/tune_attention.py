@@ -4,23 +4,26 @@
 
 Writes the rows of this GPU's compute capability into the table that the kernels
 read, semanir_jax/ops/attention_tiles.json (or `--out`); other rows stay as they
-are. Timed is the forward pass, or the forward and backward pass with other
-tiles for one kernel of it, so that only differences between the rows of one
-kernel mean something.
+are, and those that name this GPU and this JAX are not made again. Timed is the
+forward pass, or the forward and backward pass with other tiles for one kernel
+of it, so that only differences between the rows of one kernel mean something.
 """
 
+import dataclasses
+import functools
 import itertools
 import json
 import os
-import time
 from collections.abc import Iterator
 from typing import Any
 from unittest import mock
 
 import jax
 import jax.numpy as jnp
-from absl import flags
+from absl import flags, logging
+from triton.runtime.errors import TritonError
 
+from benchmarks.timing import median_ms
 from semanir_jax import cli
 from semanir_jax.data.images import write_bytes
 from semanir_jax.ops import attention_triton, triton_launch
@@ -36,17 +39,22 @@ _NUM_TOKENS = (64, 256, 1024, 4096)
 _DTYPES = {2: jnp.bfloat16, 4: jnp.float32}
 _HEADS, _HEAD_SIZE = 6, 30
 _TOKENS = 1 << 18  # of a 512 x 512 image
-_REPEATS = 10
 
 
-def candidates() -> Iterator[Tiles]:
-  """Tiles worth a try."""
-  for block_q, block_k, num_warps, num_stages in itertools.product(
-    (16, 32, 64, 128), (32, 64, 128), (4, 8), (2, 3, 4)
-  ):
-    # Larger ones spill registers, by the assembler's report.
-    if 1024 <= block_q * block_k <= 1024 * num_warps * 2:
-      yield Tiles(block_q, block_k, num_warps, num_stages)
+def block_candidates(num_tokens: int) -> Iterator[Tiles]:
+  """Tiles of every size worth a try in a window."""
+  most = max(32, num_tokens)  # the table's look-up takes no larger ones
+  for block_q, block_k in itertools.product((16, 32, 64, 128), (32, 64, 128)):
+    if block_q * block_k >= 1024 and max(block_q, block_k) <= most:
+      # With fewer warps large ones spill registers, by the assembler's report.
+      warps = 4 if block_q * block_k <= 8192 else 8
+      yield Tiles(block_q, block_k, warps, num_stages=2)
+
+
+def variants(tiles: Tiles) -> Iterator[Tiles]:
+  """The same blocks with other warps and stages."""
+  for num_warps, num_stages in itertools.product((4, 8), (2, 3, 4)):
+    yield dataclasses.replace(tiles, num_warps=num_warps, num_stages=num_stages)
 
 
 def measure(
@@ -60,13 +68,7 @@ def measure(
     itemsize: bytes of a number.
     tiles: to try.
   """
-  shape = (1, _TOKENS // num_tokens, num_tokens, _HEADS, _HEAD_SIZE)
-  keys = jax.random.split(jax.random.key(0), 5)
-  query, key, value = (
-    jax.random.normal(k, shape, _DTYPES[itemsize]) for k in keys[:3]
-  )
-  bits = jax.random.bits(keys[3], (*shape[:3], num_tokens // 32), jnp.uint32)
-  bias = jax.random.normal(keys[4], (_HEADS, num_tokens, num_tokens))
+  arrays, bits = _make_arrays(num_tokens, itemsize)
 
   def attend(query: Any, key: Any, value: Any, scale: Any, bias: Any) -> Any:
     return attention_triton.key_semantic_attention_triton(
@@ -82,18 +84,26 @@ def measure(
   def choose(name: str, *others: int) -> Tiles:
     return tiles if name == kernel else choose_tiles(name, *others)
 
-  arrays = (query, key, value, jnp.ones(_HEADS), bias)
   with mock.patch.object(attention_triton, "choose_tiles", choose):
     try:
       compiled = jax.jit(run).lower(*arrays).compile()
       jax.block_until_ready(compiled(*arrays))
-    except (RuntimeError, ValueError):  # out of shared memory or registers
+    except (RuntimeError, ValueError, TritonError) as error:
+      # Out of shared memory or registers; anything else should be seen.
+      logging.info("%s: %s: %s", kernel, tiles, str(error).splitlines()[:1])
       return None
-  start = time.perf_counter()
-  for _ in range(_REPEATS):
-    result = compiled(*arrays)
-  jax.block_until_ready(result)
-  return 1e3 * (time.perf_counter() - start) / _REPEATS
+  return median_ms(lambda: compiled(*arrays), jax.block_until_ready)
+
+
+@functools.lru_cache(maxsize=1)  # of the rows that follow each other
+def _make_arrays(num_tokens: int, itemsize: int) -> tuple[Any, jax.Array]:
+  """Query, key, value, scale and bias; and bits."""
+  shape = (1, _TOKENS // num_tokens, num_tokens, _HEADS, _HEAD_SIZE)
+  keys = jax.random.split(jax.random.key(0), 5)
+  heads = (jax.random.normal(k, shape, _DTYPES[itemsize]) for k in keys[:3])
+  bits = jax.random.bits(keys[3], (*shape[:3], num_tokens // 32), jnp.uint32)
+  bias = jax.random.normal(keys[4], (_HEADS, num_tokens, num_tokens))
+  return (*heads, jnp.ones(_HEADS), bias), bits
 
 
 def fastest(
@@ -102,22 +112,27 @@ def fastest(
   itemsize: int,
   capability: int,
   *,
-  most_candidates: int | None = None,
+  quick: bool = False,
 ) -> dict[str, Any]:
-  """The row of the fastest candidate.
+  """The row of the fastest tiles: the best blocks first, then their warps and
+  stages; of all combinations at once a table would take hours.
 
   Raises:
     ValueError: none of them runs.
   """
   times = {}
-  for tiles in itertools.islice(candidates(), most_candidates):
-    milliseconds = measure(kernel, num_tokens, itemsize, tiles)
-    if milliseconds is not None:
-      times[tiles] = milliseconds
-  if not times:
-    raise ValueError(f"no tiles of {kernel} run with {num_tokens} tokens")
-  best = min(times, key=times.__getitem__)
-  device = jax.devices()[0].device_kind
+
+  def time_all(candidates: Iterator[Tiles]) -> Tiles:
+    for tiles in itertools.islice(candidates, 2 if quick else None):
+      if tiles not in times:
+        milliseconds = measure(kernel, num_tokens, itemsize, tiles)
+        if milliseconds is not None:
+          times[tiles] = milliseconds
+    if not times:
+      raise ValueError(f"no tiles of {kernel} run with {num_tokens} tokens")
+    return min(times, key=times.__getitem__)
+
+  best = time_all(variants(time_all(block_candidates(num_tokens))))
   return {
     "kernel": kernel,
     "compute_capability": capability,
@@ -127,8 +142,13 @@ def fastest(
     "block_k": best.block_k,
     "num_warps": best.num_warps,
     "num_stages": best.num_stages,
-    "time": f"{times[best]:.3f} ms, {device}, jax {jax.__version__}",
+    "time": f"{times[best]:.3f} ms{_here()}",
   }
+
+
+def _here() -> str:
+  """End of the time of a row that was measured here."""
+  return f", {jax.devices()[0].device_kind}, jax {jax.__version__}"
 
 
 def merge(
@@ -136,20 +156,20 @@ def merge(
 ) -> list[dict[str, Any]]:
   """The table with these rows in the place of those of the same case."""
 
-  def case(row: dict[str, Any]) -> tuple[Any, ...]:
-    return (
-      KERNELS.index(row["kernel"]),
-      row["compute_capability"],
-      row["itemsize"],
-      row["num_tokens"],
-    )
+  merged = {_case(row): row for row in [*table, *rows]}
+  order = lambda case: (KERNELS.index(case[0]), *case[1:])  # noqa: E731
+  return [merged[case] for case in sorted(merged, key=order)]
 
-  merged = {case(row): row for row in [*table, *rows]}
-  return [merged[key] for key in sorted(merged)]
+
+def _case(row: dict[str, Any]) -> tuple[Any, ...]:
+  """What a row is the only one of."""
+  names = ("kernel", "compute_capability", "itemsize", "num_tokens")
+  return tuple(row[name] for name in names)
 
 
 def tune(path: str, *, quick: bool = False) -> None:
-  """Tunes every kernel, for every window size and dtype.
+  """Tunes every kernel, for every window size and dtype; goes on where a
+  former run on a GPU of this name was cut off.
 
   Args:
     path: of the table, read where it exists and written after every row.
@@ -165,16 +185,14 @@ def tune(path: str, *, quick: bool = False) -> None:
   if os.path.exists(path):
     with open(path) as file:
       table = json.load(file)
-  for kernel, itemsize, num_tokens in itertools.product(
-    KERNELS, _DTYPES, _NUM_TOKENS[:1] if quick else _NUM_TOKENS
+  # What trains in bfloat16 first.
+  for itemsize, num_tokens, kernel in itertools.product(
+    _DTYPES, _NUM_TOKENS[:1] if quick else _NUM_TOKENS, KERNELS
   ):
-    row = fastest(
-      kernel,
-      num_tokens,
-      itemsize,
-      capability,
-      most_candidates=2 if quick else None,
-    )
+    case = (kernel, capability, itemsize, num_tokens)
+    if any(_case(r) == case and r["time"].endswith(_here()) for r in table):
+      continue
+    row = fastest(kernel, num_tokens, itemsize, capability, quick=quick)
     print(json.dumps(row), flush=True)
     table = merge(table, [row])
     lines = ",\n".join(json.dumps(row) for row in table)

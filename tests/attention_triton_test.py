@@ -196,12 +196,15 @@ def test_tuning_replaces_the_rows_of_the_gpu_here(monkeypatch, tmp_path):
   table = tmp_path / "tiles.json"
   table.write_bytes(attention_tiles.TABLE.read_bytes())
   before = json.loads(table.read_text())
-  last = list(tune_attention.candidates())[-1]
+  tried = []
 
   def measure(kernel, num_tokens, itemsize, tiles):
-    if tiles.block_q == 16:
+    tried.append((kernel, num_tokens, itemsize, tiles))
+    assert max(tiles.block_q, tiles.block_k) <= num_tokens
+    if tiles.block_q == 64:
       return None
-    return 1.0 if tiles == last else 2.0
+    wrong = (tiles.block_q != 32) + (tiles.block_k != 64)
+    return 1.0 + wrong + (tiles.num_warps != 8) + (tiles.num_stages != 3)
 
   monkeypatch.setattr(tune_attention, "measure", measure)
   with triton_launch.compile_for(90):
@@ -210,10 +213,22 @@ def test_tuning_replaces_the_rows_of_the_gpu_here(monkeypatch, tmp_path):
   assert [list(row) for row in after] == [list(row) for row in before]
   for old, new in zip(before, after, strict=True):
     if old["compute_capability"] == 90:
-      assert Tiles(*(new[name] for name in FIELDS)) == last
+      assert Tiles(*(new[name] for name in FIELDS)) == Tiles(32, 64, 8, 3)
       assert new["time"].startswith("1.000 ms, ")
     else:
       assert new == old
+  # A run that was cut off goes on, and makes no row twice.
+  assert len(tried) == len(set(tried)) > 8 * 4 * 2
+  count = len(tried)
+  cut = [
+    old if new["kernel"] == "bias_gradient" else new
+    for old, new in zip(before, after, strict=True)
+  ]
+  table.write_text(json.dumps(cut))
+  with triton_launch.compile_for(90):
+    tune_attention.tune(str(table))
+  assert json.loads(table.read_text()) == after
+  assert {kernel for kernel, *_ in tried[count:]} == {"bias_gradient"}
   with pytest.raises(ValueError, match="no NVIDIA GPU here"):
     tune_attention.tune(str(table))
 
@@ -234,6 +249,7 @@ def test_tuning_times_a_pass_with_the_candidate_in_its_kernel_alone(
   )
   monkeypatch.setattr(attention_triton, "key_semantic_attention_triton", run)
   monkeypatch.setattr(tune_attention, "_TOKENS", 128)
+  tune_attention._make_arrays.cache_clear()
   tiles = Tiles(16, 128, num_warps=4, num_stages=2)
   assert tune_attention.measure("forward", 64, 2, tiles) > 0
   assert launched == [(16, 128)]
