@@ -8,7 +8,7 @@ machine without a GPU only `--quick` is bearable.
 """
 
 import importlib.util
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from absl import flags
@@ -27,7 +27,7 @@ from benchmarks.attention_cases import (
   count_windows,
   least_bytes,
 )
-from benchmarks.result_file import ResultFile
+from benchmarks.result_file import ResultFile, describe_runs
 from benchmarks.worker import Worker
 from semanir_jax import cli
 
@@ -144,17 +144,6 @@ def goals(results: ResultFile) -> Iterator[str]:
       )
 
 
-def runs(results: ResultFile) -> Sequence[str]:
-  """What the rows were made with, a line for every start."""
-  return [
-    f"{run['device_kind']}, jax {run['versions'].get('jax')}, torch"
-    f" {run['versions'].get('torch', 'none')}: measured"
-    f" {run['matrix_teraflops']:.3g} TFLOP/s, {run['copy_gb_s']:.0f} GB/s;"
-    f" {run['command']}"
-    for run in results.runs
-  ]
-
-
 if __name__ == "__main__":
   out = flags.DEFINE_string("out", None, "JSON file of the rows.")
   quick = flags.DEFINE_bool("quick", False, "One small shape, for the CPU.")
@@ -167,7 +156,7 @@ if __name__ == "__main__":
     results = ResultFile(out.value)
     if measured.value:
       measure(results, quick.value)
-    lines = [*runs(results), *tables(results, quick.value)]
+    lines = [*describe_runs(results), *tables(results, quick.value)]
     lines += ["\n| goal | at least | found |", "| --- | ---: | --- |"]
     print("\n".join([*lines, *goals(results)]))
 

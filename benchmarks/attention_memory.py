@@ -41,15 +41,16 @@ _PAPER = ("whole mask", "whole gather")
 
 
 def cases(quick: bool) -> Iterator[Case]:
-  """All rows; N and K of the paper's setting first."""
+  """All rows: the dense forms, then the others from the largest K down."""
   count, height, width = IMAGES["patches"]
   tokens = 256 if quick else count * height * width
-  all_tokens = (64,) if quick else sorted(_NUM_TOKENS, key=lambda n: n != 1024)
-  for n, operation in itertools.product(all_tokens, OPERATIONS):
-    for form in _DENSE:
-      yield Case(operation, form, "patches", n, tokens // n, 0)
-    for k, form in itertools.product(_keys(quick)[::-1], _SPARSE):
-      yield Case(operation, form, "patches", n, tokens // n, k)
+  keys = _keys(quick)[::-1]
+  forms = [*((0, form) for form in _DENSE), *itertools.product(keys, _SPARSE)]
+  all_tokens = (64,) if quick else _NUM_TOKENS
+  for (k, form), n, operation in itertools.product(
+    forms, all_tokens, OPERATIONS
+  ):
+    yield Case(operation, form, "patches", n, tokens // n, k)
 
 
 def _keys(quick: bool) -> tuple[int, ...]:

@@ -86,3 +86,19 @@ class ResultFile:
 
 def _is_of(row: Mapping[str, Any], case: NamedTuple) -> bool:
   return all(row[name] == value for name, value in case._asdict().items())
+
+
+def describe_runs(results: ResultFile) -> list[str]:
+  """What the rows were made with, a line for every start."""
+  lines = []
+  for run in results.runs:
+    line = f"- {run['device_kind']}"
+    for name in ("jax", "torch", "triton"):
+      line += f", {name} {run['versions'].get(name, 'none')}"
+    if "matrix_teraflops" in run:
+      line += (
+        f"; measured {run['matrix_teraflops']:.3g} TFLOP/s in products,"
+        f" {run['copy_gb_s']:.0f} GB/s in copies"
+      )
+    lines.append(f"{line}: `{run['command']}`")
+  return lines
