@@ -1,6 +1,7 @@
 # make demo          train, evaluate and restore on two CPU cores, in minutes
 # make test          lint and tests, CPU only
 # make gpu_compiler  what `training.aot --platform=cuda` needs without a GPU
+# make gpu_benchmarks  on an NVIDIA GPU: tests, tiles, figures (docs/kernels.md)
 #
 # Another interpreter: make test PYTHON=python3.11 VENV=.venv311
 PYTHON ?= python3
@@ -9,9 +10,10 @@ RUN := $(VENV)/bin/python
 # Apart from the venv, where JAX would look for a GPU at every start.
 GPU_COMPILER := $(VENV)_gpu
 DEMO := runs/demo
+FIGURES := benchmarks/results
 DEMO_SET := $(DEMO)/eval/photographs
 
-.PHONY: demo test gpu_compiler
+.PHONY: demo test gpu_compiler gpu_benchmarks gpu_tests gpu_tiles gpu_figures
 
 demo: $(VENV)/.installed
 	$(RUN) train.py --config=configs/denoise.py:demo --workdir=$(DEMO)
@@ -27,6 +29,24 @@ test: $(VENV)/.installed $(GPU_COMPILER)/.installed
 
 gpu_compiler: $(GPU_COMPILER)/.installed
 	@echo "set PYTHONPATH=$(abspath $(GPU_COMPILER))"
+
+# Each part may be cut off and started again; all but the tests go on then.
+gpu_benchmarks:
+	$(MAKE) gpu_tests
+	$(MAKE) gpu_tiles
+	$(MAKE) gpu_figures
+
+gpu_tests:
+	$(RUN) -m pytest tests/attention_triton_test.py tests/dictionary_triton_test.py
+
+gpu_tiles:
+	$(RUN) -m benchmarks.tune_attention
+
+# One after the other: each takes the whole GPU.
+gpu_figures:
+	$(RUN) -m benchmarks.attention --out=$(FIGURES)/attention_gpu.json
+	$(RUN) -m benchmarks.models --out=$(FIGURES)/models_gpu.json
+	$(RUN) -m benchmarks.attention_memory --out=$(FIGURES)/attention_memory_gpu.json
 
 # Only a finished installation leaves the stamp, so a broken one is repeated.
 $(VENV)/.installed: requirements.txt

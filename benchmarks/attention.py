@@ -7,7 +7,6 @@ missing, and where none is it prints the tables. bfloat16, 6 heads of 30. On a
 machine without a GPU only `--quick` is bearable.
 """
 
-import importlib.util
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -51,15 +50,14 @@ def measure(results: ResultFile, quick: bool) -> None:
     results.begin(run)
     for case in results.missing(cases(JAX_FORMS, quick)):
       results.add(case, worker.call("benchmarks.attention_jax:measure", case))
-  has_torch = importlib.util.find_spec("torch") is not None
   with Worker() as worker:
     for case in results.missing(cases(TORCH_FORMS, quick)):
-      figures = {"skipped": "torch not installed"}
-      if has_torch:
-        figures = worker.call(
+      results.add(
+        case,
+        worker.call(
           "benchmarks.attention_torch:measure", case, run["platform"]
-        )
-      results.add(case, figures)
+        ),
+      )
 
 
 def tables(results: ResultFile, quick: bool) -> Iterator[str]:

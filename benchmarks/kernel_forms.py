@@ -10,11 +10,8 @@ are made from them (`--nocompile` prints them).
 """
 
 import itertools
-import json
 import os
-import pathlib
 from collections.abc import Iterator, Mapping, Sequence
-from importlib import metadata
 from typing import Any, NamedTuple
 
 import jax
@@ -22,12 +19,13 @@ import jax.numpy as jnp
 from absl import flags
 from jax.sharding import SingleDeviceSharding
 
+from benchmarks.attention_cases import HEAD_SIZE, HEADS
+from benchmarks.attention_jax import make_program
+from benchmarks.result_file import ResultFile
 from semanir_jax import cli
-from semanir_jax.data.images import write_bytes
 from semanir_jax.flops import count_flops
-from semanir_jax.ops import Dictionary, build_dictionary, key_semantic_attention
-from semanir_jax.ops.dictionary import WORD
-from semanir_jax.training import hlo
+from semanir_jax.ops import Dictionary, build_dictionary
+from semanir_jax.training import environment, hlo
 from semanir_jax.training.topology import topology_devices
 
 _OUT = flags.DEFINE_string("out", None, "JSON file of the rows.", required=True)
@@ -40,7 +38,6 @@ _COMPILE = flags.DEFINE_bool(
 )
 
 _TOPOLOGY = "v5e:2x2"  # the smallest; one of its devices is compiled for
-_HEADS, _HEAD_SIZE = 6, 30
 _TOKENS = 128 * 128  # of a training patch at full resolution in the U
 _NUM_TOKENS = (64, 256, 1024, 4096)
 _NUM_KEYS = (4, 16, 32, 64, 128, 256, 512)
@@ -93,42 +90,20 @@ def program(shape: Shape, platform: str) -> tuple[Any, tuple[Any, ...]]:
     shape: what to compute.
     platform: that it is for.
   """
-  n, g, k = shape.num_tokens, shape.windows, shape.num_keys
-  array = jax.ShapeDtypeStruct
-  if shape.operation == "dictionary":
+  operation, form, n, windows, k = shape
+  if operation != "dictionary":
+    return make_program(operation, form, windows, n, k, platform)
+  features = jax.ShapeDtypeStruct(
+    (1, windows, n, HEADS * HEAD_SIZE), jnp.bfloat16
+  )
 
-    def search(features: jax.Array) -> Dictionary:
-      max_keys = None if shape.form == "mask" else k
-      return build_dictionary(
-        features, max(k, 1), max_keys=max_keys, platform=platform
-      )
-
-    return search, (array((1, g, n, _HEADS * _HEAD_SIZE), jnp.bfloat16),)
-  heads = array((1, g, n, _HEADS, _HEAD_SIZE), jnp.bfloat16)
-  if shape.form == "mask":
-    dictionary = Dictionary(bits=array((1, g, n, -(-n // WORD)), jnp.uint32))
-  else:
-    dictionary = Dictionary(
-      indices=array((1, g, n, k), jnp.int32), valid=array((1, g, n, k), bool)
-    )
-  scale = array((_HEADS,), jnp.float32)
-  bias = array((_HEADS, n, n), jnp.float32)
-
-  def attend(dictionary: Dictionary, *arrays: jax.Array) -> jax.Array:
-    *heads, scale, bias = arrays
-    return key_semantic_attention(
-      *heads, dictionary, scale=scale, bias=bias, platform=platform
+  def search(features: jax.Array) -> Dictionary:
+    max_keys = None if form == "mask" else k
+    return build_dictionary(
+      features, max(k, 1), max_keys=max_keys, platform=platform
     )
 
-  arguments = (dictionary, heads, heads, heads, scale, bias)
-  if shape.operation == "forward":
-    return attend, arguments
-
-  def train(cotangent: jax.Array, dictionary: Dictionary, *arrays: jax.Array):
-    out, pull = jax.vjp(lambda *a: attend(dictionary, *a), *arrays)
-    return out, pull(cotangent)
-
-  return train, (heads, *arguments)
+  return search, (features,)
 
 
 def measure(shape: Shape, platform: str, device: Any) -> dict[str, Any]:
@@ -140,23 +115,22 @@ def measure(shape: Shape, platform: str, device: Any) -> dict[str, Any]:
     device: of it.
 
   Returns:
-    A row, with a compiler's message instead of figures where there is no room.
+    Figures, or a compiler's message where there is no room.
   """
   function, arguments = program(shape, platform)
   here = SingleDeviceSharding(device)
   placed = jax.tree.map(
     lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), arguments
   )
-  row = shape._asdict()
   try:
     compiled = jax.jit(function).lower(*placed).compile()
   except jax.errors.JaxRuntimeError as error:
     if not str(error).startswith("RESOURCE_EXHAUSTED"):
       raise
-    return row | {"error": str(error).splitlines()[0]}
+    return {"error": str(error).splitlines()[0]}
   memory = compiled.memory_analysis()
   traffic = hlo.analyse(compiled.as_text())
-  return row | {
+  return {
     "temporaries_mib": memory.temp_size_in_bytes / 2**20,
     "arguments_mib": memory.argument_size_in_bytes / 2**20,
     "gigaflops": count_flops(function, *arguments) / 1e9,
@@ -210,32 +184,16 @@ def _figure(row: Mapping[str, Any], name: str) -> str:
 
 def main() -> None:
   """Makes the rows that are missing, and prints the tables."""
-  out, platform = pathlib.Path(_OUT.value), _PLATFORM.value
-  document = {"rows": []}
-  if out.exists():
-    document = json.loads(out.read_text())
-  rows = document["rows"]
-  if _COMPILE.value:
+  results, platform = ResultFile(_OUT.value), _PLATFORM.value
+  missing = list(results.missing(shapes(_QUICK.value)))
+  if _COMPILE.value and missing:
     device = topology_devices(platform, _TOPOLOGY)[0]
-    package = "libtpu" if platform == "tpu" else "jaxlib"
-    document |= {
-      "device_kind": device.device_kind,
-      "versions": {
-        "jax": jax.__version__,
-        package: metadata.version(package),
-      },
-      "heads": _HEADS,
-      "head_size": _HEAD_SIZE,
-      "dtype": "bfloat16",
-    }
-    done = {tuple(row[name] for name in Shape._fields) for row in rows}
-    for shape in shapes(_QUICK.value):
-      if shape not in done:
-        rows.append(measure(shape, platform, device))
-        print(json.dumps(rows[-1]), flush=True)
-        write_bytes(out, (json.dumps(document, indent=1) + "\n").encode())
+    compiled_for = {"device_kind": device.device_kind, "devices": []}
+    results.begin(environment.describe() | compiled_for)
+    for shape in missing:
+      results.add(shape, measure(shape, platform, device))
   for operation in ("forward", "training", "dictionary"):
-    print("\n".join([f"\n{operation}\n", *table(rows, operation)]))
+    print("\n".join([f"\n{operation}\n", *table(results.rows, operation)]))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ that is cut off goes on with those that are missing, and where none is it prints
 the table. Every row has a process of its own.
 """
 
-import importlib.util
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -35,17 +34,14 @@ def measure(results: ResultFile, quick: bool) -> None:
   with Worker() as worker:
     run = worker.call("benchmarks.timing:describe_device")
   results.begin(run)
-  has_torch = importlib.util.find_spec("torch") is not None
   for case in missing:
     with Worker() as worker:
       if network_of(case.network).beside is not None:
         figures = worker.call("benchmarks.models_jax:measure", case)
-      elif has_torch:
+      else:
         figures = worker.call(
           "benchmarks.models_torch:measure", case, run["platform"]
         )
-      else:
-        figures = {"skipped": "torch not installed"}
     results.add(case, figures)
 
 

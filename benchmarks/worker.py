@@ -47,8 +47,8 @@ class Worker:
       *arguments: as JSON has them: named tuples arrive as lists.
 
     Returns:
-      What it returns, as JSON; `{"error": ...}` if the process died, as it does
-      where a kernel breaks the GPU's context.
+      What it returns, as JSON; `{"skipped": ...}` where a package is not
+      installed, `{"error": ...}` if the process died.
 
     Raises:
       ValueError: the function raised one.
@@ -78,16 +78,23 @@ class Worker:
     raise (ValueError if kind == "ValueError" else RuntimeError)(value)
 
 
+def call_here(name: str, arguments: list[Any]) -> Any:
+  """What a worker does for a call; a package that lacks is no error."""
+  module, _, function = name.partition(":")
+  try:
+    return getattr(importlib.import_module(module), function)(*arguments)
+  except ModuleNotFoundError as error:
+    return {"skipped": f"{error.name} not installed"}
+
+
 def _serve() -> None:
   """Answers the calls that arrive on stdin, one a line."""
   answers = os.fdopen(os.dup(1), "w")
   os.dup2(2, 1)  # what libraries print is no answer
   for line in sys.stdin:
     name, arguments = json.loads(line)
-    module, _, function = name.partition(":")
     try:
-      call = getattr(importlib.import_module(module), function)
-      answer = ["result", call(*arguments)]
+      answer = ["result", call_here(name, arguments)]
     except Exception as error:
       if not isinstance(error, ValueError):
         sys.excepthook(*sys.exc_info())

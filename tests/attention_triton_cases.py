@@ -14,12 +14,17 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, PartitionSpec
 
+from semanir_jax import losses as losses_lib
 from semanir_jax import ops
 from semanir_jax.models import windows
+from semanir_jax.models.semanir import SemanIR
 from semanir_jax.models.stage import Stage
 from semanir_jax.ops import attention, attention_triton
 from semanir_jax.ops.attention_tiles import Tiles
 from semanir_jax.ops.dictionary import build_dictionary, pack_bits
+from semanir_jax.sharding import DATA_AXES
+from semanir_jax.training.optimizer import make_optimizer
+from semanir_jax.training.step import create_state, make_train_step
 from tests import reference, triton_interpreter
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -310,6 +315,64 @@ def test_stage_and_its_gradient_equal_those_of_the_mask_form(kernel_calls):
   assert set(kernel_calls) == {(1, 4, 16, 2, 4)}
   for a, b in zip(*results, strict=True):
     np.testing.assert_allclose(a, b, atol=1e-5 * max(1, np.abs(a).max()))
+
+
+@pytest.mark.parametrize(
+  ("side", "window_size", "dim", "dtype", "tolerance"),
+  [
+    (8, 4, 8, "float32", 1e-5),
+    pytest.param(
+      *(64, 32, 180, "bfloat16", 2e-2),
+      marks=pytest.mark.skipif(INTERPRETED, reason="for a GPU"),
+    ),
+  ],
+)
+def test_train_steps_have_the_loss_of_the_mask_form(
+  kernel_calls, side, window_size, dim, dtype, tolerance
+):
+  k = window_size**2 // 2
+  model = SemanIR(
+    architecture="columnar",
+    depths=(1, 1),
+    dim=dim,
+    num_heads=max(1, dim // 30),
+    window_size=window_size,
+    num_keys=k,
+    max_keys=k,
+    dtype=dtype,
+  )
+  adam = {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8}
+  optimizer = make_optimizer(**adam, weight_decay=0.0, grad_clip_norm=0.0)
+  create = functools.partial(create_state, seed=0, ema_decay=0.0)
+  masked = model.clone(implementation="mask")
+  start = jax.jit(lambda: create(masked, optimizer))()
+  rng = np.random.default_rng(0)
+  images = rng.uniform(size=(2, 2, side, side, 3)).astype(np.float32)
+  batch = dict(zip(("lq", "hq"), images, strict=True))
+  mesh = Mesh(np.array(jax.devices()[:1]).reshape(1, 1), DATA_AXES)
+
+  def losses(implementation):
+    step = make_train_step(
+      model.clone(implementation=implementation),
+      losses_lib.l1,
+      optimizer,
+      lambda step: 1e-3,
+      mesh,
+      ema_decay=0.0,
+      random_num_keys=(),
+      accumulate=1,
+    )
+    step, state, found = jax.jit(step), start, []
+    for _ in range(2):
+      state, metrics = step(state, batch)
+      found.append([float(metrics["loss"]), float(metrics["grad_norm"])])
+    return np.array(found)
+
+  expected = losses("mask")
+  assert not kernel_calls
+  assert len(np.unique(expected)) == 4  # it learns
+  np.testing.assert_allclose(losses("triton"), expected, rtol=tolerance)
+  assert kernel_calls
 
 
 def test_public_function_runs_the_kernel_when_asked(kernel_calls):

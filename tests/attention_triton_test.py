@@ -7,9 +7,7 @@ its own.
 import functools
 import json
 import math
-import os
 import shutil
-import subprocess
 import sys
 
 import jax
@@ -39,12 +37,10 @@ def test_kernels_equal_the_reference_in_the_interpreter():
 
 @pytest.mark.skipif(not shutil.which("nvidia-smi"), reason="needs a GPU")
 def test_kernels_equal_the_reference_on_the_gpu():
-  subprocess.run(
-    [sys.executable, "-m", "pytest", CASES],
-    cwd=triton_interpreter.ROOT,
-    env={**os.environ, "TRITON_INTERPRET": "0"},
-    check=True,
+  said = triton_interpreter.run_module(
+    "pytest", CASES, on_gpu=True, timeout_s=600.0
   )
+  assert " passed" in said and " skipped" not in said
 
 
 def test_gpus_run_the_kernel_where_it_can(monkeypatch):

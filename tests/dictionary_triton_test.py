@@ -1,5 +1,7 @@
 """The Triton dictionary, in the interpreter, and when it is taken."""
 
+import shutil
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -11,6 +13,14 @@ from tests import triton_interpreter
 def test_kernels_in_the_interpreter():
   out = triton_interpreter.run_module(
     "pytest", "-p", "no:cacheprovider", "tests/dictionary_triton_cases.py"
+  )
+  assert "passed" in out and "skipped" not in out
+
+
+@pytest.mark.skipif(not shutil.which("nvidia-smi"), reason="needs a GPU")
+def test_kernels_on_the_gpu():
+  out = triton_interpreter.run_module(
+    "pytest", "tests/dictionary_triton_cases.py", on_gpu=True
   )
   assert "passed" in out and "skipped" not in out
 

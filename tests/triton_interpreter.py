@@ -106,8 +106,11 @@ def launch_in_jax(
   return jax.pure_callback(run, tuple(outputs), *inputs)
 
 
-def run_module(name: str, *args: str, timeout_s: float = 300.0) -> str:
-  """Runs `python -m name args` from the project's root with the interpreter.
+def run_module(
+  name: str, *args: str, on_gpu: bool = False, timeout_s: float = 300.0
+) -> str:
+  """Runs `python -m name args` from the project's root with the interpreter, or
+  on the GPU here.
 
   Returns:
     What it printed.
@@ -115,10 +118,13 @@ def run_module(name: str, *args: str, timeout_s: float = 300.0) -> str:
   Raises:
     AssertionError: it failed; the message ends with what it said.
   """
+  chosen = {"TRITON_INTERPRET": "1", "JAX_PLATFORMS": "cpu"}
+  if on_gpu:
+    chosen = {"TRITON_INTERPRET": "0", "JAX_PLATFORMS": "cuda,cpu"}
   done = subprocess.run(
     [sys.executable, "-m", name, *args],
     cwd=ROOT,
-    env={**os.environ, "TRITON_INTERPRET": "1", "JAX_PLATFORMS": "cpu"},
+    env={**os.environ, **chosen},
     capture_output=True,
     text=True,
     timeout=timeout_s,
