@@ -26,7 +26,7 @@ from benchmarks.attention_cases import (
   count_windows,
   least_bytes,
 )
-from benchmarks.result_file import ResultFile, describe_runs
+from benchmarks.result_file import ResultFile, describe_runs, start_run
 from benchmarks.worker import Worker
 from semanir_jax import cli
 
@@ -46,17 +46,14 @@ def measure(results: ResultFile, quick: bool) -> None:
   if not any(results.missing(cases(JAX_FORMS + TORCH_FORMS, quick))):
     return
   with Worker() as worker:
-    run = worker.call("benchmarks.timing:describe_device")
-    results.begin(run)
+    platform = start_run(results, worker, quick)
     for case in results.missing(cases(JAX_FORMS, quick)):
       results.add(case, worker.call("benchmarks.attention_jax:measure", case))
   with Worker() as worker:
     for case in results.missing(cases(TORCH_FORMS, quick)):
       results.add(
         case,
-        worker.call(
-          "benchmarks.attention_torch:measure", case, run["platform"]
-        ),
+        worker.call("benchmarks.attention_torch:measure", case, platform),
       )
 
 

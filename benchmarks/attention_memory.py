@@ -26,7 +26,7 @@ from absl import flags
 
 from benchmarks import attention_jax
 from benchmarks.attention_cases import IMAGES, NUM_KEYS, OPERATIONS, Case
-from benchmarks.result_file import ResultFile
+from benchmarks.result_file import ResultFile, start_run
 from benchmarks.worker import Worker
 from semanir_jax import cli
 from semanir_jax.ops import triton_launch
@@ -63,7 +63,7 @@ def measure(results: ResultFile, quick: bool) -> None:
   if not missing:
     return
   with Worker() as worker:
-    results.begin(worker.call("benchmarks.timing:describe_device"))
+    start_run(results, worker, quick)
   for case in missing:
     with Worker() as worker:  # each its own: a peak cannot be reset
       figures = worker.call("benchmarks.attention_jax:measure_memory", case)

@@ -143,6 +143,7 @@ def measure(fields: list[Any], platform: str) -> dict[str, Any]:
   if platform == "gpu" and not torch.cuda.is_available():
     return {"skipped": "this torch sees no GPU"}
   device = torch.device("cuda" if platform == "gpu" else "cpu")
+  torch.cuda.empty_cache()  # of the case before; does nothing without a GPU
   try:
     call = _make_call(case, device)
     call()
@@ -163,8 +164,6 @@ def measure(fields: list[Any], platform: str) -> dict[str, Any]:
     return {"error": "out of memory"}
   except NotImplementedError as error:  # FlexAttention backward on a CPU
     return {"skipped": str(error)}
-  finally:
-    torch.cuda.empty_cache()  # does nothing without a GPU
 
 
 def _make_call(case: Case, device: torch.device) -> Callable[[], Any]:

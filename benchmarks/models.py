@@ -21,7 +21,7 @@ from benchmarks.model_cases import (
   cases,
   network_of,
 )
-from benchmarks.result_file import ResultFile, describe_runs
+from benchmarks.result_file import ResultFile, describe_runs, start_run
 from benchmarks.worker import Worker
 from semanir_jax import cli
 
@@ -32,16 +32,13 @@ def measure(results: ResultFile, quick: bool) -> None:
   if not missing:
     return
   with Worker() as worker:
-    run = worker.call("benchmarks.timing:describe_device")
-  results.begin(run)
+    platform = start_run(results, worker, quick)
   for case in missing:
     with Worker() as worker:
       if network_of(case.network).beside is not None:
         figures = worker.call("benchmarks.models_jax:measure", case)
       else:
-        figures = worker.call(
-          "benchmarks.models_torch:measure", case, run["platform"]
-        )
+        figures = worker.call("benchmarks.models_torch:measure", case, platform)
     results.add(case, figures)
 
 

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from benchmarks.worker import Worker
 from semanir_jax.data.images import write_bytes
 
 # Not tried here (no torch, no GPU), so that another start tries again.
@@ -86,6 +87,29 @@ class ResultFile:
 
 def _is_of(row: Mapping[str, Any], case: NamedTuple) -> bool:
   return all(row[name] == value for name, value in case._asdict().items())
+
+
+def start_run(results: ResultFile, worker: Worker, quick: bool) -> str:
+  """Begins a run of the device here; returns its platform.
+
+  Args:
+    results: to begin it in.
+    worker: asks the device, for this process must not take its memory.
+    quick: whether the sizes are those for a CPU.
+
+  Raises:
+    ValueError: there is no GPU for the others, or the file is another's.
+  """
+  run = worker.call("benchmarks.timing:describe_device")
+  if "device_kind" not in run:
+    raise ValueError(f"the device cannot be used: {run}")
+  if run["platform"] == "cpu" and not quick:
+    raise ValueError(
+      "JAX finds no GPU here, and a CPU would take days; use --quick, or print"
+      " the tables of what was measured with --nomeasure"
+    )
+  results.begin(run)
+  return run["platform"]
 
 
 def describe_runs(results: ResultFile) -> list[str]:

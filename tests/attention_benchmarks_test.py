@@ -112,6 +112,11 @@ def test_a_worker_answers_dies_and_starts_again():
     assert worker.call("math:sqrt", 16) == 4
 
 
+def test_a_cpu_is_not_measured_at_the_sizes_of_a_gpu(here):
+  with pytest.raises(ValueError, match="no GPU here.*--quick"):
+    attention.measure(ResultFile(None), quick=False)
+
+
 def test_rows_of_two_devices_do_not_mix(tmp_path):
   path, (case, *_) = tmp_path / "rows.json", cases(("mask",), True)
   results = ResultFile(path)
@@ -177,6 +182,7 @@ def test_goals_are_judged_by_the_rows_of_one_shape():
   assert "| 60 x 1024 | 512 |" in lines and "| 920 x 64 | 64 |" in lines
 
 
+@pytest.mark.filterwarnings("ignore:flex_attention called without")
 @pytest.mark.parametrize("form", ["sdpa", "flex"])
 def test_torch_computes_what_the_mask_form_does(form):
   torch = pytest.importorskip("torch")
