@@ -14,6 +14,9 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, Mesh
 
+from benchmarks import attention_memory
+from benchmarks.attention_cases import Case
+from benchmarks.result_file import ResultFile
 from semanir_jax import sharding
 from semanir_jax.checkpoint import make_model
 from semanir_jax.ops import attention_triton, dictionary_triton, triton_launch
@@ -153,3 +156,17 @@ def test_the_sharded_train_step_is_compiled_for_four_h200():
   counts = {np.prod([int(s) for s in shape.split(",")]) for shape in shapes}
   assert max(counts) > n * n  # the bias was seen
   assert not [c for c in counts if c and c % (num_windows * n * n) == 0]
+
+
+def test_the_kernel_takes_a_quarter_of_the_mask_forms_memory(monkeypatch):
+  few = [
+    Case("forward", form, "patches", 256, 8, 0) for form in ("triton", "mask")
+  ]
+  monkeypatch.setattr(attention_memory, "cases", lambda quick: few)
+  results = ResultFile(None)
+  attention_memory.compile_for_h200(results, quick=True)
+  assert results.runs[0]["device_kind"] == "NVIDIA H200"
+  kernel, mask = (
+    row["temporaries_mib"] + row["outputs_mib"] for row in results.rows
+  )
+  assert 0 < 4 * kernel < mask
