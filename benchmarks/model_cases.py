@@ -25,7 +25,7 @@ class Network(NamedTuple):
   patch_px: int
 
 
-_QUICK = {"dim": 8, "num_heads": 1, "depths": (2, 2)}
+_QUICK = {"dim": 8, "num_heads": 1}
 NETWORKS: Mapping[str, Network] = {
   "S x4": Network(4, SIZES["S"], "dense x4", 4, 256),
   "dense x4": Network(4, {}, None, 4, 256),
@@ -36,12 +36,12 @@ NETWORKS: Mapping[str, Network] = {
 QUICK_NETWORKS: Mapping[str, Network] = {
   "quick": Network(
     2,
-    _QUICK | {"window_size": 4, "num_keys": 8, "max_keys": 16},
+    _QUICK | {"depths": (1,), "window_size": 4, "num_keys": 8, "max_keys": 16},
     "dense quick",
     2,
     16,
   ),
-  "dense quick": Network(2, _QUICK, None, 2, 16),
+  "dense quick": Network(2, _QUICK | {"depths": (2,)}, None, 2, 16),
 }
 OUTPUTS = ((256, 256), (640, 360), (1280, 720))  # width, height, px
 QUICK_OUTPUTS = ((24, 16),)

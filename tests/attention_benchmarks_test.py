@@ -90,14 +90,14 @@ def test_benchmarks_run_on_the_cpu_and_make_no_row_twice(
   print_tables = models.table if program is models else program.tables
   lines = list(print_tables(results, True))
   assert sum(line.startswith("|") for line in lines) >= 4
-  # Cut off before the last row: that one alone is made, and those skipped.
-  (*_, last) = (row for row in results.rows if "skipped" not in row)
-  results.rows.remove(last)
+  # Without one of the rows: that one alone is made, and those skipped.
+  lost = next(row for row in results.rows if "skipped" not in row)
+  results.rows.remove(lost)
   here.clear()
   program.measure(results, quick=True)
   forms = [call[1][1 if name == "form" else 0] for call in here[1:]]
-  assert forms.count(last[name]) == 1
-  assert set(forms) <= {last[name], *apart}
+  assert forms.count(lost[name]) == 1
+  assert set(forms) <= {lost[name], *apart}
 
 
 def test_a_worker_answers_dies_and_starts_again():
@@ -155,14 +155,13 @@ def test_a_rule_keeps_the_same_keys_as_bits_and_as_indices(num_keys):
 def test_whole_forms_are_ours_without_chunks():
   outs = {}
   for form in ("mask", "gather", "whole mask", "whole gather"):
-    case = Case("training", form, "patches", 64, 2, 8)
+    case = Case("forward", form, "patches", 64, 2, 8)
     program, shapes = attention_jax.make_program(*case[:2], 2, 64, 8, "cpu")
     arrays = attention_jax.make_arrays(shapes, case)
-    outs[form] = jax.tree.leaves(jax.jit(program)(*arrays))
-  for form in list(outs)[1:]:
-    for a, b in zip(outs["mask"], outs[form], strict=True):
-      a, b = a.astype(jnp.float32), b.astype(jnp.float32)
-      np.testing.assert_allclose(a, b, atol=0.02 * np.abs(a).max())
+    outs[form] = jax.jit(program)(*arrays).astype(jnp.float32)
+  for out in outs.values():
+    np.testing.assert_allclose(out, outs["mask"], atol=5e-3)
+  assert np.abs(outs["mask"]).max() > 0.1
 
 
 def test_goals_are_judged_by_the_rows_of_one_shape():
