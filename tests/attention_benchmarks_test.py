@@ -136,7 +136,8 @@ def test_a_rule_keeps_the_same_keys_as_bits_and_as_indices(num_keys):
   assert (mask.sum(-1) == num_keys).all()
   indices = rule.indices(np.arange(num_keys), 64)
   assert np.take_along_axis(mask, indices, -1).all()
-  assert len(np.unique(mask.reshape(-1, 64), axis=0)) > min(num_keys, 60) / 2
+  distinct = len(np.unique(mask.reshape(-1, 64), axis=0))
+  assert num_keys == 64 or distinct > 30
   arguments = {}
   for form in ("mask", "gather"):
     case = Case("training", form, "patches", 64, 3, num_keys)
