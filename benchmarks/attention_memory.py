@@ -149,10 +149,12 @@ def _cell(row: Mapping[str, Any]) -> str:
 
 
 def _share(sizes: Mapping[str, float | None], others: tuple[str, ...]) -> str:
+  """The kernel's share of the smaller; "at least" while one is not known."""
   known = [sizes[form] for form in others if sizes[form] is not None]
   if sizes["triton"] is None or not known:
     return "-"
-  return f"{sizes['triton'] / min(known):.1%}"
+  least = "" if len(known) == len(others) else "at least "
+  return f"{least}{sizes['triton'] / min(known):.1%}"
 
 
 if __name__ == "__main__":
