@@ -184,13 +184,14 @@ def apply_variants(
   Args:
     config: changed in place, and locked.
     arg: as "color,s25,smoke"; every config also knows "random_k", the paper's
-      training with many k, and "smoke", applied last: a minute on a CPU.
+      training with many k (see `_random_k`), and "smoke", applied last: a
+      minute on a CPU.
     variants: what each word sets, by dotted field name.
 
   Raises:
     ValueError: an unknown word; the nearest known one is named.
   """
-  known = {"random_k": RANDOM_K, "smoke": SMOKE} | dict(variants)
+  known = {"random_k": _random_k(config), "smoke": SMOKE} | dict(variants)
   words = filter(None, arg.split(","))
   for word in sorted(words, key=lambda word: word == "smoke"):
     if word not in known:
@@ -199,6 +200,18 @@ def apply_variants(
       raise ValueError(f"unknown variant {word!r}: {hint} ({', '.join(known)})")
     config.update_from_flattened_dict(known[word])
   return config.lock()
+
+
+def _random_k(config: ConfigDict) -> dict[str, Any]:
+  """The paper's k of training with random k, 64 to 512 of the 1024 tokens of a
+  window of 32; the same shares of a smaller window [ours].
+  """
+  num_tokens = config.model.window_size**2
+  return {
+    "train.random_num_keys": tuple(
+      k * num_tokens // 1024 for k in (64, 128, 192, 256, 384, 512)
+    )
+  }
 
 
 def finetune(config: ConfigDict, init_from: str) -> dict[str, Any]:
@@ -220,11 +233,6 @@ GRAY: Mapping[str, Any] = {
   "data.channels": 1,
   "model.in_channels": 1,
   "model.out_channels": 1,
-}
-
-# [paper] Larger k than the size keeps count as its max_keys.
-RANDOM_K: Mapping[str, Any] = {
-  "train.random_num_keys": (64, 128, 192, 256, 384, 512)
 }
 
 SMOKE: Mapping[str, Any] = {
