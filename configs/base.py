@@ -22,7 +22,7 @@ def get_config(arg: str = "") -> ConfigDict:
   """The defaults: blind colour denoising on the photographs in our wheels."""
   config = ConfigDict()
   config.seed = 0  # of parameters, data order, degradations, drop path
-  config.init_from = ""  # workdir or step whose parameters to start from
+  config.init_from = ""  # workdir, step, file or bundled name to start from
 
   # All keyword arguments of SemanIR, see semanir_jax/models/semanir.py.
   config.model = model_options("U_light")
@@ -184,14 +184,17 @@ def apply_variants(
   Args:
     config: changed in place, and locked.
     arg: as "color,s25,smoke"; every config also knows "random_k", the paper's
-      training with many k (see `_random_k`), and "smoke", applied last: a
-      minute on a CPU.
+      training with many k, and "smoke", applied last: a minute on a CPU.
     variants: what each word sets, by dotted field name.
 
   Raises:
     ValueError: an unknown word; the nearest known one is named.
   """
-  known = {"random_k": _random_k(config), "smoke": SMOKE} | dict(variants)
+  window = config.model.window_size**2
+  random_k = {
+    "train.random_num_keys": tuple(k * window // 1024 for k in _RANDOM_K)
+  }
+  known = {"random_k": random_k, "smoke": SMOKE} | dict(variants)
   words = filter(None, arg.split(","))
   for word in sorted(words, key=lambda word: word == "smoke"):
     if word not in known:
@@ -200,18 +203,6 @@ def apply_variants(
       raise ValueError(f"unknown variant {word!r}: {hint} ({', '.join(known)})")
     config.update_from_flattened_dict(known[word])
   return config.lock()
-
-
-def _random_k(config: ConfigDict) -> dict[str, Any]:
-  """The paper's k of training with random k, 64 to 512 of the 1024 tokens of a
-  window of 32; the same shares of a smaller window [ours].
-  """
-  num_tokens = config.model.window_size**2
-  return {
-    "train.random_num_keys": tuple(
-      k * num_tokens // 1024 for k in (64, 128, 192, 256, 384, 512)
-    )
-  }
 
 
 def finetune(config: ConfigDict, init_from: str) -> dict[str, Any]:
@@ -229,11 +220,12 @@ def finetune(config: ConfigDict, init_from: str) -> dict[str, Any]:
 
 
 # One channel in and out; colour files need `data.gray` besides.
-GRAY: Mapping[str, Any] = {
-  "data.channels": 1,
-  "model.in_channels": 1,
-  "model.out_channels": 1,
-}
+GRAY: Mapping[str, Any] = dict.fromkeys(
+  ("data.channels", "model.in_channels", "model.out_channels"), 1
+)
+
+# [paper] Of the 1024 tokens of a window of 32; other windows: these shares.
+_RANDOM_K = (64, 128, 192, 256, 384, 512)
 
 SMOKE: Mapping[str, Any] = {
   "model.dim": 8,
