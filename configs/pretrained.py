@@ -40,8 +40,8 @@ _NETWORKS: dict[str, tuple[ModuleType, str, dict[str, Any]]] = {
     "x2,tiny,random_k",
     {
       "train.batch_size": 8,
-      "train.num_steps": 4_000,
-      "schedule.hold_steps": 2_000,
+      "train.num_steps": 2_200,
+      "schedule.hold_steps": 1_000,
     },
   ),
   "sr_x4_tiny": (
