@@ -1,4 +1,5 @@
 # make demo          train, evaluate and restore on two CPU cores, in minutes
+# make web_demo      restore your images in the browser
 # make test          lint and tests, CPU only
 # make gpu_compiler  what `training.aot --platform=cuda` needs without a GPU
 #
@@ -11,7 +12,7 @@ GPU_COMPILER := $(VENV)_gpu
 DEMO := runs/demo
 DEMO_SET := $(DEMO)/eval/photographs
 
-.PHONY: demo test gpu_compiler
+.PHONY: demo web_demo test gpu_compiler
 
 demo: $(VENV)/.installed
 	$(RUN) train.py --config=configs/denoise.py:demo --workdir=$(DEMO)
@@ -20,7 +21,10 @@ demo: $(VENV)/.installed
 	  --input=$(DEMO_SET)/input/chelsea.png \
 	  --reference=$(DEMO_SET)/target/chelsea.png
 
-test: $(VENV)/.installed $(GPU_COMPILER)/.installed
+web_demo: $(VENV)/.installed_demo
+	$(RUN) demo.py
+
+test: $(VENV)/.installed_demo $(GPU_COMPILER)/.installed
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m pytest
@@ -32,6 +36,11 @@ gpu_compiler: $(GPU_COMPILER)/.installed
 $(VENV)/.installed: requirements.txt
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+$(VENV)/.installed_demo: requirements_demo.txt $(VENV)/.installed
+	$(RUN) -m pip install --quiet --disable-pip-version-check \
+	  -r requirements.txt -r requirements_demo.txt
 	touch $@
 
 # Of the version of the JAX in the venv, 0.7 GB.
