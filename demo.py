@@ -6,6 +6,7 @@ python demo.py --checkpoint=runs/denoise,mine.safetensors --port=8000
 
 import os
 import pathlib
+import signal
 import tempfile
 
 from absl import flags
@@ -28,6 +29,8 @@ def main() -> None:
   """Serves the page until it is interrupted."""
   given = [name for names in _CHECKPOINT.value for name in names.split(",")]
   names = demonstration.network_names(given)
+  # `kill` ends it as Ctrl-C does: nobody's pictures are left behind.
+  signal.signal(signal.SIGTERM, signal.default_int_handler)
   with tempfile.TemporaryDirectory(prefix="semanir_demo_") as folder:
     # Read when Gradio is imported: uploads and results go with the program.
     os.environ["GRADIO_TEMP_DIR"] = folder

@@ -202,7 +202,8 @@ def _report(
 ) -> str:
   """Lines about a result; all are `[H, W, C]` integers."""
   height, width = after.shape[:2]
-  lines = [f"{width}x{height} px, {after.dtype}, in {seconds:.1f} s"]
+  bits = 8 * after.dtype.itemsize
+  lines = [f"{width}x{height} px, {bits} bits, in {seconds:.1f} s"]
   if clean is not None:
     values = [metrics.psnr(image, clean) for image in (before, after)]
     lines.append(

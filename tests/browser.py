@@ -5,7 +5,6 @@ import json
 import os
 import pathlib
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -176,7 +175,7 @@ def _server(
       time.sleep(0.2)
     yield address
   finally:
-    server.send_signal(signal.SIGINT)
+    server.terminate()
     server.wait()
 
 

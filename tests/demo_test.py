@@ -70,7 +70,7 @@ def _fetched(address: str) -> np.ndarray:
 def test_a_picture_is_restored_shown_and_downloaded(page, folder):
   page.upload(folder / "a.png")
   report = page.restore()
-  assert report.startswith("64x40 px, uint8, in ") and "PSNR" not in report
+  assert report.startswith("64x40 px, 8 bits, in ") and "PSNR" not in report
   pixels = read_image(folder / "a.png")
   expected = semanir_jax.load(str(folder / "noise.safetensors"))(pixels)
   before, after = page.images()

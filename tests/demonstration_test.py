@@ -129,7 +129,7 @@ def test_16_bits_and_alpha_are_kept(networks, tmp_path):
     folder=tmp_path,
   )
   assert outcome.after == tmp_path / "a_restored.png"
-  assert outcome.report.startswith("12x8 px, uint16, in ")
+  assert outcome.report.startswith("12x8 px, 16 bits, in ")
   colours, alpha = images.read_image_and_alpha(outcome.after)
   expected = semanir_jax.load(networks["color"])(pixels[..., :3])
   np.testing.assert_array_equal(colours, expected)
@@ -180,7 +180,7 @@ def test_noise_is_added_to_8_bits_of_the_networks_channels(networks, tmp_path):
     tmp_path / "a.png", networks["color"], noise
   )
   assert before.shape == after.shape == (8, 12, 3)
-  assert report.startswith("12x8 px, uint8")
+  assert report.startswith("12x8 px, 8 bits")
   clean = np.repeat(np.rint(pixels / 257.0), 3, axis=2).astype(np.uint8)
   lq, _ = degradations.make(**noise)(np.random.RandomState(0), clean)
   np.testing.assert_array_equal(before, metrics.to_uint8(lq))
