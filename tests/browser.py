@@ -74,6 +74,11 @@ class Page:
     self.find(f"input[aria-label='{label}']").click()
     self.find(f"[role=option][aria-label='{option}']").click()
 
+  def use(self, network: str, description: str) -> None:
+    """Chooses a network, and waits for a part of what it is."""
+    self.choose("Network", network)
+    self.until(lambda: description in self.says("What it is"))
+
   def upload(self, path: pathlib.Path) -> None:
     """Gives a file, in the place of one that was given before."""
     for button in self.driver.find_elements(

@@ -33,8 +33,7 @@ def main() -> None:
     folder = pathlib.Path(name)
     images.write_image(folder / "chelsea.png", skimage.data.chelsea())
     with browser.open_page([options.network], folder, size=(960, 1000)) as page:
-      page.choose("Network", options.network)
-      page.until(lambda: degradation in page.says("What it is"))
+      page.use(options.network, degradation)
       page.choose("Degrade first by", degradation)
       page.upload(folder / "chelsea.png")
       print(page.restore())
