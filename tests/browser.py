@@ -34,7 +34,7 @@ _FLAGS = (
   # No host but the server's is found.
   "host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 )
-_SECONDS = 300  # that anything may take, on a machine that does more
+_SECONDS = 120  # that anything may take, on a machine that does more
 
 
 class Page:
