@@ -1,6 +1,7 @@
-# make demo          train, evaluate and restore on two CPU cores, in minutes
-# make test          lint and tests, CPU only
-# make gpu_compiler  what `training.aot --platform=cuda` needs without a GPU
+# make demo            a bundled network restores, then one is trained: minutes
+# make web_demo        restore your images in the browser
+# make test            lint and tests, CPU only
+# make gpu_compiler    what `training.aot --platform=cuda` needs without a GPU
 # make gpu_benchmarks  on an NVIDIA GPU: tests, tiles, figures (docs/kernels.md)
 #
 # Another interpreter: make test PYTHON=python3.11 VENV=.venv311
@@ -11,18 +12,26 @@ RUN := $(VENV)/bin/python
 GPU_COMPILER := $(VENV)_gpu
 DEMO := runs/demo
 FIGURES := benchmarks/results
-DEMO_SET := $(DEMO)/eval/photographs
 
-.PHONY: demo test gpu_compiler gpu_benchmarks gpu_tests gpu_tiles gpu_figures
+.PHONY: demo web_demo test gpu_compiler
+.PHONY: gpu_benchmarks gpu_tests gpu_tiles gpu_figures
 
+# Two photographs get noise of sigma 25; the bundled network removes it, and then
+# one that learned for some minutes here.
 demo: $(VENV)/.installed
-	$(RUN) train.py --config=configs/denoise.py:demo --workdir=$(DEMO)
-	$(RUN) eval.py --config=configs/denoise.py:demo --workdir=$(DEMO)
-	$(RUN) restore.py --overwrite --checkpoint=$(DEMO) --output=$(DEMO)/restored \
-	  --input=$(DEMO_SET)/input/chelsea.png \
-	  --reference=$(DEMO_SET)/target/chelsea.png
+	$(RUN) eval.py --config=configs/denoise.py:demo \
+	  --checkpoint=denoise_color_tiny --workdir=$(DEMO)/bundled
+	$(RUN) restore.py --overwrite --checkpoint=denoise_color_tiny \
+	  --input=$(DEMO)/bundled/eval/photographs/input/chelsea.png \
+	  --reference=$(DEMO)/bundled/eval/photographs/target/chelsea.png \
+	  --output=$(DEMO)/restored
+	$(RUN) train.py --config=configs/denoise.py:demo --workdir=$(DEMO)/trained
+	$(RUN) eval.py --config=configs/denoise.py:demo --workdir=$(DEMO)/trained
 
-test: $(VENV)/.installed $(GPU_COMPILER)/.installed
+web_demo: $(VENV)/.installed_demo
+	$(RUN) demo.py
+
+test: $(VENV)/.installed_demo $(GPU_COMPILER)/.installed
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m pytest
@@ -52,6 +61,11 @@ gpu_figures:
 $(VENV)/.installed: requirements.txt
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+$(VENV)/.installed_demo: requirements_demo.txt $(VENV)/.installed
+	$(RUN) -m pip install --quiet --disable-pip-version-check \
+	  -r requirements.txt -r requirements_demo.txt
 	touch $@
 
 # Of the version of the JAX in the venv, 0.7 GB.

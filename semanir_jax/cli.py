@@ -10,7 +10,9 @@ from absl import app, flags, logging
 
 DEBUG = flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
 # Their progress notes drown ours; their warnings do not.
-_QUIET_PACKAGES = ("/orbax/", "/grain/", "/jax/", "/jaxlib/", "/etils/")
+_QUIET_PACKAGES = tuple(
+  f"/{name}/" for name in ("orbax", "grain", "jax", "jaxlib", "etils", "httpx")
+)
 
 
 def run(main: Callable[[], None]) -> None:

@@ -17,6 +17,11 @@ _PROTOCOL = {
 }
 
 
+def protocol_line() -> str:
+  """One line that says how the numbers are made."""
+  return f"protocol: {reports.measures(_PROTOCOL)}"
+
+
 def read_reference(job: Job, shape: tuple[int, int, int]) -> np.ndarray:
   """Reads the clean image of a job, `shape` of its result.
 
@@ -65,7 +70,7 @@ def measure(
     ) from error
   row = compared.row
   logging.info(
-    "%s: PSNR %.2f dB (input %.2f), SSIM %.4f (%.4f); all channels, 8 bits",
+    "%s: PSNR %.2f dB (input %.2f), SSIM %.4f (%.4f)",
     job.name,
     row["psnr"],
     row["input_psnr"],

@@ -58,9 +58,13 @@ class Picture(NamedTuple):
 
 def read_picture(path: pathlib.Path) -> Picture:
   """Reads all of an image file; errors of `images.read_image`, but alpha."""
-  data = images.read_bytes(path)
-  pixels, alpha = image_codecs.decode(data, str(path))
-  return Picture(str(path), pixels, alpha, read_metadata(data))
+  return decode_picture(images.read_bytes(path), str(path))
+
+
+def decode_picture(data: bytes, name: str) -> Picture:
+  """Does `read_picture` for the bytes of a file; `name` is for messages."""
+  pixels, alpha = image_codecs.decode(data, name)
+  return Picture(name, pixels, alpha, read_metadata(data))
 
 
 def result_suffix(suffix: str) -> str:

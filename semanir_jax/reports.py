@@ -26,6 +26,14 @@ _CHANNELS = {
 }
 
 
+def measures(protocol: Mapping[str, Any]) -> str:
+  """Says how PSNR and SSIM are measured, see `evaluation.measure`."""
+  return (
+    f"8 bits; PSNR in dB on {_CHANNELS[protocol['channel']]}, crop"
+    f" {protocol['crop_px']} px; SSIM {protocol['ssim']}"
+  )
+
+
 def mean_row(rows: Sequence[Row]) -> dict[str, Any]:
   """Mean of every metric over the images."""
   keys = [key for key in rows[0] if key != "name"]
@@ -75,9 +83,8 @@ class Report:
     if not self._baseline:
       network = f"; k = {p['num_keys']}, window {p['window_size']}"
     return (
-      f"protocol: {p['result']}, 8 bits; PSNR in dB on"
-      f" {_CHANNELS[p['channel']]}, crop {p['crop_px']} px; SSIM {p['ssim']}"
-      f"{network}; mean of per-image values; {p['device']}, jax {p['jax']}"
+      f"protocol: {p['result']}, {measures(p)}{network}; mean of per-image"
+      f" values; {p['device']}, jax {p['jax']}"
     )
 
   def add_set(

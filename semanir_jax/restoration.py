@@ -80,6 +80,8 @@ def restore_files(
     model, params, num_keys=num_keys, tile=tile, self_ensemble=self_ensemble
   )
   logging.info("%s", describe(model, config, num_keys))
+  if reference is not None:
+    logging.info("%s", comparison.protocol_line())
   _restore_all(restorer, open_jobs, quality)
 
 
@@ -153,7 +155,8 @@ def _restore_file(
   levels = np.empty(
     (height, width, channels), pixel_formats.result_type(picture, suffix)
   )
-  _restore_into(levels, restorer, picture)
+  pixels = pixel_formats.network_input(picture, restorer.model.in_channels)
+  restore_into(levels, restorer, pixels, picture.name)
   _warn_of_no_change(picture, levels)
   compared = None
   if target is not None:
@@ -164,24 +167,32 @@ def _restore_file(
     logging.info("before / after / truth: %s", job.comparison)
 
 
-def _restore_into(
-  levels: np.ndarray, restorer: TiledRestorer, picture: pixel_formats.Picture
+def restore_into(
+  levels: np.ndarray, restorer: TiledRestorer, pixels: np.ndarray, name: str
 ) -> None:
-  """Fills `levels`, the result; only a band of tiles is held as floats."""
-  pixels = pixel_formats.network_input(picture, restorer.model.in_channels)
+  """Fills `levels`, the result; only a band of tiles is held as floats.
+
+  Args:
+    levels: `[H * S, W * S, C']` uint8 or uint16; C' of the network, or 1 for
+      the luma of 3.
+    restorer: the network.
+    pixels: `[H, W, C]`, see `TiledRestorer.bands`.
+    name: of the image, for messages.
+
+  Raises:
+    ImageError: the network returns NaN, or the memory runs out.
+  """
   height, _, channels = levels.shape
   tiles = restorer.tile_px(*pixels.shape[:2])
   if tiles[2] > 1:
-    logging.info(
-      "%s: in %d tiles of %dx%d px", picture.name, tiles[2], *tiles[:2]
-    )
+    logging.info("%s: in %d tiles of %dx%d px", name, tiles[2], *tiles[:2])
   top, start = 0, time.monotonic()
   told = start
   try:
     for band in restorer.bands(pixels):
       if not np.isfinite(band).all():
         raise images.ImageError(
-          f"{picture.name}: the network returned NaN or infinity; use another"
+          f"{name}: the network returned NaN or infinity; use another"
           " checkpoint"
         )
       bottom = top + len(band)
@@ -193,11 +204,11 @@ def _restore_into(
         told = now
         left = (now - start) * (height / top - 1)
         share = math.floor(100 * top / height)
-        logging.info("%s: %d %%, %.0f s left", picture.name, share, left)
+        logging.info("%s: %d %%, %.0f s left", name, share, left)
   except (MemoryError, jax.errors.JaxRuntimeError) as error:
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
       raise images.ImageError(
-        f"{picture.name}: does not fit the memory in tiles of {tiles[0]}x"
+        f"{name}: does not fit the memory in tiles of {tiles[0]}x"
         f"{tiles[1]} px; give a smaller --tile"
       ) from error
     raise

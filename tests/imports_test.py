@@ -21,7 +21,8 @@ LAYERS = (
   ("evaluation", "restoration_plan", "tile_size", "weights"),
   ("comparison", "tiles"),
   ("api", "benchmark", "restoration"),
-  ("training",),
+  ("demonstration", "training"),
+  ("demo_page",),
 )
 LEVELS = {name: i for i, names in enumerate(LAYERS) for name in names}
 
@@ -37,7 +38,7 @@ def _files(*folders: str) -> list[pathlib.Path]:
 
 
 SOURCES = [
-  *(ROOT / name for name in ("train.py", "eval.py", "restore.py")),
+  *(ROOT / name for name in ("train.py", "eval.py", "restore.py", "demo.py")),
   *_files("semanir_jax", "configs"),
 ]
 IDS = [path.relative_to(ROOT).as_posix() for path in SOURCES]

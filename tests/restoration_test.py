@@ -1,12 +1,15 @@
 """Image files through a network and back, whole or not at all."""
 
+import itertools
 import pathlib
+import types
 from typing import Any
 
 import jax
 import numpy as np
 import pytest
 
+from semanir_jax import metrics, restoration
 from semanir_jax.checkpoint import CheckpointError, load_for_inference
 from semanir_jax.data.images import ImageError, read_image, write_image
 from semanir_jax.inference import Restorer
@@ -141,6 +144,70 @@ def test_a_reference_adds_one_picture_of_three(runs, tmp_path):
   result = read_image(output / "a.png")
   for panel, image in zip(panels, (pixels, result, clean), strict=True):
     np.testing.assert_array_equal(panel, image)
+
+
+def test_figures_against_a_reference_come_with_their_protocol(
+  runs, tmp_path, caplog
+):
+  caplog.set_level("INFO")
+  before = _image(tmp_path / "a.png", 12, 20, 3)
+  clean = _image(tmp_path / "clean.png", 12, 20, 3, seed=1)
+  arguments = runs["color"], str(tmp_path / "a.png"), str(tmp_path / "out")
+  restore_files(*arguments)
+  assert "protocol" not in caplog.text
+  restore_files(*arguments, reference=str(tmp_path / "clean.png"))
+  assert (
+    "protocol: 8 bits; PSNR in dB on all channels, crop 0 px; SSIM valid"
+  ) in caplog.text
+  after = read_image(tmp_path / "out" / "a.png")
+  decibel = [metrics.psnr(image, clean) for image in (after, before)]
+  ssim = [metrics.ssim(image, clean) for image in (after, before)]
+  assert (
+    f"a.png: PSNR {decibel[0]:.2f} dB (input {decibel[1]:.2f}), SSIM"
+    f" {ssim[0]:.4f} ({ssim[1]:.4f})"
+  ) in caplog.text
+
+
+def test_a_folder_tells_its_speed_and_the_time_left(
+  runs, tmp_path, monkeypatch, caplog
+):
+  caplog.set_level("INFO")
+  for i in range(4):
+    _image(tmp_path / "in" / f"{i}.png", 5, 5, 3)
+  monkeypatch.setattr(restoration, "_restore_file", lambda *_: None)
+  _let_time_pass(monkeypatch, seconds=4)
+  restore_files(runs["color"], str(tmp_path / "in"), str(tmp_path / "out"))
+  lines = [line for line in caplog.messages if "images/s" in line]
+  assert [line.split(", ", 2)[2] for line in lines] == [
+    "0.25 images/s, 12 s left",
+    "0.25 images/s, 8 s left",
+    "0.25 images/s, 4 s left",
+    "0.25 images/s, 0 s left",
+  ]
+
+
+def test_an_image_of_many_tiles_tells_its_progress_now_and_then(
+  monkeypatch, caplog
+):
+  caplog.set_level("INFO")
+  bands = [np.zeros((1, 5, 3), np.float32)] * 40
+  restorer = types.SimpleNamespace(
+    tile_px=lambda height, width: (8, 8, 40), bands=lambda pixels: iter(bands)
+  )
+  _let_time_pass(monkeypatch, seconds=4)
+  levels = np.empty((40, 5, 3), np.uint8)
+  restoration.restore_into(levels, restorer, levels, "a.png")
+  lines = [line for line in caplog.messages if " %, " in line]
+  assert len(lines) == 13  # every 10 seconds at most, of 160
+  assert lines[0] == "a.png: 7 %, 148 s left"
+  assert lines[-1] == "a.png: 97 %, 4 s left"
+
+
+def _let_time_pass(monkeypatch, *, seconds: float) -> None:
+  """Whenever the restoration looks at the clock, so much later is it."""
+  clock = itertools.count(step=seconds)
+  fake = types.SimpleNamespace(monotonic=lambda: next(clock))
+  monkeypatch.setattr(restoration, "time", fake)
 
 
 def test_a_folder_of_references_is_matched_by_name(runs, tmp_path):

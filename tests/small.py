@@ -10,7 +10,7 @@ from jax.sharding import AxisType, Mesh
 from ml_collections import ConfigDict
 
 from configs import base
-from semanir_jax import checkpoint
+from semanir_jax import checkpoint, weights
 from semanir_jax.models.semanir import SemanIR
 from semanir_jax.sharding import DATA_AXES
 from semanir_jax.training.checkpoints import Checkpoints
@@ -94,6 +94,18 @@ def save_run(
     )
   checkpoints.close()
   return workdir
+
+
+def write_network(path: pathlib.Path, **changes: Any) -> pathlib.Path:
+  """Writes a file of random weights; `changes` as in `config`."""
+  options = config(**changes)
+  shapes = checkpoint.abstract_params(checkpoint.make_model(options.model))
+  rng = np.random.default_rng(0)
+  random = jax.tree.map(
+    lambda leaf: rng.normal(0, 0.1, leaf.shape).astype(np.float32), shapes
+  )
+  weights.write_weights(path, random, checkpoint.config_to_json(options))
+  return path
 
 
 def assert_equal_trees(a: Any, b: Any) -> None:

@@ -25,7 +25,9 @@ _FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
 _GRAY_MODES = ("1", "L", "LA", "I;16", "I;16B", "I;16L")
 _COLOUR_MODES = ("P", "PA", "RGB", "RGBA")
 _DEEP_PNG = ("RGB;16B", "LA;16B", "RGBA;16B")  # Pillow's names of raw data
-_BITS_PER_SAMPLE, _PHOTOMETRIC, _ORIENTATION = 258, 262, 274  # TIFF and EXIF
+# TIFF and EXIF.
+_BITS_PER_SAMPLE, _COMPRESSION, _PHOTOMETRIC, _ORIENTATION = 258, 259, 262, 274
+_YCBCR, _TIFF_JPEGS = 6, ([6], [7])
 
 
 class ImageError(ValueError):
@@ -151,7 +153,12 @@ def _check_supported(image: Image.Image) -> None:
     bits = set(_tiff_tag(image, _BITS_PER_SAMPLE))
     if not bits <= {1, 2, 4, 8, 16}:
       raise ValueError(f"TIFF of {bits} bits per sample: save it with 8 or 16")
-    if bits == {16} and _tiff_tag(image, _PHOTOMETRIC) == [0]:
+    photometric = _tiff_tag(image, _PHOTOMETRIC)
+    # JPEG's codec makes it RGB; Pillow 12 calls the others RGB too.
+    jpeg = _tiff_tag(image, _COMPRESSION) in _TIFF_JPEGS
+    if photometric == [_YCBCR] and not jpeg:
+      raise ValueError("TIFF in YCbCr is not supported: convert it to sRGB")
+    if bits == {16} and photometric == [0]:
       raise ValueError("inverted 16-bit TIFF: save it with black as zero")
     if bits == {16} and len(image.getbands()) == 4:
       raise ValueError("16-bit TIFF with alpha: remove it, or save as PNG")

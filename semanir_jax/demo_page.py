@@ -1,0 +1,152 @@
+"""The page of the web demo, see `demo.py`; needs Gradio.
+
+Nothing of it comes from another host: fonts and scripts lie in Gradio.
+"""
+
+import html
+import os
+import pathlib
+import tempfile
+from collections.abc import Sequence
+from typing import Any
+
+import gradio as gr
+from absl import logging
+
+from semanir_jax import demonstration, restoration
+from semanir_jax.data import images
+
+_AS_IT_IS = "nothing: restore it as it is"
+_TITLE = "SemanIR: image restoration"
+
+
+def build(names: Sequence[str], folder: pathlib.Path) -> gr.Blocks:
+  """Lays out the page and says what its parts do.
+
+  Args:
+    names: of networks, at least one; the first is chosen at the start.
+    folder: existing, for results; of Gradio's cache, which may be shown.
+  """
+
+  def restore(
+    path: str | None, network: str, k: int, degradation: str, value: int
+  ) -> list[Any]:
+    if path is None:
+      raise gr.Error("Upload an image first.", print_exception=False)
+    try:
+      outcome = demonstration.restore(
+        images.read_bytes(path),
+        os.path.basename(path),
+        network,
+        num_keys=k,
+        degradation=_options(network, degradation, value),
+        folder=pathlib.Path(tempfile.mkdtemp(dir=folder)),
+      )
+    except (ValueError, OSError) as error:
+      raise _shown(error) from error
+    pair = (str(outcome.before), str(outcome.after))
+    download = gr.DownloadButton(value=pair[1], interactive=True)
+    return [pair, outcome.report, download]
+
+  with gr.Blocks(
+    title=_TITLE, analytics_enabled=False, delete_cache=(600, 3600)
+  ) as page:
+    gr.Markdown(f"## {_TITLE}")
+    with gr.Row():
+      with gr.Column(scale=1, min_width=280):
+        path = gr.File(
+          label="Image", file_types=list(images.SUFFIXES), type="filepath"
+        )
+        network = gr.Dropdown(list(names), value=names[0], label="Network")
+        about = gr.Textbox(label="What it is", lines=3, interactive=False)
+        k = gr.Slider(1, 2, step=1, label="k: keys per token")
+        degradation = gr.Dropdown([_AS_IT_IS], label="Degrade first by")
+        value = gr.Slider(1, 100, step=1, visible=False)
+        button = gr.Button("Restore", variant="primary")
+      with gr.Column(scale=2, min_width=400):
+        pair = gr.ImageSlider(
+          label="Before | after", interactive=False, max_height=560
+        )
+        report = gr.Textbox(label="Result", lines=2, interactive=False)
+        download = gr.DownloadButton("Download PNG", interactive=False)
+    chosen = [about, k, degradation, value]
+    # Of the start, and of a page that is loaded again.
+    for event in (page.load, network.input):
+      event(_choose, network, chosen, show_progress="hidden")
+    degradation.input(_slider, [network, degradation], value)
+    button.click(
+      restore,
+      [path, network, k, degradation, value],
+      [pair, report, download],
+    )
+  return page
+
+
+def launch(page: gr.Blocks, host: str, port: int) -> None:
+  """Serves the page until it is interrupted."""
+  # The semi-bold that lies in Gradio is a fragment: its bold takes its place.
+  font = gr.themes.LocalFont("Source Sans Pro", weights=(400, 700))
+  _, address, _ = page.launch(
+    server_name=host,
+    server_port=port,
+    share=False,
+    ssr_mode=False,
+    prevent_thread_lock=True,
+    quiet=True,
+    footer_links=[],
+    max_file_size="500mb",
+    theme=gr.themes.Default(font=(font, "sans-serif")),
+  )
+  logging.info("serving at %s; Ctrl-C ends it", address)
+  page.block_thread()
+
+
+def _choose(network: str) -> list[Any]:
+  """What the page shows of a network: its parts `chosen`."""
+  try:
+    model, _, config = demonstration.load_network(network)
+  except (ValueError, OSError) as error:
+    raise _shown(error) from error
+  names = [_AS_IT_IS, *demonstration.known_degradations(config)]
+  return [
+    restoration.describe(model, config, None),
+    gr.Slider(maximum=model.max_keys, value=model.num_keys),
+    gr.Dropdown(names, value=_AS_IT_IS),
+    gr.Slider(visible=False),
+  ]
+
+
+def _slider(network: str, degradation: str) -> gr.Slider:
+  """The slider of a degradation, hidden where there is nothing to choose."""
+  options = _options(network, degradation)
+  strength = None if options is None else demonstration.strength(options)
+  if strength is None:
+    return gr.Slider(visible=False)
+  return gr.Slider(
+    strength.low,
+    strength.high,
+    value=strength.value,
+    label=strength.label,
+    visible=True,
+  )
+
+
+def _options(
+  network: str, degradation: str, value: int | None = None
+) -> dict[str, Any] | None:
+  """Options of the chosen degradation, with the value of its slider."""
+  _, _, config = demonstration.load_network(network)
+  known = demonstration.known_degradations(config)
+  if degradation not in known:
+    return None
+  options = dict(known[degradation])
+  strength = demonstration.strength(options)
+  if strength is not None and value is not None:
+    options[strength.option] = value
+  return options
+
+
+def _shown(error: Exception) -> gr.Error:
+  """An error as one message of the page, which stays until it is closed."""
+  text = html.escape(str(error), quote=False)
+  return gr.Error(text, duration=None, print_exception=False)

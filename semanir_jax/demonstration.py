@@ -1,0 +1,217 @@
+"""What the web demo does, without its page: choose, degrade, restore, compare.
+
+A picture is taken as `restore.py` takes it. Degraded first, it is treated as a
+photograph of a test set: 8 bits, opaque, the noise always of one seed, and the
+network gets what the degradation gives, neither clipped nor rounded.
+"""
+
+import functools
+import io
+import pathlib
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from semanir_jax import evaluation, metrics, pixel_formats, restoration, weights
+from semanir_jax.data import degradations, image_codecs, images
+from semanir_jax.models.semanir import SemanIR
+from semanir_jax.pixel_formats import Picture
+from semanir_jax.tiles import TiledRestorer
+
+MOST_PX = 24_000_000  # of input and result: what a browser shows with ease
+
+load_network = functools.lru_cache(maxsize=4)(weights.load_network)
+
+
+class Strength(NamedTuple):
+  """The option of a degradation that a visitor chooses.
+
+  Attributes:
+    option: its name, as `degradations.make` has it.
+    label: for people.
+    low: smallest value.
+    high: largest.
+    value: to start with; in the middle of what the network learned.
+  """
+
+  option: str
+  label: str
+  low: int
+  high: int
+  value: int
+
+
+class Outcome(NamedTuple):
+  """A restored picture.
+
+  Attributes:
+    before: file of what the network got, of the size of the result.
+    after: file of the result, a PNG.
+    report: sizes, seconds, and PSNR where the clean picture is known.
+  """
+
+  before: pathlib.Path
+  after: pathlib.Path
+  report: str
+
+
+def network_names(checkpoints: Sequence[str]) -> list[str]:
+  """Names for `load_network`: of bundled networks, then those given.
+
+  Raises:
+    CheckpointError: one that was given is no network.
+    ValueError: there is none at all.
+  """
+  bundled = weights.PRETRAINED.glob(f"*{weights.SUFFIX}")
+  names = sorted(path.stem for path in bundled)
+  for name in checkpoints:
+    load_network(name)
+    names += [name] if name not in names else []
+  if not names:
+    raise ValueError(
+      f"no network: {weights.PRETRAINED} holds none; give one or more with"
+      " --checkpoint, the --workdir of a training run or a"
+      f" *{weights.SUFFIX} file"
+    )
+  return names
+
+
+def known_degradations(config: Mapping[str, Any]) -> dict[str, Mapping]:
+  """The degradations that a network was trained against, by name.
+
+  Args:
+    config: of the network.
+
+  Returns:
+    Options for `degradations.make`; empty for a network trained on pairs.
+  """
+  options = dict(config["data"]["degradation"])
+  if not options:
+    return {}
+  if options["name"] == "mixture":
+    members = [dict(member) for member in options["degradations"]]
+  else:
+    members = [options]
+  return {member["name"]: member for member in members}
+
+
+def strength(options: Mapping[str, Any]) -> Strength | None:
+  """What can be chosen of a degradation; None for nothing."""
+
+  def middle(option: str) -> int:
+    return round(float(np.mean(options[option])))
+
+  match options["name"]:
+    case "noise":
+      label = "Sigma of the noise, of 255"
+      return Strength("sigma_255", label, 1, 100, middle("sigma_255"))
+    case "jpeg":
+      return Strength("quality", "JPEG quality", 1, 100, middle("quality"))
+  return None
+
+
+def restore(
+  data: bytes,
+  name: str,
+  network: str,
+  *,
+  num_keys: int,
+  degradation: Mapping[str, Any] | None,
+  folder: pathlib.Path,
+) -> Outcome:
+  """Restores a picture.
+
+  Args:
+    data: bytes of an image file.
+    name: of the file, for messages and for the results.
+    network: one of `network_names`.
+    num_keys: k.
+    degradation: options for `degradations.make`, to degrade the picture first;
+      None to restore it as it is.
+    folder: existing, for the results.
+
+  Raises:
+    ImageError: the file is damaged, too large, or not for this network.
+    CheckpointError: see `weights.load_network`.
+    ValueError: k or the degradation does not fit.
+  """
+  start = time.monotonic()
+  model, params, config = load_network(network)
+  restorer = TiledRestorer(model, params, num_keys=num_keys)
+  _check_size(data, name, model.scale)
+  picture = pixel_formats.decode_picture(data, name)
+  clean = None
+  if degradation is None:
+    pixels = pixel_formats.network_input(picture, model.in_channels)
+    shape = pixel_formats.result_shape(picture, model)
+    dtype = pixel_formats.result_type(picture, ".png")
+  else:
+    picture, pixels, clean = _degraded(picture, model, degradation)
+    shape, dtype = clean.shape, np.dtype(np.uint8)
+  after = np.empty(shape, dtype)
+  restoration.restore_into(after, restorer, pixels, name)
+  before = picture.pixels if clean is None else pixels
+  if before.dtype != np.float32:
+    before = pixel_formats.to_unit(before)
+  before = evaluation.as_output(before, model.scale)
+  files = []
+  for kind, levels in (("before", before), ("restored", after)):
+    files.append(folder / f"{pathlib.Path(name).stem}_{kind}.png")
+    pixel_formats.write_picture(files[-1], levels, picture)
+  seconds = time.monotonic() - start
+  return Outcome(*files, _report(before, after, clean, seconds))
+
+
+def _check_size(data: bytes, name: str, scale: int) -> None:
+  """Refuses pictures that would take long, before they are decoded."""
+  info = image_codecs.inspect(io.BytesIO(data), name)
+  if info.height * info.width * scale**2 > MOST_PX:
+    result = f", x{scale} in the result" if scale > 1 else ""
+    raise images.ImageError(
+      f"{name}: {info.width}x{info.height} px{result} are more than the"
+      f" {MOST_PX / 1e6:.0f} megapixels of this page; restore.py takes any size"
+    )
+
+
+def _degraded(
+  picture: Picture, model: SemanIR, degradation: Mapping[str, Any]
+) -> tuple[Picture, np.ndarray, np.ndarray]:
+  """The clean picture in 8 bits, what the network gets, what it should give."""
+  alpha = picture.alpha
+  if alpha is not None and alpha.min() < np.iinfo(alpha.dtype).max:
+    raise images.ImageError(
+      f"{picture.name}: has transparent pixels; restore it as it is, or flatten"
+      " it on a background first"
+    )
+  pixels = pixel_formats.network_input(picture, model.in_channels)
+  if pixels.dtype != np.uint8:
+    pixels = metrics.to_uint8(pixel_formats.to_unit(pixels))
+  degrade = degradations.make(**degradation)
+  lq, hq = degrade(np.random.RandomState(0), pixels)
+  clean = metrics.to_uint8(hq)
+  return picture._replace(pixels=clean, alpha=None), lq, clean
+
+
+def _report(
+  before: np.ndarray,
+  after: np.ndarray,
+  clean: np.ndarray | None,
+  seconds: float,
+) -> str:
+  """Lines about a result; all are `[H, W, C]` integers."""
+  height, width = after.shape[:2]
+  bits = 8 * after.dtype.itemsize
+  lines = [f"{width}x{height} px, {bits} bits, in {seconds:.1f} s"]
+  if clean is not None:
+    values = [metrics.psnr(image, clean) for image in (before, after)]
+    lines.append(
+      "PSNR {:.2f} dB before, {:.2f} dB after (all channels, 8 bits, nothing"
+      " cropped)".format(*values)
+    )
+  if np.array_equal(before, after):
+    lines.append(
+      "The result equals the input: is the network for pictures like this?"
+    )
+  return "\n".join(lines)

@@ -1,0 +1,50 @@
+"""Takes the README's picture of the web demo.
+
+python -m tests.demo_screenshot --network=denoise_color_tiny
+
+The photograph is scikit-image's chelsea (CC0), degraded by what the network was
+trained against.
+"""
+
+import argparse
+import io
+import pathlib
+import tempfile
+
+import skimage.data
+from PIL import Image
+
+from semanir_jax import demonstration
+from semanir_jax.data import images
+from tests import browser
+
+_COLOURS = 256  # of the file: a third of its bytes, and nobody sees it
+
+
+def main() -> None:
+  """Writes the picture."""
+  parser = argparse.ArgumentParser(description=__doc__)
+  parser.add_argument("--network", required=True, help="as of --checkpoint")
+  parser.add_argument("--output", default="docs/images/web_demo.png")
+  options = parser.parse_args()
+  _, _, config = demonstration.load_network(options.network)
+  degradation = next(iter(demonstration.known_degradations(config)))
+  with tempfile.TemporaryDirectory() as name:
+    folder = pathlib.Path(name)
+    images.write_image(folder / "chelsea.png", skimage.data.chelsea())
+    with browser.open_page([options.network], folder, size=(960, 1000)) as page:
+      page.use(options.network, degradation)
+      page.choose("Degrade first by", degradation)
+      page.upload(folder / "chelsea.png")
+      print(page.restore())
+      shot = page.find("main").screenshot_as_png
+  with Image.open(io.BytesIO(shot)) as picture:
+    file = io.BytesIO()
+    few = picture.convert("RGB").quantize(_COLOURS, dither=Image.Dither.NONE)
+    few.save(file, "PNG", optimize=True)
+  images.write_bytes(options.output, file.getvalue())
+  print(f"written: {options.output}, {len(file.getvalue())} bytes")
+
+
+if __name__ == "__main__":
+  main()

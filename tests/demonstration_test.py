@@ -1,0 +1,229 @@
+"""What the web demo does, without the page."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import semanir_jax
+from configs import all_in_one, base, deblur, sr
+from semanir_jax import demonstration, evaluation, metrics, weights
+from semanir_jax.checkpoint import CheckpointError
+from semanir_jax.data import degradations, images
+from semanir_jax.inference import Restorer
+from tests import small
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+NETWORKS = {
+  "color": {},
+  "gray": {"model__in_channels": 1, "model__out_channels": 1},
+  "x2": {
+    "model__architecture": "columnar",
+    "model__scale": 2,
+    "model__depths": (1,),
+  },
+}
+
+
+@pytest.fixture(scope="module")
+def networks(tmp_path_factory) -> dict[str, str]:
+  """Files of small networks."""
+  folder = tmp_path_factory.mktemp("networks")
+  return {
+    name: str(small.write_network(folder / f"{name}.safetensors", **changes))
+    for name, changes in NETWORKS.items()
+  }
+
+
+def _picture(path: pathlib.Path, *shape: int, dtype=np.uint8) -> np.ndarray:
+  """Writes random pixels and returns them."""
+  top = np.iinfo(dtype).max
+  rng = np.random.default_rng(0)
+  pixels = rng.integers(0, top, shape, dtype, endpoint=True)
+  images.write_image(path, pixels)
+  return pixels
+
+
+def _restored(
+  path: pathlib.Path, network: str, degradation=None
+) -> tuple[np.ndarray, np.ndarray, str]:
+  """Before, after and report of a picture."""
+  outcome = demonstration.restore(
+    path.read_bytes(),
+    path.name,
+    network,
+    num_keys=8,
+    degradation=degradation,
+    folder=path.parent,
+  )
+  before, after = map(images.read_image, (outcome.before, outcome.after))
+  return before, after, outcome.report
+
+
+def test_bundled_networks_come_first_then_those_given(
+  networks, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(weights, "PRETRAINED", tmp_path)
+  for name in ("b", "a"):
+    (tmp_path / f"{name}{weights.SUFFIX}").touch()
+  given = [networks["x2"], networks["x2"]]
+  assert demonstration.network_names(given) == ["a", "b", networks["x2"]]
+
+
+def test_a_demo_without_networks_says_what_to_give(tmp_path, monkeypatch):
+  monkeypatch.setattr(weights, "PRETRAINED", tmp_path / "absent")
+  with pytest.raises(ValueError, match="absent holds none; .* --checkpoint"):
+    demonstration.network_names([])
+  with pytest.raises(CheckpointError, match="no checkpoint in .*nowhere"):
+    demonstration.network_names([str(tmp_path / "nowhere")])
+
+
+def test_without_gradio_the_program_says_what_to_install(networks):
+  code = (
+    "import runpy, sys; sys.modules['gradio'] = None;"
+    f" sys.argv = ['demo.py', '--checkpoint={networks['color']}'];"
+    " runpy.run_path('demo.py', run_name='__main__')"
+  )
+  ended = subprocess.run(
+    [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True
+  )
+  assert ended.returncode == 1
+  assert ended.stderr.startswith("error: ") and ended.stderr.count("\n") == 1
+  assert "pip install -r requirements_demo.txt" in ended.stderr
+
+
+@pytest.mark.parametrize(
+  ("config", "known"),
+  [
+    (base.get_config(), {"noise": ("sigma_255", 25)}),
+    (sr.get_config("x4"), {"bicubic": None}),
+    (deblur.get_config(), {}),
+    (
+      all_in_one.get_config(),
+      {"noise": ("sigma_255", 25), "jpeg": ("quality", 25), "demosaic": None},
+    ),
+  ],
+  ids=["noise", "sr", "pairs", "mixture"],
+)
+def test_a_network_knows_the_degradations_of_its_training(config, known):
+  found = demonstration.known_degradations(json.loads(config.to_json()))
+  assert set(found) == set(known)
+  for name, options in found.items():
+    choice = demonstration.strength(options)
+    assert (choice and (choice.option, choice.value)) == known[name]
+    for value in (choice.low, choice.high) if choice else ():
+      degradations.make(**dict(options) | {choice.option: value})
+
+
+def test_16_bits_and_alpha_are_kept(networks, tmp_path):
+  pixels = _picture(tmp_path / "a.png", 8, 12, 4, dtype=np.uint16)
+  outcome = demonstration.restore(
+    (tmp_path / "a.png").read_bytes(),
+    "a.png",
+    networks["color"],
+    num_keys=8,
+    degradation=None,
+    folder=tmp_path,
+  )
+  assert outcome.after == tmp_path / "a_restored.png"
+  assert outcome.report.startswith("12x8 px, 16 bits, in ")
+  colours, alpha = images.read_image_and_alpha(outcome.after)
+  expected = semanir_jax.load(networks["color"])(pixels[..., :3])
+  np.testing.assert_array_equal(colours, expected)
+  np.testing.assert_array_equal(alpha, pixels[..., 3:])
+
+
+def test_k_is_that_of_the_visitor(networks, tmp_path):
+  _picture(tmp_path / "a.png", 8, 12, 3)
+  results = []
+  for k in (1, 16):
+    outcome = demonstration.restore(
+      (tmp_path / "a.png").read_bytes(),
+      "a.png",
+      networks["color"],
+      num_keys=k,
+      degradation=None,
+      folder=tmp_path,
+    )
+    results.append(images.read_image(outcome.after))
+  assert (results[0] != results[1]).any()
+
+
+def test_super_resolution_shows_the_input_enlarged(networks, tmp_path):
+  pixels = _picture(tmp_path / "a.png", 8, 12, 3)
+  before, after, _ = _restored(tmp_path / "a.png", networks["x2"])
+  expected = semanir_jax.load(networks["x2"])(pixels)
+  np.testing.assert_array_equal(after, expected)
+  enlarged = evaluation.as_output(pixels / np.float32(255), 2)
+  np.testing.assert_array_equal(before, enlarged)
+
+
+def test_a_picture_shrunk_first_is_compared_with_itself(networks, tmp_path):
+  pixels = _picture(tmp_path / "a.png", 17, 25, 3)
+  shrink = {"name": "bicubic", "scale": 2}
+  before, after, report = _restored(tmp_path / "a.png", networks["x2"], shrink)
+  clean = pixels[:16, :24]
+  small_pixels = degradations.make(**shrink)(np.random.RandomState(0), clean)[0]
+  expected = semanir_jax.load(networks["x2"])(small_pixels)
+  np.testing.assert_array_equal(after, metrics.to_uint8(expected))
+  values = [metrics.psnr(image, clean) for image in (before, after)]
+  assert "PSNR {:.2f} dB before, {:.2f} dB after".format(*values) in report
+
+
+def test_noise_is_added_to_8_bits_of_the_networks_channels(networks, tmp_path):
+  pixels = _picture(tmp_path / "a.png", 8, 12, 1, dtype=np.uint16)
+  noise = {"name": "noise", "sigma_255": 40}
+  before, after, report = _restored(
+    tmp_path / "a.png", networks["color"], noise
+  )
+  assert before.shape == after.shape == (8, 12, 3)
+  assert report.startswith("12x8 px, 8 bits")
+  clean = np.repeat(np.rint(pixels / 257.0), 3, axis=2).astype(np.uint8)
+  lq, _ = degradations.make(**noise)(np.random.RandomState(0), clean)
+  np.testing.assert_array_equal(before, metrics.to_uint8(lq))
+
+
+def test_an_unchanged_picture_is_told(networks, tmp_path, monkeypatch):
+  _picture(tmp_path / "a.png", 8, 12, 3)
+  assert "equals" not in _restored(tmp_path / "a.png", networks["color"])[2]
+  monkeypatch.setattr(Restorer, "__call__", lambda self, images, **_: images)
+  report = _restored(tmp_path / "a.png", networks["color"])[2]
+  assert "The result equals the input: is the network for" in report
+
+
+@pytest.mark.parametrize(
+  ("network", "shape", "degradation", "message"),
+  [
+    ("gray", (8, 8, 3), None, "^a.png: is a colour image, but the network is"),
+    ("color", (8, 8, 4), {"name": "demosaic"}, "^a.png: has transparent pix"),
+    (
+      "color",
+      (30, 40, 3),
+      None,
+      "^a.png: 40x30 px are more than .* restore.py",
+    ),
+    ("x2", (20, 15, 3), None, "^a.png: 15x20 px, x2 in the result are more"),
+  ],
+)
+def test_a_picture_that_does_not_fit_is_refused(
+  networks, tmp_path, monkeypatch, network, shape, degradation, message
+):
+  monkeypatch.setattr(demonstration, "MOST_PX", 1_199)
+  _picture(tmp_path / "a.png", *shape)
+  with pytest.raises(images.ImageError, match=message):
+    _restored(tmp_path / "a.png", networks[network], degradation)
+  assert list(tmp_path.iterdir()) == [tmp_path / "a.png"]
+
+
+def test_a_huge_picture_is_refused_by_its_header(
+  networks, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(demonstration, "MOST_PX", 1_000)
+  _picture(tmp_path / "a.png", 100, 100, 3)
+  header = (tmp_path / "a.png").read_bytes()[:100]
+  (tmp_path / "a.png").write_bytes(header)
+  with pytest.raises(images.ImageError, match="100x100 px are more than"):
+    _restored(tmp_path / "a.png", networks["color"])
