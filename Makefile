@@ -45,7 +45,9 @@ gpu_benchmarks:
 	$(MAKE) gpu_tiles
 	$(MAKE) gpu_figures
 
+# Without a GPU the tests would be skipped, and the skip overlooked.
 gpu_tests:
+	$(RUN) -c "import jax; assert jax.default_backend() == 'gpu', jax.devices()"
 	$(RUN) -m pytest tests/attention_triton_test.py tests/dictionary_triton_test.py
 
 gpu_tiles:

@@ -131,8 +131,8 @@ def measure_memory(fields: list[Any]) -> dict[str, Any]:
 
   Returns:
     What `memory_mib` says, and `peak_mib`: the peak of the device's allocator
-    less what lay there before, if the device tells. Where compiling (which
-    tries products) took more than running, `peak_below_mib` bounds it.
+    less what lay there before, if the device tells, and unless compiling (which
+    tries products) took more.
   """
   case = Case(*fields)
 
@@ -144,7 +144,7 @@ def measure_memory(fields: list[Any]) -> dict[str, Any]:
       return {}
     peak = (after["peak_bytes_in_use"] - before["bytes_in_use"]) / 2**20
     raised = after["peak_bytes_in_use"] > before["peak_bytes_in_use"]
-    return {"peak_mib" if raised else "peak_below_mib": peak}
+    return {"peak_mib": peak} if raised else {}
 
   return _try(case, read_peak)
 

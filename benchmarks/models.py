@@ -47,7 +47,7 @@ def table(results: ResultFile, quick: bool) -> Iterator[str]:
   yield (
     "| network | operation | output, px | ms | ns per output pixel |"
     " dense network, ms | ns per output pixel | dense / SemanIR |"
-    " peak memory, MiB |"
+    " memory, MiB |"
   )
   yield "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | --- |"
   networks = QUICK_NETWORKS if quick else NETWORKS
@@ -76,7 +76,7 @@ def _line(
   if "ms" in ours and "ms" in other:
     ratio = f"{other['ms'] / ours['ms']:.2f}"
   memory = " / ".join(
-    f"{row['peak_mib']:.0f}" if "peak_mib" in row else "-"
+    f"{row['memory_mib']:.0f}" if "memory_mib" in row else "-"
     for row in (ours, other)
   )
   return f"| {' | '.join([*cells, ratio, memory])} |"

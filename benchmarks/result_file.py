@@ -1,6 +1,7 @@
 """Rows of a benchmark in a JSON file, written one by one.
 
-A benchmark that is cut off goes on with the rows that its file lacks.
+A benchmark that is cut off goes on with the rows that its file lacks. A case
+that failed has a row that says why; delete the row to try it again.
 """
 
 import json
@@ -103,7 +104,7 @@ def start_run(results: ResultFile, worker: Worker, quick: bool) -> str:
   run = worker.call("benchmarks.timing:describe_device")
   if "device_kind" not in run:
     raise ValueError(f"the device cannot be used: {run}")
-  if run["platform"] == "cpu" and not quick:
+  if run["platform"] != "gpu" and not quick:
     raise ValueError(
       "JAX finds no GPU here, and a CPU would take days; use --quick, or print"
       " the tables of what was measured with --nomeasure"

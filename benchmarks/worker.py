@@ -10,6 +10,7 @@ import importlib
 import json
 import os
 import pathlib
+import select
 import subprocess
 import sys
 from typing import Any
@@ -18,12 +19,16 @@ _ROOT = pathlib.Path(__file__).resolve().parents[1]
 # A worker is alone on the GPU: by default JAX leaves a quarter unused, and what
 # it calls out of memory would not be.
 _ENVIRONMENT = {"XLA_PYTHON_CLIENT_MEM_FRACTION": "0.95"}
+# Longer than any case should take, compilation and a choice of tiles included.
+_TIMEOUT_S = 300.0
+_OURS = ("benchmarks", "semanir_jax")
 
 
 class Worker:
   """A process that calls functions by name; a context manager."""
 
-  def __init__(self) -> None:
+  def __init__(self, timeout_s: float = _TIMEOUT_S) -> None:
+    self._timeout_s = timeout_s
     self._process: subprocess.Popen[str] | None = None
 
   def __enter__(self) -> "Worker":
@@ -48,11 +53,9 @@ class Worker:
 
     Returns:
       What it returns, as JSON; `{"skipped": ...}` where a package is not
-      installed, `{"error": ...}` if the process died.
-
-    Raises:
-      ValueError: the function raised one.
-      RuntimeError: it raised anything else; the traceback is on stderr.
+      installed; `{"error": ...}` if it raised (the traceback is on stderr),
+      died or took longer than the timeout: one case that fails must not end a
+      run on a machine that is lent for minutes.
     """
     if self._process is None:
       self._process = subprocess.Popen(
@@ -67,24 +70,32 @@ class Worker:
     answer = ""
     with contextlib.suppress(BrokenPipeError):
       print(json.dumps([function, arguments]), file=pipe.stdin, flush=True)
+      # An answer is one line, and nothing else is on its way.
+      if not select.select([pipe.stdout], [], [], self._timeout_s)[0]:
+        pipe.kill()
+        self.stop()
+        return {"error": f"no answer in {self._timeout_s:g} s"}
       answer = pipe.stdout.readline()
     if not answer:
       self.stop()
       return {"error": f"the process died with code {pipe.returncode}"}
     kind, value = json.loads(answer)
-    if kind == "result":
-      return value
-    self.stop()
-    raise (ValueError if kind == "ValueError" else RuntimeError)(value)
+    if kind == "error":
+      self.stop()  # what it left on the device is not known
+      return {"error": value}
+    return value
 
 
 def call_here(name: str, arguments: list[Any]) -> Any:
   """What a worker does for a call; a package that lacks is no error."""
   module, _, function = name.partition(":")
   try:
-    return getattr(importlib.import_module(module), function)(*arguments)
+    imported = importlib.import_module(module)
   except ModuleNotFoundError as error:
+    if str(error.name).split(".")[0] in _OURS:
+      raise
     return {"skipped": f"{error.name} not installed"}
+  return getattr(imported, function)(*arguments)
 
 
 def _serve() -> None:
@@ -96,9 +107,9 @@ def _serve() -> None:
     try:
       answer = ["result", call_here(name, arguments)]
     except Exception as error:
-      if not isinstance(error, ValueError):
-        sys.excepthook(*sys.exc_info())
-      answer = [type(error).__name__, f"{name}: {error}"]
+      sys.excepthook(*sys.exc_info())
+      first_line = f"{type(error).__name__}: {error}".splitlines()[0]
+      answer = ["error", first_line[:200]]
     print(json.dumps(answer), file=answers, flush=True)
 
 

@@ -30,6 +30,7 @@ from tests import reference, triton_interpreter
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 if not INTERPRETED:
   jax.config.update("jax_platforms", "cuda,cpu")
+  jax.config.update("jax_disable_most_optimizations", False)
   # Or the mask form would be compared in TF32.
   jax.config.update("jax_default_matmul_precision", "highest")
 NAMES = ("query", "key", "value", "scale", "bias")

@@ -7,7 +7,6 @@ its own.
 import functools
 import json
 import math
-import shutil
 import sys
 
 import jax
@@ -35,7 +34,7 @@ def test_kernels_equal_the_reference_in_the_interpreter():
   assert " passed" in said and " failed" not in said
 
 
-@pytest.mark.skipif(not shutil.which("nvidia-smi"), reason="needs a GPU")
+@pytest.mark.skipif(not triton_interpreter.has_gpu(), reason="needs a GPU")
 def test_kernels_equal_the_reference_on_the_gpu():
   said = triton_interpreter.run_module(
     "pytest", CASES, on_gpu=True, timeout_s=600.0
@@ -229,14 +228,16 @@ def test_tuning_replaces_the_rows_of_the_gpu_here(monkeypatch, tmp_path):
     tune_attention.tune(str(table))
 
 
-def test_tuning_times_a_pass_with_the_candidate_in_its_kernel_alone(
-  monkeypatch,
-):
+@pytest.fixture
+def launched(monkeypatch):
+  """Blocks of the kernels that tuning launches; what they find is a number."""
   launched = []
 
   def launcher(kernel, grid, inputs, outputs, **constants):
-    launched.append((constants["BLOCK_Q"], constants["BLOCK_K"]))
-    return tuple(jnp.zeros(x.shape, x.dtype) for x in outputs)
+    blocks = (constants["BLOCK_Q"], constants["BLOCK_K"])
+    launched.append(blocks)
+    found = 2.0 if blocks == (32, 32) else 1.0
+    return tuple(jnp.full(x.shape, found, x.dtype) for x in outputs)
 
   run = functools.partial(
     attention_triton.key_semantic_attention_triton,
@@ -246,10 +247,30 @@ def test_tuning_times_a_pass_with_the_candidate_in_its_kernel_alone(
   monkeypatch.setattr(attention_triton, "key_semantic_attention_triton", run)
   monkeypatch.setattr(tune_attention, "_TOKENS", 128)
   tune_attention._make_arrays.cache_clear()
+  tune_attention._expected.cache_clear()
+  return launched
+
+
+def test_tuning_times_a_pass_with_the_candidate_in_its_kernel_alone(launched):
   tiles = Tiles(16, 128, num_warps=4, num_stages=2)
   assert tune_attention.measure("forward", 64, 2, tiles) > 0
-  assert launched == [(16, 128)]
+  candidate, table = launched
+  assert candidate == (16, 128) != table
   launched.clear()
   assert tune_attention.measure("key_value_gradient", 64, 4, tiles) > 0
-  assert len(launched) == 4
-  assert [blocks == (16, 128) for blocks in launched] == [0, 0, 1, 0]
+  found = [blocks == (16, 128) for blocks in launched]
+  assert found == [0, 0, 1, 0] + 4 * [0]
+
+
+def test_tuning_leaves_out_tiles_that_find_something_else_or_do_not_fit(
+  launched, monkeypatch
+):
+  wrong = Tiles(32, 32, num_warps=4, num_stages=2)
+  assert tune_attention.measure("forward", 64, 2, wrong) is None
+  assert launched[0] == (32, 32)
+
+  def fail(*unused):
+    raise RuntimeError("out of resource: shared memory")
+
+  monkeypatch.setattr(tune_attention, "_compile", fail)
+  assert tune_attention.measure("forward", 64, 2, wrong) is None

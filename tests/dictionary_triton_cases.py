@@ -20,6 +20,7 @@ from tests import reference, triton_interpreter
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 if not INTERPRETED:
   jax.config.update("jax_platforms", "cuda,cpu")
+  jax.config.update("jax_disable_most_optimizations", False)
 DTYPES = ["float32", "float16"] + ([] if INTERPRETED else ["bfloat16"])
 
 

@@ -1,7 +1,5 @@
 """The Triton dictionary, in the interpreter, and when it is taken."""
 
-import shutil
-
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -17,7 +15,7 @@ def test_kernels_in_the_interpreter():
   assert "passed" in out and "skipped" not in out
 
 
-@pytest.mark.skipif(not shutil.which("nvidia-smi"), reason="needs a GPU")
+@pytest.mark.skipif(not triton_interpreter.has_gpu(), reason="needs a GPU")
 def test_kernels_on_the_gpu():
   out = triton_interpreter.run_module(
     "pytest", "tests/dictionary_triton_cases.py", on_gpu=True

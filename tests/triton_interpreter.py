@@ -6,8 +6,10 @@ module of cases. It knows float32, float16 and integers; its product of bfloat16
 tiles is wrong (it multiplies the raw bits).
 """
 
+import importlib.util
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import threading
@@ -104,6 +106,14 @@ def launch_in_jax(
     return results
 
   return jax.pure_callback(run, tuple(outputs), *inputs)
+
+
+def has_gpu() -> bool:
+  """Whether there are an NVIDIA GPU and a JAX for it."""
+  plugins = ("jax_cuda13_plugin", "jax_cuda12_plugin")
+  return bool(shutil.which("nvidia-smi")) and any(
+    importlib.util.find_spec(plugin) for plugin in plugins
+  )
 
 
 def run_module(
