@@ -23,7 +23,7 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed $(GPU_COMPILER)/.installed
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
-	$(RUN) -m pytest
+	$(RUN) -m pytest --numprocesses=2 --dist=loadfile
 
 gpu_compiler: $(GPU_COMPILER)/.installed
 	@echo "set PYTHONPATH=$(abspath $(GPU_COMPILER))"

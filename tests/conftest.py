@@ -1,6 +1,8 @@
 """Shared by all tests: eight CPU devices and the benchmark images."""
 
+import os
 import pathlib
+import tempfile
 
 import jax
 import pytest
@@ -9,6 +11,13 @@ jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
 # Tests compile much and compute little.
 jax.config.update("jax_disable_most_optimizations", True)
+# What was compiled once is not compiled again, here and in the programs that
+# the tests start. Of this process alone: JAX does not write it atomically.
+_compiled = tempfile.TemporaryDirectory(prefix="semanir_jax_compiled_")
+jax.config.update("jax_compilation_cache_dir", _compiled.name)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+os.environ["JAX_COMPILATION_CACHE_DIR"] = _compiled.name
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 
 
 @pytest.fixture(scope="session")
