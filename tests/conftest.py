@@ -27,3 +27,23 @@ def shared_data() -> pathlib.Path:
   if not root.is_dir():
     pytest.skip(f"needs the benchmark images of {root}")
   return root
+
+
+# A file goes to one of the two workers of `make test` as a whole. The longest
+# go first: at the end, one would leave the other worker without work.
+_LONGEST = (
+  "two_processes_test",
+  "train_test",
+  "step_test",
+  "gpu_lowering_test",
+  "configs_test",
+  "semanir_test",
+  "aot_test",
+  "attention_triton_test",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+  """Sorts the files; the tests of a file stay in their order."""
+  rank = {name: i for i, name in enumerate(_LONGEST)}
+  items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
