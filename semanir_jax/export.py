@@ -164,6 +164,7 @@ def write_export(
     "scale": model.scale,
     "in_channels": model.in_channels,
     "out_channels": model.out_channels,
+    "dtype": jnp.dtype(model.dtype).name,
     "platforms": list(program.platforms),
     "jax": jax.__version__,
     "config": config,
@@ -181,9 +182,12 @@ def main() -> None:
   """Writes an export of a run, a file of weights or a bundled network."""
   values = flags.FLAGS
   path = pathlib.Path(values.output)
+  model, params, config = load_network(values.checkpoint)
   difference = write_export(
     path,
-    *load_network(values.checkpoint),
+    model.clone(dtype=values.dtype or model.dtype),
+    params,
+    config,
     tile=values.tile,
     num_keys=values.num_keys,
     platforms=values.platforms,
@@ -203,6 +207,12 @@ if __name__ == "__main__":
   flags.DEFINE_string("output", None, f"File to write, *{SUFFIX}.")
   flags.DEFINE_integer("tile", 128, "Side of the input, px.")
   flags.DEFINE_integer("num_keys", None, "k where a call names none.")
+  flags.DEFINE_enum(
+    "dtype",
+    None,
+    list(_LARGEST_RMS),
+    "Of the operands of matrix products; default: the checkpoint's.",
+  )
   flags.DEFINE_list("platforms", list(PLATFORMS), "That it runs on.")
   flags.mark_flags_as_required(["checkpoint", "output"])
   cli.run(main)

@@ -5,7 +5,6 @@ network = exported.load("denoise.stablehlo")
 restored = network(tiles)
 """
 
-import dataclasses
 import hashlib
 import json
 import pathlib
@@ -19,22 +18,23 @@ import numpy as np
 FORMAT = "semanir_jax export 1"
 
 
-@dataclasses.dataclass(frozen=True)
 class ExportedNetwork:
   """A network as a compiled function of tiles.
 
   Attributes:
     program: what `jax.export` serialized, weights and all.
     facts: what the file beside it says: `scale`, `tile`, `in_channels`,
-      `out_channels`, `num_keys`, `max_keys` and the training run's `config`.
+      `out_channels`, `num_keys`, `max_keys`, `dtype` and the training run's
+      `config`.
   """
 
-  program: jax.export.Exported
-  facts: Mapping[str, Any]
-
-  def __post_init__(self) -> None:
+  def __init__(
+    self, program: jax.export.Exported, facts: Mapping[str, Any]
+  ) -> None:
+    """See `load`, which calls it."""
+    self.program, self.facts = program, facts
     # One for all calls, so that a batch size compiles only the first time.
-    object.__setattr__(self, "_run", jax.jit(self.program.call))
+    self._run = jax.jit(program.call)
 
   def __call__(
     self, images: np.ndarray, *, num_keys: int | None = None
