@@ -16,6 +16,7 @@ from semanir_jax import export, exported, weights
 from semanir_jax.checkpoint import config_to_json, make_model
 from semanir_jax.data.images import read_image
 from semanir_jax.inference import Restorer
+from semanir_jax.ops import chunks
 from tests import small
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -102,15 +103,18 @@ def test_the_facts_beside_it_say_how_to_call_it(network):
   assert {name: network.facts[name] for name in expected} == expected
 
 
-def test_what_it_is_exported_on_does_not_matter(network, monkeypatch):
+def test_what_it_is_exported_on_does_not_matter(monkeypatch):
   """Platforms choose forms and chunks; an export's are its own."""
-  monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
-  again = export.export_network(SR, small.params(SR), tile=SR_TILE)
-  texts = [
+  monkeypatch.setattr(chunks, "CPU_ELEMENTS", 64)
+  texts = []
+  for platform in ("cpu", "gpu"):
+    monkeypatch.setattr(jax, "default_backend", lambda name=platform: name)
+    made = export.export_network(
+      small.USHAPE, small.params(small.USHAPE), tile=16, platforms=("cpu",)
+    )
     # Without the lines of the sources that made it.
-    re.sub(r"(?m)^#loc.*\n| ?loc\(.*", "", made.mlir_module())
-    for made in (again, network.program)
-  ]
+    text = re.sub(r"(?m)^#loc.*\n| ?loc\(.*", "", made.mlir_module())
+    texts.append(text)
   assert "dot_general" in texts[0] and texts[0] == texts[1]
 
 
