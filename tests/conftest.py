@@ -1,6 +1,8 @@
 """Shared by all tests: eight CPU devices and the benchmark images."""
 
+import os
 import pathlib
+import tempfile
 
 import jax
 import pytest
@@ -9,6 +11,13 @@ jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
 # Tests compile much and compute little.
 jax.config.update("jax_disable_most_optimizations", True)
+# What was compiled once is not compiled again, here and in the programs that
+# the tests start. Of this process alone: JAX does not write it atomically.
+_compiled = tempfile.TemporaryDirectory(prefix="semanir_jax_compiled_")
+jax.config.update("jax_compilation_cache_dir", _compiled.name)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+os.environ["JAX_COMPILATION_CACHE_DIR"] = _compiled.name
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 
 
 @pytest.fixture(scope="session")
@@ -18,3 +27,23 @@ def shared_data() -> pathlib.Path:
   if not root.is_dir():
     pytest.skip(f"needs the benchmark images of {root}")
   return root
+
+
+# A file goes to one of the two workers of `make test` as a whole. The longest
+# go first: at the end, one would leave the other worker without work.
+_LONGEST = (
+  "two_processes_test",
+  "train_test",
+  "step_test",
+  "gpu_lowering_test",
+  "configs_test",
+  "semanir_test",
+  "aot_test",
+  "attention_triton_test",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+  """Sorts the files; the tests of a file stay in their order."""
+  rank = {name: i for i, name in enumerate(_LONGEST)}
+  items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))

@@ -73,6 +73,17 @@ def test_16_bits_round_trip(tmp_path, suffix, channels, side):
   assert (info.height, info.width) == (side, side + 3)
 
 
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_a_dark_16_bit_image_stays_16_bits(tmp_path, suffix):
+  """Depth is the file's, not guessed from the largest value."""
+  path = tmp_path / f"a{suffix}"
+  image = _random((5, 7, 1), np.uint16) % 200
+  images.write_image(path, image)
+  back = images.read_image(path)
+  assert back.dtype == np.uint16
+  np.testing.assert_array_equal(back, image)
+
+
 @pytest.mark.parametrize("colour_type", [2, 4, 6])
 def test_16_bit_png_undoes_all_five_filters(colour_type):
   samples = {2: 3, 4: 2, 6: 4}[colour_type]

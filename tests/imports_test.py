@@ -14,12 +14,21 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 # Lowest first.
 LAYERS = (
-  ("cli", "data", "devices", "distributed", "flops", "losses", "ops"),
+  (
+    "cli",
+    "data",
+    "devices",
+    "distributed",
+    "exported",
+    "flops",
+    "losses",
+    "ops",
+  ),
   ("pictures", "sharding"),
   ("models", "metrics", "test_sets"),
   ("checkpoint", "inference", "pixel_formats", "reports", "summary"),
   ("evaluation", "restoration_plan", "tile_size", "weights"),
-  ("comparison", "tiles"),
+  ("comparison", "export", "tiles"),
   ("api", "benchmark", "restoration"),
   ("demonstration", "training"),
   ("demo_page",),

@@ -1,0 +1,218 @@
+"""Exports a network as StableHLO, for programs without Flax and this package.
+
+  python -m semanir_jax.export --checkpoint=runs/denoise \\
+    --output=denoise.stablehlo
+
+The file holds program and weights, for tiles of one size, any batch size and
+any k. What it is written from runs beside it before it is written, and both
+must say the same. docs/export.md says more.
+"""
+
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.export
+import jax.numpy as jnp
+import numpy as np
+from absl import flags, logging
+
+from semanir_jax import cli, exported
+from semanir_jax.data.images import write_bytes
+from semanir_jax.exported import ExportedNetwork
+from semanir_jax.inference import Restorer
+from semanir_jax.models.semanir import SemanIR
+from semanir_jax.weights import load_network
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+SUFFIX = ".stablehlo"
+# Between export and network, of values in [0, 1], by the type of products. They
+# are one program but for the order of sums; a key in the dictionary that
+# changes place with an equal one may change single pixels by more.
+_LARGEST_RMS = {"float32": 1e-4, "bfloat16": 4e-3}
+
+
+def export_network(
+  model: SemanIR,
+  params: Mapping[str, Any],
+  *,
+  tile: int,
+  platforms: Sequence[str] = PLATFORMS,
+) -> jax.export.Exported:
+  """Turns a network into a program with its weights inside.
+
+  Args:
+    model: the network. It runs in its mask form, which every platform has: the
+      Triton kernel is a call into a library of the machine that compiles it.
+    params: its parameters.
+    tile: side of the input, px; need not be a multiple of the window's.
+    platforms: of `PLATFORMS`; one program serves them all.
+
+  Returns:
+    A function of images `[b, tile, tile, C]` float32 in [0, 1], any b >= 1, and
+    k, int32, clipped to [1, max_keys]; it returns
+    `[b, tile * S, tile * S, C']` float32, not clipped.
+
+  Raises:
+    ValueError: the tile or a platform is none.
+  """
+  unknown = sorted(set(platforms) - set(PLATFORMS))
+  if unknown or not platforms:
+    raise ValueError(
+      f"platforms {', '.join(unknown) or '(none)'}: use some of"
+      f" {', '.join(PLATFORMS)}"
+    )
+  if tile < 1:
+    raise ValueError(f"tile={tile} must be at least 1 px")
+  # Named here, or the machine that exports would decide. Windows go in chunks
+  # as on a CPU: the least memory, and a batch fills a larger device.
+  portable = model.clone(implementation="mask", platform="cpu")
+
+  def restore(images: jax.Array, num_keys: jax.Array) -> jax.Array:
+    # Image by image, because the size of a chunk depends on their number.
+    return jax.vmap(
+      lambda image: portable.apply(
+        {"params": params}, image[None], num_keys=num_keys
+      )[0]
+    )(images)
+
+  (batch,) = jax.export.symbolic_shape("b")
+  images = (batch, tile, tile, model.in_channels)
+  return jax.export.export(jax.jit(restore), platforms=tuple(platforms))(
+    jax.ShapeDtypeStruct(images, jnp.float32),
+    jax.ShapeDtypeStruct((), jnp.int32),
+  )
+
+
+def verify(
+  network: ExportedNetwork, model: SemanIR, params: Mapping[str, Any]
+) -> float:
+  """Compares an export with the network, on the platform JAX runs on.
+
+  Returns:
+    The largest root mean square of the differences, over batches of 1 and 3
+    and two values of k.
+
+  Raises:
+    ValueError: it is too large, or not a number.
+  """
+  facts = network.facts
+  tile, channels = facts["tile"], facts["in_channels"]
+  eager = Restorer(model, params)
+  images = np.random.RandomState(0).uniform(0, 1, (3, tile, tile, channels))
+  images = images.astype(np.float32)
+  found = []
+  for num_keys in (facts["num_keys"], 1):
+    expected = eager(images, num_keys=num_keys)
+    for count in (1, 3):
+      restored = network(images[:count], num_keys=num_keys)
+      difference = np.mean(np.square(restored - expected[:count]))
+      found.append(float(np.sqrt(difference)))
+  bound = _LARGEST_RMS[jnp.dtype(model.dtype).name]
+  if not all(value <= bound for value in found):
+    raise ValueError(
+      f"the export differs from the network by {max(found):.2g} (root mean"
+      f" square, at most {bound:g}); nothing is written: please report it"
+    )
+  return max(found)
+
+
+def write_export(
+  path: pathlib.Path,
+  model: SemanIR,
+  params: Mapping[str, Any],
+  config: Mapping[str, Any],
+  *,
+  tile: int,
+  num_keys: int | None = None,
+  platforms: Sequence[str] = PLATFORMS,
+) -> float:
+  """Exports, verifies, and only then writes the program and its facts.
+
+  Args:
+    path: `NAME.stablehlo`; the facts become `NAME.stablehlo.json`.
+    model: see `export_network`; `tile` and `platforms` likewise.
+    params: its parameters.
+    config: of its training run.
+    num_keys: k where a call names none; None for the network's own.
+
+  Returns:
+    See `verify`.
+
+  Raises:
+    ValueError: an option does not fit, or the export is wrong.
+  """
+  if path.suffix != SUFFIX:
+    raise ValueError(f"{path}: the name must end with {SUFFIX}")
+  here = jax.export.default_export_platform()
+  if here not in platforms:
+    raise ValueError(
+      f"platforms {', '.join(platforms)}: the export is verified here, on"
+      f" {here}; add it"
+    )
+  num_keys = Restorer(model, params).checked_num_keys(num_keys)
+  program = export_network(model, params, tile=tile, platforms=platforms)
+  data = bytes(program.serialize())
+  facts = {
+    "format": exported.FORMAT,
+    "sha256": exported.checksum(data),
+    "tile": tile,
+    "num_keys": num_keys,
+    "max_keys": model.max_keys,
+    "scale": model.scale,
+    "in_channels": model.in_channels,
+    "out_channels": model.out_channels,
+    "dtype": jnp.dtype(model.dtype).name,
+    "platforms": list(program.platforms),
+    "jax": jax.__version__,
+    "config": config,
+  }
+  # What people will have, not what it was made from.
+  again = jax.export.deserialize(bytearray(data))
+  difference = verify(ExportedNetwork(again, facts), model, params)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  write_bytes(path, data)
+  write_bytes(exported.facts_path(path), json.dumps(facts, indent=1).encode())
+  return difference
+
+
+def main() -> None:
+  """Writes an export of a run, a file of weights or a bundled network."""
+  values = flags.FLAGS
+  path = pathlib.Path(values.output)
+  model, params, config = load_network(values.checkpoint)
+  difference = write_export(
+    path,
+    model.clone(dtype=values.dtype or model.dtype),
+    params,
+    config,
+    tile=values.tile,
+    num_keys=values.num_keys,
+    platforms=values.platforms,
+  )
+  logging.info(
+    "written: %s, %d bytes, for %s; differs by %.1e from the network on %s",
+    path,
+    path.stat().st_size,
+    ", ".join(values.platforms),
+    difference,
+    jax.export.default_export_platform(),
+  )
+
+
+if __name__ == "__main__":
+  flags.DEFINE_string("checkpoint", None, "Run, step, file or bundled name.")
+  flags.DEFINE_string("output", None, f"File to write, *{SUFFIX}.")
+  flags.DEFINE_integer("tile", 128, "Side of the input, px.")
+  flags.DEFINE_integer("num_keys", None, "k where a call names none.")
+  flags.DEFINE_enum(
+    "dtype",
+    None,
+    list(_LARGEST_RMS),
+    "Of the operands of matrix products; default: the checkpoint's.",
+  )
+  flags.DEFINE_list("platforms", list(PLATFORMS), "That it runs on.")
+  flags.mark_flags_as_required(["checkpoint", "output"])
+  cli.run(main)
