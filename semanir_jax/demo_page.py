@@ -6,7 +6,9 @@ Nothing of it comes from another host: fonts and scripts lie in Gradio.
 import html
 import os
 import pathlib
+import shutil
 import tempfile
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +20,8 @@ from semanir_jax.data import images
 
 _AS_IT_IS = "nothing: restore it as it is"
 _TITLE = "SemanIR: image restoration"
+_RESULTS = "results_"  # folders of them
+_KEPT_S = 3600
 
 
 def build(names: Sequence[str], folder: pathlib.Path) -> gr.Blocks:
@@ -33,6 +37,8 @@ def build(names: Sequence[str], folder: pathlib.Path) -> gr.Blocks:
   ) -> list[Any]:
     if path is None:
       raise gr.Error("Upload an image first.", print_exception=False)
+    _remove_old_results(folder)
+    results = pathlib.Path(tempfile.mkdtemp(prefix=_RESULTS, dir=folder))
     try:
       outcome = demonstration.restore(
         images.read_bytes(path),
@@ -40,16 +46,17 @@ def build(names: Sequence[str], folder: pathlib.Path) -> gr.Blocks:
         network,
         num_keys=k,
         degradation=_options(network, degradation, value),
-        folder=pathlib.Path(tempfile.mkdtemp(dir=folder)),
+        folder=results,
       )
     except (ValueError, OSError) as error:
-      raise _shown(error) from error
+      # Where it lies here is nobody's business.
+      raise _shown(str(error).replace(f"{folder}{os.sep}", "")) from error
     pair = (str(outcome.before), str(outcome.after))
     download = gr.DownloadButton(value=pair[1], interactive=True)
     return [pair, outcome.report, download]
 
   with gr.Blocks(
-    title=_TITLE, analytics_enabled=False, delete_cache=(600, 3600)
+    title=_TITLE, analytics_enabled=False, delete_cache=(600, _KEPT_S)
   ) as page:
     gr.Markdown(f"## {_TITLE}")
     with gr.Row():
@@ -106,7 +113,7 @@ def _choose(network: str) -> list[Any]:
   try:
     model, _, config = demonstration.load_network(network)
   except (ValueError, OSError) as error:
-    raise _shown(error) from error
+    raise _shown(str(error)) from error
   names = [_AS_IT_IS, *demonstration.known_degradations(config)]
   return [
     restoration.describe(model, config, None),
@@ -146,7 +153,14 @@ def _options(
   return options
 
 
-def _shown(error: Exception) -> gr.Error:
+def _remove_old_results(folder: pathlib.Path) -> None:
+  """Gradio deletes its copies of results after an hour, this the originals."""
+  for results in folder.glob(f"{_RESULTS}*"):
+    if results.stat().st_mtime < time.time() - _KEPT_S:
+      shutil.rmtree(results, ignore_errors=True)
+
+
+def _shown(text: str) -> gr.Error:
   """An error as one message of the page, which stays until it is closed."""
-  text = html.escape(str(error), quote=False)
+  text = html.escape(text, quote=False)
   return gr.Error(text, duration=None, print_exception=False)

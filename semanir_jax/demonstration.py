@@ -20,6 +20,8 @@ from semanir_jax.models.semanir import SemanIR
 from semanir_jax.pixel_formats import Picture
 from semanir_jax.tiles import TiledRestorer
 
+_FIRST = "denoise_color_tiny"
+_STEM_CHARACTERS = 100  # of a name: file systems take no 255 with what is added
 MOST_PX = 24_000_000  # of input and result: what a browser shows with ease
 
 load_network = functools.lru_cache(maxsize=4)(weights.load_network)
@@ -58,17 +60,21 @@ class Outcome(NamedTuple):
 
 
 def network_names(checkpoints: Sequence[str]) -> list[str]:
-  """Names for `load_network`: of bundled networks, then those given.
+  """Names for `load_network`: those given, then the bundled ones.
+
+  A visitor starts with the first: of the bundled ones, colour denoising.
 
   Raises:
     CheckpointError: one that was given is no network.
     ValueError: there is none at all.
   """
-  bundled = weights.PRETRAINED.glob(f"*{weights.SUFFIX}")
-  names = sorted(path.stem for path in bundled)
   for name in checkpoints:
     load_network(name)
-    names += [name] if name not in names else []
+  paths = weights.PRETRAINED.glob(f"*{weights.SUFFIX}")
+  bundled = sorted(
+    (path.stem for path in paths), key=lambda n: (n != _FIRST, n)
+  )
+  names = list(dict.fromkeys([*checkpoints, *bundled]))
   if not names:
     raise ValueError(
       f"no network: {weights.PRETRAINED} holds none; give one or more with"
@@ -158,7 +164,8 @@ def restore(
   before = evaluation.as_output(before, model.scale)
   files = []
   for kind, levels in (("before", before), ("restored", after)):
-    files.append(folder / f"{pathlib.Path(name).stem}_{kind}.png")
+    stem = pathlib.Path(name).stem[:_STEM_CHARACTERS]
+    files.append(folder / f"{stem}_{kind}.png")
     pixel_formats.write_picture(files[-1], levels, picture)
   seconds = time.monotonic() - start
   return Outcome(*files, _report(before, after, clean, seconds))

@@ -1,9 +1,11 @@
 """What the web demo does, without the page."""
 
 import json
+import os
 import pathlib
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -63,14 +65,43 @@ def _restored(
   return before, after, outcome.report
 
 
-def test_bundled_networks_come_first_then_those_given(
+def test_given_networks_come_first_then_colour_denoising(
   networks, tmp_path, monkeypatch
 ):
   monkeypatch.setattr(weights, "PRETRAINED", tmp_path)
-  for name in ("b", "a"):
+  for name in ("b", "denoise_color_tiny", "a"):
     (tmp_path / f"{name}{weights.SUFFIX}").touch()
   given = [networks["x2"], networks["x2"]]
-  assert demonstration.network_names(given) == ["a", "b", networks["x2"]]
+  bundled = ["denoise_color_tiny", "a", "b"]
+  assert demonstration.network_names(given) == [networks["x2"], *bundled]
+
+
+def test_a_long_name_is_cut_in_the_names_of_results(networks, tmp_path):
+  _picture(tmp_path / "a.png", 8, 8, 3)
+  outcome = demonstration.restore(
+    (tmp_path / "a.png").read_bytes(),
+    "x" * 251 + ".png",
+    networks["color"],
+    num_keys=8,
+    degradation=None,
+    folder=tmp_path,
+  )
+  assert outcome.after.name == "x" * 100 + "_restored.png"
+  assert outcome.after.exists()
+
+
+def test_results_of_visitors_are_removed_after_an_hour(tmp_path):
+  pytest.importorskip("gradio")
+  from semanir_jax import demo_page
+
+  for name, hours in {"results_old": 2, "results_new": 0, "upload": 2}.items():
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "a.png").touch()
+    then = time.time() - 3600 * hours
+    os.utime(tmp_path / name, (then, then))
+  demo_page._remove_old_results(tmp_path)
+  left = {path.name for path in tmp_path.iterdir()}
+  assert left == {"results_new", "upload"}
 
 
 def test_a_demo_without_networks_says_what_to_give(tmp_path, monkeypatch):
