@@ -11,13 +11,14 @@ import pytest
 from semanir_jax import checkpoint, weights
 from semanir_jax.models import key_search, windows
 from semanir_jax.models.semanir import SemanIR
+from semanir_jax.models.stage import Stage
 from semanir_jax.ops.dictionary import unpack_bits
 from tests import jaxprs, small
 
 SMALL = {
   "dim": 8,
   "num_heads": 2,
-  "depths": (2, 2),
+  "depths": (2,),
   "window_size": 4,
   "num_keys": 5,
   "max_keys": 16,
@@ -25,93 +26,82 @@ SMALL = {
 
 
 @functools.cache
-def _params(depths=(2, 2)):
-  return small.params(SemanIR(**SMALL | {"depths": depths}))
-
-
-def _restored(num_keys=None, side=8, mutable=False, **options):
-  options = SMALL | options
-  images = jax.random.uniform(jax.random.key(0), (1, side, side, 3))
-  apply = functools.partial(SemanIR(**options).apply, mutable=mutable)
-  run = jax.jit(functools.partial(apply, num_keys=num_keys))
-  return run({"params": _params(options["depths"])}, images)
+def _stage(depth=2, mutable=False, **options):
+  """A compiled shifted stage, and its parameters, the same for all options."""
+  plain = Stage(depth, 2, 4, 16, shifted=True)
+  x = jax.random.normal(jax.random.key(0), (2, 8, 8, 8))
+  variables = jax.jit(plain.init)(jax.random.key(1), x, 5)
+  stage = plain.clone(**options)
+  run = jax.jit(functools.partial(stage.apply, variables, mutable=mutable))
+  return lambda num_keys: run(x, num_keys)
 
 
 def test_options_leave_the_parameters_as_they_are():
-  for options in ({"dictionary": "layer"}, {"dictionary": "random"}):
-    params = small.params(SemanIR(**SMALL | options))
-    small.assert_equal_trees(params, _params())
+  expected = checkpoint.abstract_params(SemanIR(**SMALL))
+  for options in (
+    {"dictionary": "layer"},
+    {"dictionary": "random"},
+    {"similarity": "cosine"},
+    {"shift": "none"},
+  ):
+    params = checkpoint.abstract_params(SemanIR(**SMALL | options))
+    assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, expected)
 
 
 def test_stages_of_one_layer_need_no_search_of_their_own():
-  expected = _restored(depths=(1, 1))
-  out = _restored(depths=(1, 1), dictionary="layer")
-  np.testing.assert_allclose(out, expected, atol=1e-6)
+  out = _stage(1, dictionary="layer")(5)
+  np.testing.assert_allclose(out, _stage(1)(5), atol=1e-6)
 
 
-@pytest.mark.parametrize("implementation", ["mask", "gather"])
-def test_every_layer_finds_the_keys_of_its_own_input(implementation):
-  options = {"dictionary": "layer", "implementation": implementation}
-  out, found = _restored(**options, mutable="intermediates")
-  stage = found["intermediates"]["stage_0"]
-  assert "dictionary" not in stage  # none is found at the entry
-  (own,) = stage["layers"]["dictionary"]
+def test_every_layer_finds_the_keys_of_its_own_input():
+  out, found = _stage(dictionary="layer", mutable="intermediates")(5)
+  assert "dictionary" not in found["intermediates"]  # none at the entry
+  (own,) = found["intermediates"]["layers"]["dictionary"]
+  expected, found = _stage(mutable="intermediates")(5)
+  (shared,) = found["intermediates"]["dictionary"]
+  assert own.bits.shape == (2, *shared.bits.shape)
   # The first layer's is the one that the stage would have shared.
-  _, shared = _restored(implementation=implementation, mutable="intermediates")
-  (shared,) = shared["intermediates"]["stage_0"]["dictionary"]
-  first = jax.tree.map(lambda x: x[0], own)
-  small.assert_equal_trees(first, shared)
-  second = jax.tree.map(lambda x: x[1], own)
-  assert any(
-    not np.array_equal(a, b)
-    for a, b in zip(jax.tree.leaves(second), jax.tree.leaves(shared), strict=1)
+  np.testing.assert_array_equal(own.bits[0], shared.bits)
+  assert not np.array_equal(own.bits[1], shared.bits)
+  assert np.abs(out - expected).max() > 1e-5
+
+
+@pytest.mark.parametrize("remat", [False, True])
+def test_the_search_of_a_layer_is_inside_the_scan(remat):
+  model = SemanIR(
+    **SMALL, dictionary="layer", implementation="gather", remat=remat
   )
-  assert np.abs(out - _restored(implementation=implementation)).max() > 1e-5
+  loss = lambda params, x: jnp.sum(model.apply({"params": params}, x))  # noqa: E731
+  arguments = checkpoint.abstract_params(model), jnp.zeros((1, 8, 8, 3))
+
+  def layers(function):
+    return [
+      (equation.params["length"], _searches(equation.params["jaxpr"]))
+      for equation in jaxprs.equations(jax.make_jaxpr(function)(*arguments))
+      if equation.primitive.name == "scan"
+      and _searches(equation.params["jaxpr"])
+    ]
+
+  assert layers(loss) == [(2, 1)]
+  # Recomputed layers search again, the others do not.
+  assert layers(jax.grad(loss)) == [(2, 1)] * (2 if remat else 1)
 
 
-def test_the_search_of_a_layer_is_inside_the_scan():
-  model = SemanIR(**SMALL, dictionary="layer", implementation="gather")
-  images = jnp.zeros((1, 8, 8, 3))
-  jaxpr = jax.make_jaxpr(model.apply)({"params": _params()}, images)
-
-  def searches(jaxpr):
-    equations = jaxprs.equations(jaxpr)
-    return sum(e.primitive.name == "top_k" for e in equations)
-
-  layers = [
-    e
-    for e in jaxprs.equations(jaxpr)
-    if e.primitive.name == "scan" and searches(e.params["jaxpr"])
-  ]
-  assert [e.params["length"] for e in layers] == [2, 2]
-  assert searches(jaxpr) == 2
-
-
-def test_recomputed_layers_search_again_and_agree():
-  images = jax.random.uniform(jax.random.key(0), (1, 8, 8, 3))
-
-  def gradient(**options):
-    model = SemanIR(**SMALL, dictionary="layer", **options)
-    loss = lambda p: jnp.mean(model.apply({"params": p}, images) ** 2)  # noqa: E731
-    return jax.jit(jax.grad(loss))(_params())
-
-  jax.tree.map(
-    functools.partial(np.testing.assert_allclose, atol=1e-5),
-    gradient(remat=True),
-    gradient(),
-  )
+def _searches(jaxpr):
+  equations = jaxprs.equations(jaxpr)
+  return sum(equation.primitive.name == "top_k" for equation in equations)
 
 
 def test_with_all_keys_it_does_not_matter_how_they_are_found():
-  expected = _restored(num_keys=16)
+  expected = _stage()(16), _stage()(3)
   for options in (
     {"dictionary": "layer"},
     {"dictionary": "random"},
     {"similarity": "cosine"},
   ):
-    out = _restored(num_keys=16, **options)
-    np.testing.assert_allclose(out, expected, atol=1e-6)
-    assert np.abs(_restored(num_keys=3, **options) - out).max() > 1e-5
+    run = _stage(**options)
+    np.testing.assert_allclose(run(16), expected[0], atol=1e-6)
+    assert np.abs(run(3) - expected[1]).max() > 1e-5
 
 
 def _mask(x, num_keys=3, **options):
@@ -161,25 +151,25 @@ def test_random_keys_differ_from_token_to_token():
 
 
 def test_without_a_shift_windows_never_mix():
-  model = SemanIR(**SMALL | {"num_keys": 16})
-  # Convolutions reach two or three windows far; their centre taps alone do not.
-  params = jax.tree_util.tree_map_with_path(_center_tap_alone, _params())
-  images = jax.random.uniform(jax.random.key(0), (1, 12, 12, 3))
+  model = SemanIR(**SMALL | {"depths": (1, 1), "num_keys": 16})
+  # Convolutions reach beyond a window; their centre taps alone do not.
+  params = jax.tree_util.tree_map_with_path(_center_tap, small.params(model))
+  images = np.asarray(jax.random.uniform(jax.random.key(0), (1, 12, 12, 3)))
+  changed = images.copy()
+  changed[:, 4:8, 4:8] += 0.1
 
   def reached(shift):
-    def last_window(images):
-      out = model.clone(shift=shift).apply({"params": params}, images)
-      return jnp.sum(out[:, 8:, 8:] ** 2)
+    run = jax.jit(model.clone(shift=shift).apply)
+    before, after = (run({"params": params}, x) for x in (images, changed))
+    return (np.abs(before - after) > 1e-7).any((0, 3))
 
-    return np.abs(jax.jit(jax.grad(last_window))(images)).sum((0, 3)) > 0
-
-  expected = np.zeros((12, 12), bool)
-  expected[8:, 8:] = True
-  np.testing.assert_array_equal(reached("none"), expected)
-  assert reached("stage")[4:, 4:].all()
+  own_window = np.zeros((12, 12), bool)
+  own_window[4:8, 4:8] = True
+  np.testing.assert_array_equal(reached("none"), own_window)
+  assert reached("stage")[2:10, 2:10].all()
 
 
-def _center_tap_alone(path, leaf):
+def _center_tap(path, leaf):
   if leaf.ndim == 4 and leaf.shape[:2] == (3, 3):
     return jnp.zeros_like(leaf).at[1, 1].set(leaf[1, 1])
   return leaf
@@ -195,14 +185,15 @@ def test_weights_of_before_these_options_are_of_the_default_network(tmp_path):
   options["dtype"] = "float32"
   config = json.loads(json.dumps({"model": options}))
   path = tmp_path / "old.safetensors"
-  weights.write_weights(path, _params(), config)
-  read, params, _ = weights.read_weights(path)
+  params = small.params(model)
+  weights.write_weights(path, params, config)
+  read, found, _ = weights.read_weights(path)
   assert read == model.clone(dtype="float32")
-  small.assert_equal_trees(params, _params())
+  small.assert_equal_trees(found, params)
   assert checkpoint.make_model(options | {"shift": "none"}).shift == "none"
 
 
 @pytest.mark.parametrize("option", ["dictionary", "similarity", "shift"])
 def test_a_misspelt_option_is_refused(option):
   with pytest.raises(ValueError, match=f"{option}='laier': use one of"):
-    _restored(**{option: "laier"})
+    checkpoint.abstract_params(SemanIR(**SMALL | {option: "laier"}))
