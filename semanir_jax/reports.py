@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, Any]
 
-_CHANNELS = {
+CHANNELS = {
   "rgb": "all channels",
   "y": "BT.601 Y (not rounded)",
   "y_rounded": "BT.601 Y (rounded)",
@@ -76,7 +76,7 @@ class Report:
       network = f"; k = {p['num_keys']}, window {p['window_size']}"
     return (
       f"protocol: {p['result']}, 8 bits; PSNR in dB on"
-      f" {_CHANNELS[p['channel']]}, crop {p['crop_px']} px; SSIM {p['ssim']}"
+      f" {CHANNELS[p['channel']]}, crop {p['crop_px']} px; SSIM {p['ssim']}"
       f"{network}; mean of per-image values; {p['device']}, jax {p['jax']}"
     )
 
@@ -152,7 +152,7 @@ class Report:
     lines = [
       f"### {name}, {len(rows) - 1} images",
       "",
-      _degradation_line(self._facts[name]),
+      degradation_line(self._facts[name]),
       "",
       f"| image | {' | '.join(_title(key) for key in keys)} |",
       "| --- |" + " ---: |" * len(keys),
@@ -207,7 +207,7 @@ def comparison(result: "Result", *, baseline: bool = False) -> np.ndarray:
   return pictures.side_by_side(panels)
 
 
-def _degradation_line(options: Mapping[str, Any]) -> str:
+def degradation_line(options: Mapping[str, Any]) -> str:
   """How the inputs of a set were made."""
   degradation = dict(options["degradation"])
   name = degradation.pop("name", "pairs as they are")

@@ -38,7 +38,7 @@ def _files(*folders: str) -> list[pathlib.Path]:
 
 SOURCES = [
   *(ROOT / name for name in ("train.py", "eval.py", "restore.py")),
-  *_files("semanir_jax", "configs"),
+  *_files("semanir_jax", "configs", "studies"),
 ]
 IDS = [path.relative_to(ROOT).as_posix() for path in SOURCES]
 
