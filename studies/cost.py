@@ -3,8 +3,8 @@
   python -m studies.cost --sizes=tiny,light,S,B,U_tiny,U_light,U --side=128 \\
     --output=runs/cost
 
-Columnar sizes count as super-resolution x4, the U shapes at scale 1; `--side` is
-that of the input. Writes `cost.csv` after every size, and `cost.png`; a size
+Columnar sizes count as super-resolution x4, the U shapes at scale 1; `--side`
+is that of the input. Writes `cost.csv` after every size, and `cost.png`; a size
 that the file has with the same input, device and number of repeats is kept.
 `--norun` compiles and runs nothing.
 """

@@ -1,7 +1,7 @@
 """k at inference against PSNR, SSIM and arithmetic, with the same weights.
 
-  python -m studies.num_keys --config=configs/denoise.py:color,s25 --set=cbsd68 \\
-    --data_dir=../shared/data --checkpoint="fixed k=runs/fixed" \\
+  python -m studies.num_keys --config=configs/denoise.py:color,s25 \\
+    --set=cbsd68 --data_dir=../shared/data --checkpoint="fixed k=runs/fixed" \\
     --checkpoint="random k=runs/random" --output=runs/num_keys
 
 Writes `num_keys.csv` after every measurement, and `num_keys.png`. What the file
