@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
+from semanir_jax.models.windows import reflected_positions
 from studies import charts
 
 _KEPT, _QUERY = "#00E5FF", "#FF2D2D"
@@ -45,8 +46,8 @@ def draw(
   charts.save(
     figure,
     path,
-    "Left: the picture as the network gets it, + the pixel. Right: the window of"
-    " its token in every stage; red frame: the token, cyan: the tokens its"
+    "Left: the picture as the network gets it, + the pixel. Right: the window"
+    " of its token in every stage; red frame: the token, cyan: the tokens its"
     " dictionary holds, dark: those it does not. Where a shifted window was cut"
     " by the border of the picture, only the part with the token is shown.",
   )
@@ -59,8 +60,9 @@ def _draw_window(
   window = _same_side(found["window"], found["query"])
   top, left = window.min(0) * step
   bottom, right = (window.max(0) + 1) * step
-  rows = np.clip(np.arange(top, bottom), 0, picture.shape[0] - 1)
-  columns = np.clip(np.arange(left, right), 0, picture.shape[1] - 1)
+  # What lies outside was mirrored by the network.
+  rows = reflected_positions(picture.shape[0], bottom)[top:]
+  columns = reflected_positions(picture.shape[1], right)[left:]
   crop = picture[np.ix_(rows, columns)]
   light = np.full(crop.shape[:2], 0.3)
   origin = np.array([top, left])

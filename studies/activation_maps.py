@@ -19,6 +19,7 @@ from absl import flags
 from flax import linen as nn
 
 from semanir_jax import cli, metrics
+from semanir_jax.inference import Restorer
 from semanir_jax.models import windows
 from semanir_jax.models.semanir import SemanIR
 from semanir_jax.models.stage import Stage
@@ -45,15 +46,21 @@ class StageKeys(NamedTuple):
 
 
 def stage_keys(
-  model: SemanIR, params: Mapping[str, Any], image: np.ndarray, num_keys: int
-) -> list[StageKeys]:
-  """Runs a network and returns the dictionaries it found.
+  model: SemanIR,
+  params: Mapping[str, Any],
+  image: np.ndarray,
+  keys: Sequence[int],
+) -> list[list[StageKeys]]:
+  """Runs a network at some k and returns the dictionaries it found.
 
   Args:
     model: the network; where every layer finds keys, those of the first count.
     params: its parameters.
     image: `[H, W, C]` float32 in [0, 1].
-    num_keys: k.
+    keys: k.
+
+  Returns:
+    For every k, its stages in order.
   """
   stages: dict[str, tuple[Stage, tuple[int, int]]] = {}
 
@@ -62,34 +69,44 @@ def stage_keys(
       stages[context.module.name] = context.module, args[0].shape[1:3]
     return call(*args, **kwargs)
 
-  def run(params: Any, image: jax.Array) -> Any:
+  @jax.jit
+  def run(params: Any, image: jax.Array, num_keys: jax.Array) -> Any:
     with nn.intercept_methods(note):
-      return model.clone(implementation="mask").apply(
+      _, found = model.clone(implementation="mask").apply(
         {"params": params},
         image[None],
         num_keys=num_keys,
         mutable="intermediates",
-      )[1]["intermediates"]
+      )
+    return found["intermediates"]
 
-  found = jax.jit(run)(params, image)
   padded = -(-image.shape[0] // model.size_multiple) * model.size_multiple
   result = []
-  for name, (stage, (height, width)) in stages.items():
-    own = found[name]
-    if model.dictionary == "layer":
-      bits = own["layers"]["dictionary"][0].bits[0, 0]
-    else:
-      bits = own["dictionary"][0].bits[0]
-    p = stage.window_size
-    shift = windows.shift_px(height, width, p) if stage.shifted else (0, 0)
-    grid = np.moveaxis(np.indices((height, width)), 0, -1)[None]
-    positions = windows.partition(jnp.asarray(grid), p, shift)[0]
-    mask = unpack_bits(bits, p * p)
-    step = padded // height
+  for k in keys:
+    found = run(params, image, np.int32(k))
     result.append(
-      StageKeys(name, step, np.asarray(positions), np.asarray(mask))
+      [
+        _in_the_picture(stage, height, width, padded // height, found[name])
+        for name, (stage, (height, width)) in stages.items()
+      ]
     )
   return result
+
+
+def _in_the_picture(
+  stage: Stage, height: int, width: int, step: int, found: Mapping[str, Any]
+) -> StageKeys:
+  """Where the tokens of a stage lie, and which of them it connects."""
+  if stage.dictionary == "layer":
+    bits = found["layers"]["dictionary"][0].bits[0, 0]
+  else:
+    bits = found["dictionary"][0].bits[0]
+  p = stage.window_size
+  shift = windows.shift_px(height, width, p) if stage.shifted else (0, 0)
+  grid = np.moveaxis(np.indices((height, width)), 0, -1)[None]
+  positions = windows.partition(jnp.asarray(grid), p, shift)[0]
+  mask = unpack_bits(bits, p * p)
+  return StageKeys(stage.name, step, np.asarray(positions), np.asarray(mask))
 
 
 def kept_positions(keys: StageKeys, pixel: tuple[int, int]) -> dict[str, Any]:
@@ -148,10 +165,13 @@ def study(
         f" {example.name}"
       )
   keys = keys or _default_keys(model)
+  for k in keys:
+    Restorer(model, params).checked_num_keys(k)
+  found = stage_keys(model, params, example.lq, keys)
   maps = [
     (k, keys_of, pixel, kept_positions(keys_of, pixel))
-    for k in keys
-    for keys_of in stage_keys(model, params, example.lq, k)
+    for k, stages in zip(keys, found, strict=True)
+    for keys_of in stages
     for pixel in pixels
   ]
   rows = [
@@ -162,13 +182,13 @@ def study(
       "num_keys": k,
       "stage": keys_of.name,
       "px_per_token": keys_of.step,
-      "query_row": found["query"][0],
-      "query_column": found["query"][1],
+      "query_row": place["query"][0],
+      "query_column": place["query"][1],
       "kept_row": kept[0],
       "kept_column": kept[1],
     }
-    for k, keys_of, pixel, found in maps
-    for kept in found["kept"]
+    for k, keys_of, pixel, place in maps
+    for kept in place["kept"]
   ]
   records.write_rows(output / "activation_maps.csv", rows)
   activation_figure.draw(

@@ -132,7 +132,7 @@ def draw(path: pathlib.Path, rows: Sequence[dict[str, Any]]) -> None:
     ("gigaflops", "GFLOP, k keys per query"),
     ("milliseconds", "ms per forward pass"),
     ("peak_mib", "memory by the compiler, MiB"),
-    ("published_psnr", "published PSNR, dB"),
+    ("published_psnr", "published PSNR, dB (U: another task)"),
   )
   figure, axes = charts.new_figure(10, 7.5, 2, 2)
   for one, (column, title) in zip(axes.flat, panels, strict=True):
@@ -144,23 +144,24 @@ def draw(path: pathlib.Path, rows: Sequence[dict[str, Any]]) -> None:
       one.annotate(
         row["size"], (x, y), xytext=(5, 4), textcoords="offset points"
       )
-    one.set_xscale("log")
     one.margins(x=0.2, y=0.2)
     one.set_xlabel("parameters, millions")
     one.set_ylabel(title)
-    one.xaxis.set_major_formatter("{x:g}")
-    if column != "published_psnr" and found:
-      one.set_yscale("log")
-      one.yaxis.set_major_formatter("{x:g}")
     if not found:
-      one.set_title("not measured" if column != "published_psnr" else "none")
+      one.set_axis_off()
+      one.set_title(f"{title}: not measured")
+    elif column != "published_psnr":
+      one.set_xscale("log")
+      one.set_yscale("log")
+      one.xaxis.set_major_formatter("{x:g}")
+      one.yaxis.set_major_formatter("{x:g}")
   charts.save(
     figure,
     path,
     f"Input {rows[0]['input']} px, batch 1, float32, each size's own k; blue"
     " circles: columnar x4, PSNR on Y of Set5 x4; red squares: U, PSNR of"
     " colour denoising sigma 25 on CBSD68, which cannot be compared with the"
-    f" others. Median of {rows[0]['repeats']} passes; {rows[0]['device']}.",
+    f" others. ms: median of {rows[0]['repeats']}; {rows[0]['device']}.",
   )
 
 
