@@ -22,7 +22,7 @@ def get_config(arg: str = "") -> ConfigDict:
   """The defaults: blind colour denoising on the photographs in our wheels."""
   config = ConfigDict()
   config.seed = 0  # of parameters, data order, degradations, drop path
-  config.init_from = ""  # workdir or step whose parameters to start from
+  config.init_from = ""  # workdir, step, file or bundled name to start from
 
   # All keyword arguments of SemanIR, see semanir_jax/models/semanir.py.
   config.model = model_options("U_light")
@@ -190,7 +190,11 @@ def apply_variants(
   Raises:
     ValueError: an unknown word; the nearest known one is named.
   """
-  known = {"random_k": RANDOM_K, "smoke": SMOKE} | dict(variants)
+  window = config.model.window_size**2
+  random_k = {
+    "train.random_num_keys": tuple(k * window // 1024 for k in _RANDOM_K)
+  }
+  known = {"random_k": random_k, "smoke": SMOKE} | dict(variants)
   words = filter(None, arg.split(","))
   for word in sorted(words, key=lambda word: word == "smoke"):
     if word not in known:
@@ -216,16 +220,12 @@ def finetune(config: ConfigDict, init_from: str) -> dict[str, Any]:
 
 
 # One channel in and out; colour files need `data.gray` besides.
-GRAY: Mapping[str, Any] = {
-  "data.channels": 1,
-  "model.in_channels": 1,
-  "model.out_channels": 1,
-}
+GRAY: Mapping[str, Any] = dict.fromkeys(
+  ("data.channels", "model.in_channels", "model.out_channels"), 1
+)
 
-# [paper] Larger k than the size keeps count as its max_keys.
-RANDOM_K: Mapping[str, Any] = {
-  "train.random_num_keys": (64, 128, 192, 256, 384, 512)
-}
+# [paper] Of the 1024 tokens of a window of 32; other windows: these shares.
+_RANDOM_K = (64, 128, 192, 256, 384, 512)
 
 SMOKE: Mapping[str, Any] = {
   "model.dim": 8,

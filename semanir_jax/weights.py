@@ -51,12 +51,11 @@ def load_network(name: str) -> Network:
   Raises:
     CheckpointError: nothing is there, it is damaged or does not fit.
   """
-  bundled = PRETRAINED / f"{name}{SUFFIX}"
-  if bundled.is_file() and not pathlib.Path(name).exists():
-    _check_sum(bundled)
-    return read_weights(bundled)
-  if name.endswith(SUFFIX):
-    return read_weights(pathlib.Path(name))
+  file = weights_file(name)
+  if file is not None:
+    if file.parent == PRETRAINED:
+      _check_sum(file)
+    return read_weights(file)
   try:
     return checkpoint.load_for_inference(name)
   except CheckpointError as error:
@@ -66,6 +65,14 @@ def load_network(name: str) -> Network:
     raise CheckpointError(
       f"{error}; or the name of a bundled network: {', '.join(known)}"
     ) from error
+
+
+def weights_file(name: str) -> pathlib.Path | None:
+  """The file that `load_network` reads; None where it looks for a run."""
+  bundled = PRETRAINED / f"{name}{SUFFIX}"
+  if bundled.is_file() and not pathlib.Path(name).exists():
+    return bundled
+  return pathlib.Path(name) if name.endswith(SUFFIX) else None
 
 
 def write_weights(

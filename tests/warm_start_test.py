@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from semanir_jax import checkpoint, sharding
+from semanir_jax import checkpoint, sharding, weights
 from semanir_jax.training.checkpoints import Checkpoints
 from semanir_jax.training.warm_start import load_parameters
 from tests import small
@@ -26,7 +26,13 @@ def x2_run(tmp_path_factory) -> pathlib.Path:
     ema_params=jax.tree.map(lambda x: x * 0 + 1, state.params)
   )
   checkpoints = Checkpoints(str(workdir), keep=1)
-  checkpoints.save(3, state, {"batches_taken": 3}, {})
+  config = small.config(
+    model__architecture="columnar", model__scale=2, model__depths=(1,)
+  )
+  assert checkpoint.make_model(config.model).clone(dtype=X2.dtype) == X2
+  checkpoints.save(
+    3, state, {"batches_taken": 3}, checkpoint.config_to_json(config)
+  )
   checkpoints.close()
   return workdir
 
@@ -65,10 +71,17 @@ def test_x4_starts_from_x2_with_a_new_upsampler(x2_run, caplog):
   assert state.step == 0
   loaded = len(after) - len(new)
   assert f"({loaded} of {len(after)} arrays)" in caplog.text
-  assert "3 (ema_params)" in caplog.text
+  assert str(x2_run) in caplog.text
   assert f"{len(new)} arrays start from random values" in caplog.text
   for name in sorted(new)[:2]:
     assert f"{name}: here {after[name].shape}, there" in caplog.text
+
+
+def test_a_file_of_weights_is_taken_too(x2_run, tmp_path):
+  _, params, config = weights.load_network(str(x2_run))
+  weights.write_weights(tmp_path / "x2.safetensors", params, config)
+  state = load_parameters(_on_mesh(X2), str(tmp_path / "x2.safetensors"))
+  small.assert_equal_trees(state.params, params)
 
 
 def test_the_average_and_the_parameters_are_not_one_array(x2_run):

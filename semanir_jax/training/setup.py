@@ -26,6 +26,7 @@ from semanir_jax.training.phases import (
 )
 from semanir_jax.training.step import TrainState, create_state, make_train_step
 from semanir_jax.training.warm_start import load_parameters
+from semanir_jax.weights import weights_file
 
 
 class Plan(NamedTuple):
@@ -74,7 +75,7 @@ def make_plan(config: Any) -> Plan:
     sets = []
     if config.eval.every_steps > 0:
       sets = list(test_sets.present(config.eval.sets, config.data.data_dir))
-    if config.init_from:
+    if config.init_from and weights_file(config.init_from) is None:
       checkpoint.checkpoint_folder(config.init_from)
   shapes = jax.eval_shape(init)
   shardings = sharding.state_shardings(shapes, mesh, config.mesh.rules)

@@ -1,31 +1,32 @@
 """Starts a run from the parameters of another one, as far as they fit."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import flax
 import jax
 import jax.numpy as jnp
-import orbax.checkpoint as ocp
+import numpy as np
 from absl import logging
 
-from semanir_jax import checkpoint
+from semanir_jax.checkpoint import CheckpointError
 from semanir_jax.training.step import TrainState
+from semanir_jax.weights import load_network
 
 _NAMED = 8  # arrays that a message lists
 
 
-def load_parameters(state: TrainState, path: str) -> TrainState:
-  """Replaces initial parameters by those of a checkpoint with the same name
-  and shape; says which were loaded and which were not.
+def load_parameters(state: TrainState, name: str) -> TrainState:
+  """Replaces initial parameters by those of a network with the same name and
+  shape; says which were loaded and which were not.
 
   A network with another upsampler (x4 from x2) keeps the initial values of what
   only it has. Optimizer, step and random key stay new.
 
   Args:
     state: initial state; its arrays say where parameters lie.
-    path: see `checkpoint.checkpoint_folder`; the moving average is taken where
-      there is one.
+    name: see `weights.load_network`; the moving average is taken where a run
+      has one. Every process reads the whole network, 0.1 GB at most.
 
   Returns:
     The state with these parameters, and as their average.
@@ -34,64 +35,33 @@ def load_parameters(state: TrainState, path: str) -> TrainState:
     CheckpointError: there is no checkpoint, it is damaged, or most arrays do
       not fit.
   """
-  folder, step = checkpoint.checkpoint_folder(path)
-  with checkpoint.open_manager(folder) as manager:
-    step = manager.latest_step() if step is None else step
-    if step is None:
-      raise checkpoint.CheckpointError(
-        f"config.init_from={path}: no finished checkpoint there"
-      )
-    with checkpoint.reading(manager, step):
-      metadata = manager.item_metadata(step)
-      item = "ema_params" if "ema_params" in metadata else "params"
-      there = metadata[item].tree
-    here = flax.traverse_util.flatten_dict(state.params)
-    fits = {
-      name: leaf
-      for name, leaf in flax.traverse_util.flatten_dict(there).items()
-      if name in here and tuple(leaf.shape) == here[name].shape
-    }
-    place = f"{folder / str(step)} ({item})"
-    _report(here, flax.traverse_util.flatten_dict(there), fits, place)
-    found = checkpoint.restore_items(
-      manager, step, **{item: _restore_args(there, here, fits)}
-    )[item]
-  loaded = flax.traverse_util.flatten_dict(found)
+  _, found, _ = load_network(name)
+  there = flax.traverse_util.flatten_dict(found)
+  here = flax.traverse_util.flatten_dict(state.params)
+  fits = {
+    path
+    for path, leaf in there.items()
+    if path in here and leaf.shape == here[path].shape
+  }
+  _report(here, there, fits, name)
   params = flax.traverse_util.unflatten_dict(
-    {name: loaded[name] if name in fits else here[name] for name in here}
+    {
+      path: jax.device_put(
+        np.asarray(there[path], leaf.dtype), leaf.sharding, may_alias=False
+      )
+      if path in fits
+      else leaf
+      for path, leaf in here.items()
+    }
   )
   average = jax.tree.map(jnp.copy, params) if state.ema_params else {}
   return state.replace(params=params, ema_params=average)
 
 
-def _restore_args(
-  there: Mapping[str, Any],
-  here: Mapping[tuple[str, ...], jax.Array],
-  fits: Mapping[tuple[str, ...], Any],
-) -> ocp.args.StandardRestore:
-  """What fits goes where the state has it; the rest goes anywhere."""
-  anywhere = next(iter(here.values())).sharding.mesh
-  whole = jax.sharding.NamedSharding(anywhere, jax.sharding.PartitionSpec())
-
-  def place(name: tuple[str, ...], leaf: Any) -> jax.ShapeDtypeStruct:
-    if name not in fits:
-      return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=whole)
-    return jax.ShapeDtypeStruct(
-      leaf.shape, here[name].dtype, sharding=here[name].sharding
-    )
-
-  flat = flax.traverse_util.flatten_dict(there)
-  return ocp.args.StandardRestore(
-    flax.traverse_util.unflatten_dict(
-      {name: place(name, leaf) for name, leaf in flat.items()}
-    )
-  )
-
-
 def _report(
   here: Mapping[tuple[str, ...], Any],
   there: Mapping[tuple[str, ...], Any],
-  fits: Mapping[tuple[str, ...], Any],
+  fits: Collection[tuple[str, ...]],
   place: str,
 ) -> None:
   """Logs what is loaded, what starts anew and what is not used.
@@ -103,7 +73,7 @@ def _report(
   new = [_line(name, here, there) for name in here if name not in fits]
   unused = [_line(name, here, there) for name in there if name not in here]
   if 2 * len(fits) < len(here):
-    raise checkpoint.CheckpointError(
+    raise CheckpointError(
       f"config.init_from: only {len(fits)} of the {len(here)} arrays of this"
       f" network have their name and shape in {place} ({'; '.join(new[:3])});"
       " give a checkpoint of the same size (config.model)"
