@@ -1,5 +1,7 @@
 """Arithmetic of a network by k: what the method needs, what a form does."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -35,6 +37,7 @@ def gigaflops(model: SemanIR, side: int, num_keys: int) -> dict[str, float]:
   }
 
 
+@functools.cache  # of the mask form at every k
 def _count(model: SemanIR, side: int) -> float:
   model = model.clone(platform="cpu")
   image = jax.ShapeDtypeStruct((1, side, side, model.in_channels), jnp.float32)

@@ -64,43 +64,39 @@ def study(
     config, set_name, data_dir
   )
   logging.info("protocol: %s", protocol)
-  networks = [
-    (label, *load_network(path)) for label, path in map(named, checkpoints)
-  ]
   path = output / "num_keys.csv"
   before = {tuple(r[k] for k in _KEY): r for r in records.read_rows(path)}
   rows, missing = [], []
-  for label, model, params, _ in networks:
+  for label, name in map(named, checkpoints):
+    model, params, _ = load_network(name)
+    restorer = Restorer(model, params)
+    weights = measuring.fingerprint(params)
     for k in _fitting(model, keys):
       row = {
         "label": label,
-        "weights": measuring.fingerprint(params),
+        "weights": weights,
         "num_keys": k,
         "window_size": model.window_size,
         "set": set_name,
         "protocol": protocol,
+        "flops_of": f"{side}x{side} px",
       }
+      row |= arithmetic.gigaflops(model, side, k)
       known = before.get(tuple(str(row[key]) for key in _KEY))
       if known is None:
-        missing.append((row, model, params))
+        missing.append((row, restorer))
       else:
         row |= {key: float(known[key]) for key in _SCORES}
-      row |= arithmetic.gigaflops(model, side, k)
-      row["flops_of"] = f"{side}x{side} px"
       rows.append(row)
   progress = records.Progress(len(missing), "points")
-  for row, model, params in missing:
+  for row, restorer in missing:
+    k = row["num_keys"]
     scores = measuring.mean_scores(
-      Restorer(model, params),
-      examples,
-      config.eval.protocol.to_dict(),
-      row["num_keys"],
+      restorer, examples, config.eval.protocol.to_dict(), k
     )
     row |= {key: scores[key] for key in _SCORES}
     records.write_rows(path, [row for row in rows if "psnr" in row])
-    progress.add(
-      f"{row['label']}, k = {row['num_keys']}: PSNR {row['psnr']:.2f} dB"
-    )
+    progress.add(f"{row['label']}, k = {k}: PSNR {row['psnr']:.2f} dB")
   records.write_rows(path, rows)
   draw(output / "num_keys.png", rows)
   return rows
