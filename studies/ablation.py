@@ -71,18 +71,21 @@ def ablate(
   # All variants of one seed first: what is there can be compared at any time.
   for seed in seeds:
     for name in names:
+      workdir = output / "runs" / f"{name}_{seed}"
+      kept = (workdir / _RESULT).exists()
       own = variants.make_config(config, name, seed)
-      found = run(own, name, seed, output / "runs" / f"{name}_{seed}", tested)
+      found = run(own, name, seed, workdir, tested)
       if found is None:
         return False
       rows += found
-      records.write_rows(output / "runs.csv", rows)
-      ablation_report.write(output, rows)
+      if not kept:
+        ablation_report.write(output, rows)
       first = found[0]
       progress.add(
         f"{name}, seed {seed}, k = {first['num_keys']}: PSNR"
         f" {first['psnr']:.2f} dB (input {first['input_psnr']:.2f})"
       )
+  ablation_report.write(output, rows)
   return True
 
 

@@ -1,4 +1,9 @@
-"""Tables and figure of `studies.ablation`."""
+"""Tables and figure of `studies.ablation`, from its runs.csv alone.
+
+  python -m studies.ablation_report --output=runs/ablation
+
+writes them again; nothing is trained or measured.
+"""
 
 import functools
 import pathlib
@@ -7,12 +12,26 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+from absl import flags
 from matplotlib.axes import Axes
 
+from semanir_jax import cli
 from semanir_jax.checkpoint import make_model
 from studies import charts, measuring, records, variants
 
 Row = Mapping[str, Any]
+
+# Of the columns of runs.csv; the others are text.
+_TYPES = {
+  "seed": int,
+  "num_keys": int,
+  "step": int,
+  "own_k": "True".__eq__,
+  **dict.fromkeys(
+    ("psnr", "ssim", "input_psnr", "input_ssim", "train_seconds"), float
+  ),
+}
 
 
 def summarise(rows: Sequence[Row]) -> list[dict[str, Any]]:
@@ -61,7 +80,8 @@ def _spread(values: Sequence[float]) -> float | None:
 
 
 def write(output: pathlib.Path, rows: Sequence[Row]) -> None:
-  """Writes `summary.csv`, `summary.md` and `ablation.png`."""
+  """Writes `runs.csv`, `summary.csv`, `summary.md` and `ablation.png`."""
+  records.write_rows(output / "runs.csv", rows)
   summary = summarise(rows)
   records.write_rows(output / "summary.csv", summary)
   caption = (
@@ -133,23 +153,24 @@ def _draw_keys(
   axes: Axes, curves: Sequence[str], summary: Sequence[Row]
 ) -> None:
   """PSNR against k: networks evaluated at all k, and trained for one k."""
-  named = ("k_1_16", "k_1_8", "k_1_4", "k_1_2", "full")
+  of_one_k = (variants.BASE, "k_1_16", "k_1_8", "k_1_4", "k_1_2", "full")
   series = [
-    (variants.VARIANTS[name].label + ", evaluated at k", name, (name,), "-")
+    (variants.VARIANTS[name].label + ", evaluated at k", (name,), "-")
     for name in curves
   ]
-  series.append(("trained for k", variants.BASE, (*named, variants.BASE), ":"))
-  for index, (label, _, members, line) in enumerate(series):
-    points = sorted(
-      (row["num_keys"], row["psnr"], row["psnr_sd"] or 0.0)
+  series.append(("trained for k", of_one_k, ":"))
+  for index, (label, members, line) in enumerate(series):
+    points = {
+      row["num_keys"]: (row["psnr"], row["psnr_sd"] or 0.0)
       for row in summary
       if row["variant"] in members and (len(members) == 1 or row["own_k"])
-    )
+    }
     if len(points) < 2:
       continue
-    keys, values, spreads = zip(*points, strict=True)
+    keys = sorted(points)
+    values, spreads = zip(*(points[k] for k in keys), strict=True)
     axes.errorbar(
-      keys,
+      [k * 2 ** (0.06 * (index - 1)) for k in keys],  # bars beside each other
       values,
       spreads,
       fmt=line + charts.MARKERS[index],
@@ -183,9 +204,8 @@ def time_forward(
     if model in models:
       continue  # trained otherwise, and the same network
     models.append(model)
-    shape = (1, side, side, model.in_channels)
-    image = jax.random.uniform(jax.random.key(0), shape)
-    variables = jax.jit(model.init)(jax.random.key(0), image)
+    image = jnp.full((1, side, side, model.in_channels), 0.5)
+    variables = jax.device_put({"params": measuring.random_params(model)})
     calls[name] = functools.partial(jax.jit(model.apply), variables, image)
   seconds = measuring.seconds_per_call(calls, repeats=15)
   rows = [
@@ -200,5 +220,30 @@ def time_forward(
     for name, value in seconds.items()
   ]
   records.write_rows(output / "forward.csv", rows)
-  for row in rows:
-    print(f"{row['variant']:12} {row['milliseconds']:9.1f} ms")
+
+
+def read(path: pathlib.Path) -> list[dict[str, Any]]:
+  """Rows of `runs.csv`, with the types they were written with.
+
+  Raises:
+    ValueError: there are none.
+  """
+  rows = records.read_rows(path)
+  if not rows:
+    raise ValueError(f"{path}: no runs; give the --output of studies.ablation")
+  return [
+    {key: _TYPES.get(key, str)(value) for key, value in row.items()}
+    for row in rows
+  ]
+
+
+def main() -> None:
+  """Writes tables and figure again."""
+  output = pathlib.Path(flags.FLAGS.output)
+  write(output, read(output / "runs.csv"))
+
+
+if __name__ == "__main__":
+  flags.DEFINE_string("output", None, "Folder that holds runs.csv.")
+  flags.mark_flags_as_required(["output"])
+  cli.run(main)

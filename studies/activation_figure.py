@@ -33,7 +33,7 @@ def draw(
   for i, (pixel, k) in enumerate(rows):
     first = axes[i, 0]
     charts.show_picture(first, picture)
-    first.set_title(f"pixel {pixel[0]}, {pixel[1]}\nk = {k}", fontsize=8)
+    first.set_title(f"row {pixel[0]}, column {pixel[1]}\nk = {k}", fontsize=8)
     first.plot(pixel[1], pixel[0], "+", color=_QUERY, markersize=14, mew=2)
   for k, keys, pixel, found in maps:
     one = axes[rows.index((pixel, k)), 1 + stages.index(keys.name)]
@@ -48,8 +48,9 @@ def draw(
     path,
     "Left: the picture as the network gets it, + the pixel. Right: the window"
     " of its token in every stage; red frame: the token, cyan: the tokens its"
-    " dictionary holds, dark: those it does not. Where a shifted window was cut"
-    " by the border of the picture, only the part with the token is shown.",
+    " dictionary holds, dark: those it does not. A token need not hold itself:"
+    " others may have larger dot products. Where a shifted window was cut by"
+    " the border of the picture, only the part with the token is shown.",
   )
 
 

@@ -56,8 +56,8 @@ def new_figure(
 
 def save(figure: Figure, path: pathlib.Path, caption: str) -> None:
   """Writes a figure as PNG, its caption below; its folder exists."""
-  # About 14 characters of this size fit into an inch.
-  width = int(14 * figure.get_figwidth())
+  # About 16 characters of this size fit into an inch.
+  width = int(16 * figure.get_figwidth())
   figure.supxlabel(
     textwrap.fill(caption, width), x=0.01, ha="left", fontsize=8, wrap=False
   )

@@ -94,7 +94,7 @@ def measure(
   if not repeats:
     return columns
   image = jnp.full((1, side, side, model.in_channels), 0.5)
-  variables = jax.jit(model.init)(jax.random.key(0), image)
+  variables = jax.device_put({"params": measuring.random_params(model)})
   compiled = jax.jit(model.apply).lower(variables, image).compile()
   memory = compiled.memory_analysis()
   seconds = measuring.seconds_per_call(

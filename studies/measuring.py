@@ -9,8 +9,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from semanir_jax import evaluation, reports, test_sets
+from semanir_jax import checkpoint, evaluation, reports, test_sets
 from semanir_jax.inference import Restorer
+from semanir_jax.models.semanir import SemanIR
 
 
 def open_test_set(
@@ -76,6 +77,15 @@ def fingerprint(params: Any) -> str:
   for leaf in jax.tree.leaves(params):
     digest.update(np.ascontiguousarray(leaf))
   return digest.hexdigest()[:12]
+
+
+def random_params(model: SemanIR) -> Any:
+  """Parameters to time a network with, drawn without compiling anything."""
+  rng = np.random.RandomState(0)
+  return jax.tree.map(
+    lambda leaf: rng.normal(0, 0.3, leaf.shape).astype(leaf.dtype),
+    checkpoint.abstract_params(model),
+  )
 
 
 def seconds_per_call(

@@ -3,7 +3,6 @@
 import csv
 import functools
 import json
-import pathlib
 
 import jax
 import numpy as np
@@ -14,6 +13,7 @@ from configs import base
 from semanir_jax import checkpoint, metrics
 from semanir_jax.data.images import write_image
 from semanir_jax.flops import count_flops
+from semanir_jax.inference import Restorer
 from semanir_jax.models.stage import Stage
 from semanir_jax.ops import build_dictionary
 from semanir_jax.ops.dictionary import unpack_bits
@@ -31,8 +31,6 @@ from studies import (
 )
 from tests import small
 
-OPTIONS = {"depths": (1, 1), "architecture": "columnar"}
-
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
@@ -46,17 +44,8 @@ def place(tmp_path_factory):
   model = checkpoint.make_model(_config().model)
   config = checkpoint.config_to_json(_config())
   path = folder / "net.safetensors"
-  write_weights(path, _params(model), config)
+  write_weights(path, measuring.random_params(model), config)
   return folder
-
-
-def _params(model):
-  """Parameters large enough for k to matter, without compiling anything."""
-  rng = np.random.RandomState(0)
-  return jax.tree.map(
-    lambda leaf: rng.normal(0, 0.3, leaf.shape).astype(np.float32),
-    checkpoint.abstract_params(model),
-  )
 
 
 @functools.cache
@@ -95,11 +84,11 @@ def test_k_against_quality_equals_a_direct_measurement(place, monkeypatch):
   assert "ours, 2 of 2 images" in rows[0]["protocol"]
   model, params, _ = num_keys.load_network(str(place / "net.safetensors"))
   _, examples, _ = measuring.open_test_set(_config(), "ours", str(place))
-  apply = jax.jit(functools.partial(model.apply, num_keys=2))
+  restorer = Restorer(model, params)
   psnr, before = [], []
   for one in examples:
     target = metrics.to_uint8(one.hq)
-    out = np.asarray(apply({"params": params}, one.lq[None])[0])
+    out = restorer(one.lq[None], num_keys=2)[0]
     psnr.append(metrics.psnr(metrics.to_uint8(out), target))
     before.append(metrics.psnr(metrics.to_uint8(one.lq), target))
   assert float(rows[0]["psnr"]) == pytest.approx(np.mean(psnr), abs=1e-4)
@@ -109,6 +98,7 @@ def test_k_against_quality_equals_a_direct_measurement(place, monkeypatch):
 
   # What is measured is not measured again; another k is.
   measured = []
+  monkeypatch.setattr(num_keys, "draw", lambda *args: None)
   monkeypatch.setattr(
     measuring,
     "mean_scores",
@@ -125,19 +115,20 @@ def _scores(value):
 
 
 def test_arithmetic_grows_by_two_products_a_key():
-  model = small.COLUMNAR.clone(scale=1, depths=(2, 2))
-  few, many = (arithmetic.gigaflops(model, 8, k) for k in (2, 5))
+  model = checkpoint.make_model(_config().model)
+  few, many = (arithmetic.gigaflops(model, 8, k) for k in (2, 8))
   # Logits and values: 2 multiply-adds of C channels, per query, key and layer.
-  expected = 4 * (5 - 2) * 64 * model.dim * 4 / 1e9
+  expected = 4 * (8 - 2) * 64 * model.dim * 2 / 1e9
   assert many["gigaflops"] - few["gigaflops"] == pytest.approx(expected)
   assert few["gigaflops_mask"] == many["gigaflops_mask"] > many["gigaflops"]
 
 
 def test_cost_counts_and_keeps_what_it_measured(tmp_path, monkeypatch):
-  monkeypatch.setattr(cost, "SIZES", {"U": small.SIZE | OPTIONS})
+  options = small.SIZE | {"architecture": "columnar", "depths": (1,)}
+  monkeypatch.setattr(cost, "SIZES", {"U": options})
   cost.study(["U"], tmp_path, side=8, repeats=1)
   (row,) = _rows(tmp_path / "cost.csv")
-  model = small.COLUMNAR.clone(scale=4, depths=(1, 1), implementation="mask")
+  model = small.COLUMNAR.clone(scale=4, implementation="mask")
   params = checkpoint.abstract_params(model)
   count = sum(leaf.size for leaf in jax.tree.leaves(params))
   assert int(row["parameters"]) == count
@@ -202,7 +193,8 @@ def test_activation_maps_are_the_dictionaries_of_the_stages_inputs(place):
 def test_tokens_of_a_lower_level_stand_for_several_pixels():
   model = small.DEEP_USHAPE
   image = np.random.RandomState(0).rand(13, 16, 3).astype(np.float32)
-  (stages,) = activation_maps.stage_keys(model, _params(model), image, [3])
+  params = measuring.random_params(model)
+  (stages,) = activation_maps.stage_keys(model, params, image, [3])
   assert [(s.name, s.step) for s in stages] == [
     ("stage_0", 1),
     ("stage_1", 2),
@@ -244,9 +236,8 @@ def test_comparisons_state_the_psnr_of_crop_and_picture(place):
   example = comparison.pictures.open_examples(config, str(place / "clean"), 1)[
     0
   ]
-  apply = jax.jit(functools.partial(model.apply, num_keys=4))
-  out = apply({"params": params}, example.lq[None])[0]
-  out, target = (metrics.to_uint8(np.asarray(x)) for x in (out, example.hq))
+  out = Restorer(model, params)(example.lq[None], num_keys=4)[0]
+  out, target = metrics.to_uint8(out), metrics.to_uint8(example.hq)
   assert float(rows[1]["psnr"]) == pytest.approx(
     metrics.psnr(out, target), abs=1e-4
   )
@@ -292,16 +283,19 @@ def test_variants_change_what_their_name_says():
 
 
 def test_an_ablation_goes_on_where_it_was_interrupted(place, monkeypatch):
-  output, trained = place / "ablation", []
+  output, trained, models = place / "ablation", [], {}
 
   def train(config, workdir):
     """Leaves what a training leaves; the second run is interrupted once."""
     trained.append(workdir.rsplit("/", 1)[-1])
     if len(trained) == 2:
       raise KeyboardInterrupt
-    small.save_run(pathlib.Path(workdir), config)
+    models[workdir] = checkpoint.make_model(config.model)
     return True
 
+  monkeypatch.setattr(
+    checkpoint, "load_for_inference", lambda path: (models[path], {}, {})
+  )
   scores = map(_scores, range(20, 50))
   monkeypatch.setattr(measuring, "mean_scores", lambda *args: next(scores))
   monkeypatch.setattr(ablation, "train_and_evaluate", train)
@@ -313,10 +307,12 @@ def test_an_ablation_goes_on_where_it_was_interrupted(place, monkeypatch):
     output,
     data_dir=str(place),
   )
-  with pytest.raises(KeyboardInterrupt):
-    run()
-  assert len(_rows(output / "runs.csv")) == 7  # "stage" at all its k
-  assert run()
+  with monkeypatch.context() as quick:
+    quick.setattr(ablation_report, "draw", lambda *args: None)
+    with pytest.raises(KeyboardInterrupt):
+      run()
+    assert len(_rows(output / "runs.csv")) == 7  # "stage" at all its k
+    assert run()
   names = ["stage_0", "layer_0", "layer_0", "stage_1", "layer_1"]
   assert trained == names
   assert run() and trained == names
@@ -329,6 +325,9 @@ def test_an_ablation_goes_on_where_it_was_interrupted(place, monkeypatch):
     ("layer", "1"),
   ]
   _check_summary(output, own)
+  summary = (output / "summary.csv").read_text()
+  ablation_report.write(output, ablation_report.read(output / "runs.csv"))
+  assert (output / "summary.csv").read_text() == summary
   clock = json.loads((output / "runs/layer_0/seconds.json").read_text())
   assert len(clock) == 2
   assert float(own[1]["train_seconds"]) == pytest.approx(sum(clock), abs=0.1)
@@ -360,19 +359,28 @@ def _check_summary(output, own):
   assert _decodes(output / "ablation.png")
 
 
-def test_forward_passes_are_timed_in_turns(tmp_path):
+def test_each_network_is_timed_once(tmp_path, monkeypatch):
+  monkeypatch.setattr(
+    measuring,
+    "seconds_per_call",
+    lambda calls, repeats: dict.fromkeys(calls, 2),
+  )
   ablation_report.time_forward(
-    _config(), ["stage", "layer", "random_k"], tmp_path, 8
+    _config(), ["no_shift", "random_k", "stage"], tmp_path, 8
   )
   rows = _rows(tmp_path / "forward.csv")
-  # random_k is the network of "stage".
-  assert [row["variant"] for row in rows] == ["stage", "layer"]
-  assert all(float(row["milliseconds"]) > 0 for row in rows)
+  # "stage" is the network of random_k.
+  assert [row["variant"] for row in rows] == ["no_shift", "random_k"]
+  assert float(rows[0]["milliseconds"]) == 2000
+
+
+def test_calls_are_timed_in_turns():
   calls = []
-  measuring.seconds_per_call(
+  seconds = measuring.seconds_per_call(
     {name: lambda name=name: calls.append(name) for name in "ab"}, 2
   )
   assert calls == list("ababab")
+  assert all(0 < value < 1 for value in seconds.values())
 
 
 def test_an_unknown_variant_is_named():
