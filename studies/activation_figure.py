@@ -15,7 +15,10 @@ _KEPT, _QUERY = "#00E5FF", "#FF2D2D"
 
 
 def draw(
-  path: pathlib.Path, picture: np.ndarray, maps: Sequence[tuple[Any, ...]]
+  path: pathlib.Path,
+  picture: np.ndarray,
+  maps: Sequence[tuple[Any, ...]],
+  protocol: str,
 ) -> None:
   """A row for every pixel and k, a column for every stage.
 
@@ -23,6 +26,7 @@ def draw(
     path: PNG file.
     picture: `[H, W, 1 or 3]` uint8, what the network got.
     maps: (k, `StageKeys`, pixel, what `kept_positions` returns).
+    protocol: first words of the caption.
   """
   rows = sorted({(pixel, k) for k, _, pixel, _ in maps})
   stages = list(dict.fromkeys(keys.name for _, keys, _, _ in maps))
@@ -46,11 +50,12 @@ def draw(
   charts.save(
     figure,
     path,
-    "Left: the picture as the network gets it, + the pixel. Right: the window"
-    " of its token in every stage; red frame: the token, cyan: the tokens its"
-    " dictionary holds, dark: those it does not. A token need not hold itself:"
-    " others may have larger dot products. Where a shifted window was cut by"
-    " the border of the picture, only the part with the token is shown.",
+    f"{protocol}. Left: the picture as the network gets it, + the pixel. Right:"
+    " the window of its token in every stage; red frame: the token, cyan: the"
+    " tokens its dictionary holds, dark: those it does not. A token need not"
+    " hold itself: others may have larger dot products. Where a shifted window"
+    " was cut by the border of the picture, only the part with the token is"
+    " shown.",
   )
 
 

@@ -155,7 +155,7 @@ def study(
     ValueError: a pixel lies outside, or a k does not fit.
   """
   model, params, config = load_network(checkpoint)
-  (example,) = pictures.open_examples(config, source, 1)
+  (example,), degradation = pictures.open_examples(config, source, 1)
   height, width = example.lq.shape[:2]
   pixels = pixels or ((height // 3, width // 2), (2 * height // 3, width // 3))
   for row, column in pixels:
@@ -192,7 +192,10 @@ def study(
   ]
   records.write_rows(output / "activation_maps.csv", rows)
   activation_figure.draw(
-    output / "activation_maps.png", metrics.to_uint8(example.lq), maps
+    output / "activation_maps.png",
+    metrics.to_uint8(example.lq),
+    maps,
+    f"{example.name} of {degradation}; windows of {model.window_size}",
   )
   return rows
 

@@ -58,7 +58,7 @@ def study(
   ]
   config = networks[0][3]
   protocol = config["eval"]["protocol"]
-  examples = pictures.open_examples(config, source, count)
+  examples, degradation = pictures.open_examples(config, source, count)
   progress = records.Progress(len(examples), "pictures")
   rows = []
   for example in examples:
@@ -77,7 +77,7 @@ def study(
     rows += found
     records.write_rows(output / "comparison.csv", rows)
     views.append(("truth", target))
-    draw(output / f"{example.name}.png", views, found, own_box)
+    draw(output / f"{example.name}.png", views, found, own_box, degradation)
     progress.add(example.name)
   return rows
 
@@ -145,10 +145,11 @@ def draw(
   views: Sequence[tuple[str, np.ndarray]],
   rows: Sequence[dict[str, Any]],
   box: Box,
+  degradation: str,
 ) -> None:
   """The whole picture with the box on the left, the crops beside it."""
-  columns = min(len(views), 4)
-  lines = -(-len(views) // columns)
+  lines = -(-len(views) // 4)
+  columns = -(-len(views) // lines)
   truth = views[-1][1]
   # The crops are squares of 2.2 inches under two lines of text.
   wide = 2.7 * lines * truth.shape[1] / truth.shape[0]
@@ -185,8 +186,8 @@ def draw(
   charts.save(
     figure,
     path,
-    f"{rows[0]['picture']}: the red square, {side}x{side} px, enlarged without"
-    f" interpolation. PSNR: {rows[0]['protocol']}.",
+    f"{rows[0]['picture']} of {degradation}. The crops are the red square,"
+    f" {side}x{side} px, without interpolation. PSNR: {rows[0]['protocol']}.",
   )
 
 

@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-from semanir_jax import test_sets
+from semanir_jax import reports, test_sets
 from semanir_jax.data.sources import open_source
 
 
 def open_examples(
   config: Mapping[str, Any], source: str, count: int
-) -> list[test_sets.Example]:
+) -> tuple[list[test_sets.Example], str]:
   """Degrades pictures as the first test set of a network's config.
 
   Args:
@@ -17,6 +17,9 @@ def open_examples(
     source: image file, folder or "photographs:test", see
       `data.sources.open_source`.
     count: most pictures.
+
+  Returns:
+    The pictures, and how they were degraded, in words.
 
   Raises:
     ValueError: the config has no test set, or the pictures do not fit.
@@ -26,9 +29,9 @@ def open_examples(
     raise ValueError("the network's config has no eval.sets to degrade as")
   options = dict(next(iter(sets.values())))
   # Of its pictures: a picture of the user has other sides.
-  options |= {"sides_px": (), "center_crop_px": 0}
+  options |= {"sides_px": (), "center_crop_px": 0, "source": source}
   pixels = {"channels": options["channels"], "gray": options["gray"] or None}
   images = open_source(source, **pixels)
-  return list(
-    test_sets.examples(images, options, range(min(count, len(images))))
-  )
+  indices = range(min(count, len(images)))
+  examples = list(test_sets.examples(images, options, indices))
+  return examples, reports.degradation_line(options)

@@ -152,7 +152,7 @@ def test_activation_maps_are_the_dictionaries_of_the_stages_inputs(place):
   activation_maps.study(path, source, output, pixels=[(5, 6)], keys=[3])
   assert _decodes(output / "activation_maps.png")
   model, params, config = activation_maps.load_network(path)
-  (example,) = activation_maps.pictures.open_examples(config, source, 1)
+  (example,), _ = activation_maps.pictures.open_examples(config, source, 1)
 
   @jax.jit
   def run(image):
@@ -233,9 +233,12 @@ def test_comparisons_state_the_psnr_of_crop_and_picture(place):
     ("b", "ours, k = 4"),
   ]
   model, params, config = comparison.load_network(path)
-  example = comparison.pictures.open_examples(config, str(place / "clean"), 1)[
-    0
-  ]
+  (example,), words = comparison.pictures.open_examples(
+    config, str(place / "clean"), 1
+  )
+  assert words.endswith(
+    "clean: noise, channel_order rgb, sigma_255 (25.0, 25.0)"
+  )
   out = Restorer(model, params)(example.lq[None], num_keys=4)[0]
   out, target = metrics.to_uint8(out), metrics.to_uint8(example.hq)
   assert float(rows[1]["psnr"]) == pytest.approx(
