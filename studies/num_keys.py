@@ -138,6 +138,7 @@ def draw(path: pathlib.Path, rows: Sequence[dict[str, Any]]) -> None:
   ssim.set_ylabel("SSIM")
   whole.set_title("Against the input")
   closer.set_title("Closer")
+  ssim.set_title("SSIM")
   flops.set_title("Quality for arithmetic")
   flops.set_xlabel(f"GFLOP for {rows[0]['flops_of']}, N x k products")
   whole.legend(loc="best")
@@ -147,8 +148,9 @@ def draw(path: pathlib.Path, rows: Sequence[dict[str, Any]]) -> None:
     path,
     f"{rows[0]['protocol']}; {measuring.device_line()}. GFLOP: products and"
     " convolutions, a multiply-add is two; attention with k keys per query, the"
-    " dictionary's N x N similarities included. The mask form, which ran where"
-    f" k is large, does {', '.join(sorted(dense))} GFLOP at every k.",
+    " dictionary's N x N similarities included. The mask form, which a CPU runs"
+    " where max_keys is above N / 16, does"
+    f" {', '.join(sorted(dense))} GFLOP at every k.",
   )
 
 
