@@ -96,6 +96,7 @@ def test_every_module_has_its_layer():
     ("semanir_jax/data", {"jax", "flax", "ml_collections"}),
     ("semanir_jax/models", {"ml_collections", "absl", "optax", "orbax"}),
     ("semanir_jax/ops", {"ml_collections", "absl", "optax", "orbax"}),
+    ("semanir_jax", {"benchmarks", "studies"}),
     (".", {"tensorflow", "torch", "tensorboard"}),
   ],
 )
