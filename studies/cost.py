@@ -149,17 +149,18 @@ def draw(path: pathlib.Path, rows: Sequence[dict[str, Any]]) -> None:
     one.set_ylabel(title)
     if not found:
       one.set_axis_off()
-      one.set_title(f"{title}: not measured")
+      one.set_title(f"{title.split(',')[0]}: none")
     elif column != "published_psnr":
       one.set_xscale("log")
       one.set_yscale("log")
-      one.xaxis.set_major_formatter("{x:g}")
-      one.yaxis.set_major_formatter("{x:g}")
+      for axis in (one.xaxis, one.yaxis):
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter("{x:g}")
   charts.save(
     figure,
     path,
     f"Input {rows[0]['input']} px, batch 1, float32, each size's own k; blue"
-    " circles: columnar x4, PSNR on Y of Set5 x4; red squares: U, PSNR of"
+    " circles: columnar x4, PSNR on Y of Set5 x4; orange squares: U, PSNR of"
     " colour denoising sigma 25 on CBSD68, which cannot be compared with the"
     f" others. ms: median of {rows[0]['repeats']}; {rows[0]['device']}.",
   )

@@ -297,7 +297,7 @@ def test_an_ablation_goes_on_where_it_was_interrupted(place, monkeypatch):
   monkeypatch.setattr(
     checkpoint, "load_for_inference", lambda path: (models[path], {}, {})
   )
-  scores = map(_scores, range(20, 50))
+  scores = map(_scores, np.arange(20.0, 50.0).tolist())
   monkeypatch.setattr(measuring, "mean_scores", lambda *args: next(scores))
   monkeypatch.setattr(ablation, "train_and_evaluate", train)
   run = functools.partial(
