@@ -18,6 +18,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from absl import flags
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from semanir_jax import cli
 from semanir_jax.models.semanir import SemanIR
@@ -134,10 +135,13 @@ def draw(path: pathlib.Path, rows: Sequence[dict[str, Any]]) -> None:
     ("peak_mib", "memory by the compiler, MiB"),
     ("published_psnr", "published PSNR, dB (U: another task)"),
   )
-  figure, axes = charts.new_figure(10, 7.5, 2, 2)
-  for one, (column, title) in zip(axes.flat, panels, strict=True):
-    found = [row for row in rows if row.get(column)]
-    for row in found:
+  panels = [p for p in panels if any(row.get(p[0]) for row in rows)]
+  lines = -(-len(panels) // 2)
+  figure, axes = charts.new_figure(10, 3.75 * lines, lines, 2)
+  for one in axes.flat[len(panels) :]:
+    one.set_axis_off()
+  for one, (column, title) in zip(axes.flat, panels, strict=False):
+    for row in filter(lambda row: row.get(column), rows):
       x, y = float(row["parameters"]) / 1e6, float(row[column])
       ushape = row["size"].startswith("U")
       one.plot(x, y, charts.MARKERS[ushape], color=charts.COLORS[ushape])
@@ -147,22 +151,21 @@ def draw(path: pathlib.Path, rows: Sequence[dict[str, Any]]) -> None:
     one.margins(x=0.2, y=0.2)
     one.set_xlabel("parameters, millions")
     one.set_ylabel(title)
-    if not found:
-      one.set_axis_off()
-      one.set_title(f"{title.split(',')[0]}: none")
-    elif column != "published_psnr":
-      one.set_xscale("log")
-      one.set_yscale("log")
+    if column != "published_psnr":
+      one.loglog()
       for axis in (one.xaxis, one.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.set_major_formatter("{x:g}")
-        axis.set_minor_formatter("{x:g}")
+        axis.set_minor_formatter(NullFormatter())
+  repeats = int(rows[0]["repeats"])
+  timed = f" ms: median of {repeats};" if repeats else ""
   charts.save(
     figure,
     path,
     f"Input {rows[0]['input']} px, batch 1, float32, each size's own k; blue"
     " circles: columnar x4, PSNR on Y of Set5 x4; orange squares: U, PSNR of"
     " colour denoising sigma 25 on CBSD68, which cannot be compared with the"
-    f" others. ms: median of {rows[0]['repeats']}; {rows[0]['device']}.",
+    f" others.{timed} {rows[0]['device']}.",
   )
 
 
