@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, Any]
 
-_CHANNELS = {
+CHANNELS = {
   "rgb": "all channels",
   "y": "BT.601 Y (not rounded)",
   "y_rounded": "BT.601 Y (rounded)",
@@ -29,7 +29,7 @@ _CHANNELS = {
 def measures(protocol: Mapping[str, Any]) -> str:
   """Says how PSNR and SSIM are measured, see `evaluation.measure`."""
   return (
-    f"8 bits; PSNR in dB on {_CHANNELS[protocol['channel']]}, crop"
+    f"8 bits; PSNR in dB on {CHANNELS[protocol['channel']]}, crop"
     f" {protocol['crop_px']} px; SSIM {protocol['ssim']}"
   )
 
@@ -159,7 +159,7 @@ class Report:
     lines = [
       f"### {name}, {len(rows) - 1} images",
       "",
-      _degradation_line(self._facts[name]),
+      degradation_line(self._facts[name]),
       "",
       f"| image | {' | '.join(_title(key) for key in keys)} |",
       "| --- |" + " ---: |" * len(keys),
@@ -214,7 +214,7 @@ def comparison(result: "Result", *, baseline: bool = False) -> np.ndarray:
   return pictures.side_by_side(panels)
 
 
-def _degradation_line(options: Mapping[str, Any]) -> str:
+def degradation_line(options: Mapping[str, Any]) -> str:
   """How the inputs of a set were made."""
   degradation = dict(options["degradation"])
   name = degradation.pop("name", "pairs as they are")

@@ -48,7 +48,7 @@ def _files(*folders: str) -> list[pathlib.Path]:
 
 SOURCES = [
   *(ROOT / name for name in ("train.py", "eval.py", "restore.py", "demo.py")),
-  *_files("semanir_jax", "configs"),
+  *_files("semanir_jax", "configs", "studies"),
 ]
 IDS = [path.relative_to(ROOT).as_posix() for path in SOURCES]
 
@@ -106,6 +106,7 @@ def test_every_module_has_its_layer():
     ("semanir_jax/data", {"jax", "flax", "ml_collections"}),
     ("semanir_jax/models", {"ml_collections", "absl", "optax", "orbax"}),
     ("semanir_jax/ops", {"ml_collections", "absl", "optax", "orbax"}),
+    ("semanir_jax", {"benchmarks", "studies"}),
     (".", {"tensorflow", "torch", "tensorboard"}),
   ],
 )

@@ -142,8 +142,8 @@ class KeySemanticAttention(nn.Module):
     )
     limit = math.log(LARGEST_LOGIT_SCALE)
     out = key_semantic_attention(
-      _unit_length(query),
-      _unit_length(key),
+      unit_length(query),
+      unit_length(key),
       value,
       dictionary,
       scale=jnp.exp(jnp.minimum(logit_scale, limit)),
@@ -155,7 +155,7 @@ class KeySemanticAttention(nn.Module):
     return linear(out, c, dtype=self.dtype, name="projection")
 
 
-def _unit_length(x: jax.Array) -> jax.Array:
+def unit_length(x: jax.Array) -> jax.Array:
   """L2-normalises the last axis in float32; a zero vector stays zero."""
   squares = jnp.sum(jnp.square(x.astype(jnp.float32)), axis=-1, keepdims=True)
   # 1e-24 is the square of torch's bound on the norm; taking the maximum before

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import jax
 
+from semanir_jax.models.key_search import DICTIONARIES, SHIFTS, SIMILARITIES
 from semanir_jax.models.resampling import UPSAMPLERS
 
 if TYPE_CHECKING:
@@ -38,6 +39,13 @@ def check_options(
     f"upsampler={model.upsampler!r}: use one of {UPSAMPLERS}": (
       model.upsampler not in UPSAMPLERS
     ),
+    f"dictionary={model.dictionary!r}: use one of {DICTIONARIES}": (
+      model.dictionary not in DICTIONARIES
+    ),
+    f"similarity={model.similarity!r}: use one of {SIMILARITIES}": (
+      model.similarity not in SIMILARITIES
+    ),
+    f"shift={model.shift!r}: use one of {SHIFTS}": model.shift not in SHIFTS,
     f"depths={model.depths}: the U shape needs an even count of stages": (
       model.architecture == "ushape" and len(model.depths) % 2 == 1
     ),

@@ -44,6 +44,11 @@ class SemanIR(nn.Module):
     num_keys: k used where a call names none.
     max_keys: K, the largest k a call may ask for, at most P * P. It sizes the
       index tensors of the gather form.
+    dictionary: "stage" (found at a stage's entry, shared by its layers), and
+      for ablations "layer" (found again by every layer in its own input) or
+      "random" (the same random keys in every window).
+    similarity: by which keys are found, "dot" products or "cosine".
+    shift: "stage" (every second stage has shifted windows) or "none".
     mlp_ratio: hidden width of the MLPs over C.
     drop_path_rate: rate of the last layer in training; linear from 0.
     upsampler: "pixelshuffle" or "pixelshuffledirect"; unused where S is 1.
@@ -67,6 +72,9 @@ class SemanIR(nn.Module):
   window_size: int = 32
   num_keys: int = 512
   max_keys: int = 512
+  dictionary: str = "stage"
+  similarity: str = "dot"
+  shift: str = "stage"
   mlp_ratio: float = 2.0
   drop_path_rate: float = 0.1
   upsampler: str = "pixelshuffle"
@@ -192,8 +200,10 @@ class SemanIR(nn.Module):
       num_heads=self.num_heads << level,
       window_size=self.window_size,
       max_keys=self.max_keys,
-      shifted=index % 2 == 1,
+      shifted=self.shift == "stage" and index % 2 == 1,
       mlp_ratio=self.mlp_ratio,
+      dictionary=self.dictionary,
+      similarity=self.similarity,
       implementation=self.implementation,
       platform=self.platform,
       remat=self.remat,

@@ -1,13 +1,16 @@
 """A stage: one dictionary, found at its entry and shared by all its layers."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import DTypeLike
 
 from semanir_jax.models import windows
+from semanir_jax.models.key_search import SearchingLayer, find_keys
 from semanir_jax.models.layers import Conv, TransformerLayer
-from semanir_jax.ops import build_dictionary, choose_implementation
+from semanir_jax.ops import choose_implementation
 
 
 class Stage(nn.Module):
@@ -20,6 +23,8 @@ class Stage(nn.Module):
     max_keys: K, static bound of the keys a token keeps, at most N = P * P.
     shifted: whether the windows are shifted by half their side.
     mlp_ratio: hidden width of the MLPs over C.
+    dictionary: "stage", or "layer" and "random" in ablations (`SemanIR`).
+    similarity: "dot" or "cosine".
     implementation: form of the attention, None to choose
       (`ops.choose_implementation`).
     platform: that the program is compiled for; None for the one JAX runs on.
@@ -34,6 +39,8 @@ class Stage(nn.Module):
   max_keys: int
   shifted: bool
   mlp_ratio: float = 2.0
+  dictionary: str = "stage"
+  similarity: str = "dot"
   implementation: str | None = None
   platform: str | None = None
   remat: bool = False
@@ -54,7 +61,8 @@ class Stage(nn.Module):
       branch_scales: `[B, depth, 2]`, see `drop_path`.
 
     Returns:
-      `[B, H, W, C]` float32.
+      `[B, H, W, C]` float32. The collection "intermediates", where it is
+      mutable, gets the `dictionary`: of the stage, or of its `layers`.
     """
     _, h, w, c = x_BHWC.shape
     p = self.window_size
@@ -67,20 +75,26 @@ class Stage(nn.Module):
       platform=self.platform,
       dtype=self.dtype,
     )
-    dictionary = build_dictionary(
-      x_BGNC.astype(self.dtype),
-      num_keys,
+    search = functools.partial(
+      find_keys,
+      dictionary=self.dictionary,
+      similarity=self.similarity,
       regions=windows.regions(h, w, p, shift),
       max_keys=self.max_keys if implementation == "gather" else None,
       platform=self.platform,
+      dtype=self.dtype,
     )
-    layer = TransformerLayer
+    if self.dictionary == "layer":
+      layer, own, keys = SearchingLayer, {"find_keys": search}, num_keys
+    else:
+      layer, own, keys = TransformerLayer, {}, search(x_BGNC, num_keys)
+      self.sow("intermediates", "dictionary", keys)
     if self.remat:
       # The scan keeps the forward and the recomputation apart by itself.
       layer = nn.remat(layer, prevent_cse=False)
     layers = nn.scan(
       layer,
-      variable_axes={"params": 0},
+      variable_axes={"params": 0, "intermediates": 0},
       split_rngs={"params": True},
       in_axes=(1, nn.broadcast),
       length=self.depth,
@@ -91,7 +105,8 @@ class Stage(nn.Module):
       platform=self.platform,
       dtype=self.dtype,
       name="layers",
+      **own,
     )
-    x_BGNC, _ = layers(x_BGNC, branch_scales, dictionary)
+    x_BGNC, _ = layers(x_BGNC, branch_scales, keys)
     features = windows.merge(x_BGNC, h, w, shift)
     return x_BHWC + Conv(c, dtype=self.dtype, name="conv")(features)

@@ -6,6 +6,7 @@ from semanir_jax.ops.attention import (
   key_semantic_attention,
 )
 from semanir_jax.ops.dictionary import Dictionary, build_dictionary
+from semanir_jax.ops.dictionary_random import random_dictionary
 
 __all__ = [
   "IMPLEMENTATIONS",
@@ -13,4 +14,5 @@ __all__ = [
   "build_dictionary",
   "choose_implementation",
   "key_semantic_attention",
+  "random_dictionary",
 ]

@@ -69,10 +69,13 @@ def similarity(
   )
   tiny = jnp.finfo(jnp.float32).tiny
   scores = jnp.where(jnp.abs(scores) < tiny, 0.0, scores)
-  if regions is None:
-    return scores
-  connected = regions[..., :, None] == regions[..., None, :]
-  return jnp.where(connected, scores, -jnp.inf)
+  return scores if regions is None else connected(scores, regions)
+
+
+def connected(scores: jax.Array, regions: jax.Array) -> jax.Array:
+  """Scores `[..., N, N]`, -inf between tokens of other regions `[..., N]`."""
+  same = regions[..., :, None] == regions[..., None, :]
+  return jnp.where(same, scores, -jnp.inf)
 
 
 def select_mask(scores: jax.Array, num_keys: jax.Array | int) -> jax.Array:
@@ -168,6 +171,16 @@ def unpack_bits(bits: jax.Array, num_tokens: int) -> jax.Array:
   return mask.reshape(*bits.shape[:-1], -1)[..., :num_tokens]
 
 
+def select_keys(
+  scores: jax.Array, num_keys: jax.Array | int, max_keys: int | None
+) -> Dictionary:
+  """The largest scores of each row, as indices, or as bits for None."""
+  if max_keys is None:
+    return Dictionary(bits=pack_bits(select_mask(scores, num_keys)))
+  indices, valid = select_indices(scores, num_keys, max_keys)
+  return Dictionary(indices=indices, valid=valid)
+
+
 def build_dictionary(
   features: jax.Array,
   num_keys: jax.Array | int,
@@ -222,11 +235,7 @@ def build_dictionary(
       )
 
   def select(features: jax.Array, *regions: jax.Array) -> Dictionary:
-    scores = similarity(features, *regions)
-    if max_keys is None:
-      return Dictionary(bits=pack_bits(select_mask(scores, num_keys)))
-    indices, valid = select_indices(scores, num_keys, max_keys)
-    return Dictionary(indices=indices, valid=valid)
+    return select_keys(similarity(features, *regions), num_keys, max_keys)
 
   arrays = [lax.stop_gradient(features)]
   if regions is not None:

@@ -1,0 +1,46 @@
+"""Arithmetic of a network by k: what the method needs, what a form does."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from semanir_jax.checkpoint import abstract_params
+from semanir_jax.flops import count_flops
+from semanir_jax.models.semanir import SemanIR
+
+
+def gigaflops(model: SemanIR, side: int, num_keys: int) -> dict[str, float]:
+  """Products and convolutions of one forward pass, 1e9 operations.
+
+  A multiply-add is two. Elementwise work, the ranking of the similarities and
+  memory are left out.
+
+  Args:
+    model: the network.
+    side: px, of a square input.
+    num_keys: k.
+
+  Returns:
+    "gigaflops": every query meets k keys, as the method promises and as the
+    gather form with room for k keys does it. "gigaflops_mask": the mask form,
+    which computes all N x N logits whatever k is. Both hold the N x N
+    similarities of every dictionary.
+  """
+  sparse = model.clone(
+    implementation="gather", num_keys=num_keys, max_keys=num_keys
+  )
+  dense = model.clone(implementation="mask")
+  return {
+    "gigaflops": _count(sparse, side),
+    "gigaflops_mask": _count(dense, side),
+  }
+
+
+@functools.cache  # of the mask form at every k
+def _count(model: SemanIR, side: int) -> float:
+  model = model.clone(platform="cpu")
+  image = jax.ShapeDtypeStruct((1, side, side, model.in_channels), jnp.float32)
+  params = abstract_params(model)
+  apply = lambda params, image: model.apply({"params": params}, image)  # noqa: E731
+  return count_flops(apply, params, image) / 1e9

@@ -1,0 +1,182 @@
+"""k at inference against PSNR, SSIM and arithmetic, with the same weights.
+
+  python -m studies.num_keys --config=configs/denoise.py:color,s25 \\
+    --set=cbsd68 --data_dir=../shared/data --checkpoint="fixed k=runs/fixed" \\
+    --checkpoint="random k=runs/random" --output=runs/num_keys
+
+Writes `num_keys.csv` after every measurement, and `num_keys.png`. What the file
+has of the same weights, test set and k is not measured again.
+"""
+
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+from absl import flags, logging
+from ml_collections import config_flags
+
+from semanir_jax import cli
+from semanir_jax.inference import Restorer
+from semanir_jax.models.semanir import SemanIR
+from semanir_jax.weights import load_network
+from studies import arithmetic, charts, measuring, records, variants
+
+_KEY = ("label", "weights", "num_keys", "protocol")
+_SCORES = ("psnr", "ssim", "input_psnr", "input_ssim")
+
+
+def named(argument: str) -> tuple[str, str]:
+  """Splits "label=path"; a path alone is labelled by its last part."""
+  label, separator, path = argument.partition("=")
+  if separator:
+    return label, path
+  return pathlib.Path(argument).stem, argument
+
+
+def study(
+  config: Any,
+  checkpoints: Sequence[str],
+  output: pathlib.Path,
+  *,
+  keys: Sequence[int] = (),
+  set_name: str | None = None,
+  data_dir: str | None = None,
+  side: int = 256,
+) -> list[dict[str, Any]]:
+  """Measures every network at every k.
+
+  Args:
+    config: of the test set and the protocol; see configs/base.py.
+    checkpoints: "label=path", see `weights.load_network`.
+    output: folder.
+    keys: k; empty for the paper's shares of the window and all of it. Those
+      that a network has no room for are left out.
+    set_name: test set; `data_dir` its folder (`measuring.open_test_set`).
+    side: px, of the input whose arithmetic is counted.
+
+  Returns:
+    The rows of `num_keys.csv`.
+
+  Raises:
+    ValueError: a k, a set or a checkpoint does not fit.
+  """
+  set_name, examples, protocol = measuring.open_test_set(
+    config, set_name, data_dir
+  )
+  logging.info("protocol: %s", protocol)
+  path = output / "num_keys.csv"
+  before = {tuple(r[k] for k in _KEY): r for r in records.read_rows(path)}
+  rows, missing = [], []
+  for label, name in map(named, checkpoints):
+    model, params, _ = load_network(name)
+    restorer = Restorer(model, params)
+    weights = measuring.fingerprint(params)
+    for k in _fitting(model, keys):
+      row = {
+        "label": label,
+        "weights": weights,
+        "num_keys": k,
+        "window_size": model.window_size,
+        "set": set_name,
+        "protocol": protocol,
+        "flops_of": f"{side}x{side} px",
+      }
+      row |= arithmetic.gigaflops(model, side, k)
+      known = before.get(tuple(str(row[key]) for key in _KEY))
+      if known is None:
+        missing.append((row, restorer))
+      else:
+        row |= {key: float(known[key]) for key in _SCORES}
+      rows.append(row)
+  progress = records.Progress(len(missing), "points")
+  for row, restorer in missing:
+    k = row["num_keys"]
+    scores = measuring.mean_scores(
+      restorer, examples, config.eval.protocol.to_dict(), k
+    )
+    row |= {key: scores[key] for key in _SCORES}
+    records.write_rows(path, [row for row in rows if "psnr" in row])
+    progress.add(f"{row['label']}, k = {k}: PSNR {row['psnr']:.2f} dB")
+  records.write_rows(path, rows)
+  draw(output / "num_keys.png", rows)
+  return rows
+
+
+def _fitting(model: SemanIR, keys: Sequence[int]) -> list[int]:
+  """The k to measure, ascending."""
+  n = model.window_size**2
+  if not keys:
+    keys = {*(max(1, round(s * n)) for s in variants.SHARES), n, model.max_keys}
+  return sorted(k for k in keys if 1 <= k <= model.max_keys)
+
+
+def draw(path: pathlib.Path, rows: Sequence[dict[str, Any]]) -> None:
+  """Draws PSNR and SSIM against k, and PSNR against arithmetic."""
+  figure, axes = charts.new_figure(10, 7.5, 2, 2)
+  (whole, closer), (ssim, flops) = axes
+  for index, label in enumerate(dict.fromkeys(row["label"] for row in rows)):
+    mine = [row for row in rows if row["label"] == label]
+    style = {
+      "marker": charts.MARKERS[index % len(charts.MARKERS)],
+      "color": charts.COLORS[index % len(charts.COLORS)],
+      "label": label,
+    }
+    keys = [row["num_keys"] for row in mine]
+    psnr = [row["psnr"] for row in mine]
+    whole.plot(keys, psnr, **style)
+    closer.plot(keys, psnr, **style)
+    ssim.plot(keys, [row["ssim"] for row in mine], **style)
+    flops.plot([row["gigaflops"] for row in mine], psnr, **style)
+  level = rows[0]["input_psnr"]
+  whole.axhline(level, color="gray", linestyle="--", label="input, no network")
+  for one in (whole, closer, ssim):
+    one.set_xscale("log", base=2)
+    one.xaxis.set_major_formatter("{x:.0f}")
+    one.set_xlabel("k, keys per token")
+  for one in (whole, closer, flops):
+    one.set_ylabel("PSNR, dB")
+  ssim.set_ylabel("SSIM")
+  whole.set_title("Against the input")
+  closer.set_title("Closer")
+  ssim.set_title("SSIM")
+  flops.set_title("Quality for arithmetic")
+  flops.set_xlabel(f"GFLOP for {rows[0]['flops_of']}, N x k products")
+  whole.legend(loc="best")
+  dense = {f"{row['gigaflops_mask']:.2f}" for row in rows}
+  charts.save(
+    figure,
+    path,
+    f"{rows[0]['protocol']}; {measuring.device_line()}. GFLOP: products and"
+    " convolutions, a multiply-add is two; attention with k keys per query, the"
+    " dictionary's N x N similarities included. The mask form, which a CPU runs"
+    " where max_keys is above N / 16, does"
+    f" {', '.join(sorted(dense))} GFLOP at every k.",
+  )
+
+
+def main() -> None:
+  """Runs the study."""
+  values = flags.FLAGS
+  study(
+    values.config,
+    values.checkpoint,
+    pathlib.Path(values.output),
+    keys=[int(k) for k in values.num_keys],
+    set_name=values.set,
+    data_dir=values.data_dir,
+    side=values.side,
+  )
+
+
+if __name__ == "__main__":
+  config_flags.DEFINE_config_file("config", None, "Of test sets and protocol.")
+  flags.DEFINE_multi_string(
+    "checkpoint", None, "LABEL=NETWORK; give it once for each."
+  )
+  flags.DEFINE_list("num_keys", [], "k; default: shares of the window.")
+  flags.DEFINE_string("output", None, "Folder of the CSV file and the plot.")
+  flags.DEFINE_string("set", None, "Test set of the config; default: first.")
+  flags.DEFINE_string("data_dir", None, "Folder of the test sets.")
+  flags.DEFINE_integer("side", 256, "px, of the input whose FLOPs count.", 1)
+  flags.mark_flags_as_required(["config", "checkpoint", "output"])
+  cli.run(main)

@@ -1,0 +1,72 @@
+"""What a study leaves behind: rows in CSV files; and how far it is."""
+
+import csv
+import io
+import pathlib
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from absl import logging
+
+from semanir_jax.data import images
+from semanir_jax.training.progress import duration
+
+
+def write_rows(path: pathlib.Path, rows: Sequence[Mapping[str, Any]]) -> None:
+  """Writes a CSV file atomically; its folder is made if needed.
+
+  Args:
+    path: of the file.
+    rows: at least one; columns are the keys of all of them, in order.
+  """
+  columns = list(dict.fromkeys(key for row in rows for key in row))
+  text = io.StringIO()
+  writer = csv.DictWriter(text, columns, lineterminator="\n")
+  writer.writeheader()
+  writer.writerows(rows)
+  write_text(path, text.getvalue())
+
+
+def read_rows(path: pathlib.Path) -> list[dict[str, str]]:
+  """Rows of a CSV file as text; none where there is no file."""
+  if not path.exists():
+    return []
+  with open(path, newline="") as file:
+    return list(csv.DictReader(file))
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+  """Writes a text file atomically; its folder is made if needed."""
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise images.ImageError(
+      f"{path.parent}: cannot be made ({error.strerror}); choose another"
+      " --output"
+    ) from error
+  images.write_bytes(path, text.encode())
+
+
+class Progress:
+  """Logs what is done, how fast it goes and the time left."""
+
+  def __init__(self, total: int, unit: str) -> None:
+    """Starts the clock; `total` units of work lie ahead."""
+    self._total, self._unit = total, unit
+    self._start, self._done = time.monotonic(), 0
+
+  def add(self, what: str) -> None:
+    """Tells of one more unit."""
+    self._done += 1
+    seconds = time.monotonic() - self._start
+    rate = self._done / max(seconds, 1e-9)
+    logging.info(
+      "%s (%d of %d, %.2f %s/min, %s left)",
+      what,
+      self._done,
+      self._total,
+      60 * rate,
+      self._unit,
+      duration((self._total - self._done) / rate),
+    )
