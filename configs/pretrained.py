@@ -22,7 +22,7 @@ from configs import base, demosaic, denoise, jpeg, sr
 _FROM_DENOISER = {"init_from": "denoise_color_tiny"}
 
 # The task's config, its variants, and what differs from it and from `_RECIPE`.
-_NETWORKS: dict[str, tuple[ModuleType, str, dict[str, Any]]] = {
+NETWORKS: dict[str, tuple[ModuleType, str, dict[str, Any]]] = {
   "denoise_color_tiny": (
     denoise,
     "color,blind,U_tiny,random_k",
@@ -76,9 +76,9 @@ _SMOKE = base.SMOKE | {"init_from": "", "data.patch_size": 32}
 
 def get_config(arg: str = "") -> ConfigDict:
   """Variants: the name of a network, denoise_color_tiny by default; smoke."""
-  name = base.choose(arg, *_NETWORKS)
-  task, words, changes = _NETWORKS[name]
+  name = base.choose(arg, *NETWORKS)
+  task, words, changes = NETWORKS[name]
   config = task.get_config(words).unlock()
   config.update_from_flattened_dict(_RECIPE | changes)
-  variants = dict.fromkeys(_NETWORKS, {}) | {"smoke": _SMOKE}
+  variants = dict.fromkeys(NETWORKS, {}) | {"smoke": _SMOKE}
   return base.apply_variants(config, arg, variants)
