@@ -1,8 +1,9 @@
 """Restores your images with a trained network.
 
-python restore.py --input=photo.jpg --output=restored --checkpoint=runs/demo
+python restore.py --input=photo.png --output=restored \
+  --checkpoint=denoise_color_tiny
 python restore.py --input="photos/**/*.png" --output=restored \
-  --checkpoint=runs/demo --format=jpeg --quality=90
+  --checkpoint=runs/denoise --format=jpeg --quality=90
 """
 
 from absl import flags
