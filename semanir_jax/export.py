@@ -152,6 +152,16 @@ def write_export(
       f"platforms {', '.join(platforms)}: the export is verified here, on"
       f" {here}; add it"
     )
+  dtype = jnp.dtype(model.dtype).name
+  if dtype not in _LARGEST_RMS:
+    raise ValueError(f"dtype={dtype}: use one of {', '.join(_LARGEST_RMS)}")
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise ValueError(
+      f"{path.parent} cannot be made ({error.strerror}); choose another"
+      " --output"
+    ) from error
   num_keys = Restorer(model, params).checked_num_keys(num_keys)
   program = export_network(model, params, tile=tile, platforms=platforms)
   data = bytes(program.serialize())
@@ -164,7 +174,7 @@ def write_export(
     "scale": model.scale,
     "in_channels": model.in_channels,
     "out_channels": model.out_channels,
-    "dtype": jnp.dtype(model.dtype).name,
+    "dtype": dtype,
     "platforms": list(program.platforms),
     "jax": jax.__version__,
     "config": config,
@@ -172,7 +182,6 @@ def write_export(
   # What people will have, not what it was made from.
   again = jax.export.deserialize(bytearray(data))
   difference = verify(ExportedNetwork(again, facts), model, params)
-  path.parent.mkdir(parents=True, exist_ok=True)
   write_bytes(path, data)
   write_bytes(exported.facts_path(path), json.dumps(facts, indent=1).encode())
   return difference

@@ -16,6 +16,7 @@ import jax.export
 import numpy as np
 
 FORMAT = "semanir_jax export 1"
+_NEEDED = ("tile", "in_channels", "num_keys", "max_keys")  # of the facts
 
 
 class ExportedNetwork:
@@ -100,6 +101,8 @@ def load(path: str | pathlib.Path) -> ExportedNetwork:
   try:
     facts = json.loads(text)
     form, expected = facts["format"], facts["sha256"]
+    if form == FORMAT:
+      _ = [facts[name] for name in _NEEDED]
   except (KeyError, TypeError, ValueError) as error:
     raise ValueError(
       f"{facts_path(path)} does not describe an export ({error!r}); it is"
@@ -116,4 +119,10 @@ def load(path: str | pathlib.Path) -> ExportedNetwork:
       f"{path} is not the program that {facts_path(path).name} describes; it is"
       " damaged or of another export: copy both again"
     )
-  return ExportedNetwork(jax.export.deserialize(bytearray(program)), facts)
+  try:
+    return ExportedNetwork(jax.export.deserialize(bytearray(program)), facts)
+  except Exception as error:  # of a parser that promises nothing
+    raise ValueError(
+      f"{path} cannot be read by JAX {jax.__version__} ({error!r}); it was"
+      f" written by JAX {facts.get('jax')}: export again"
+    ) from error

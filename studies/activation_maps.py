@@ -26,6 +26,7 @@ from semanir_jax.models.stage import Stage
 from semanir_jax.ops.dictionary import unpack_bits
 from semanir_jax.weights import load_network
 from studies import activation_figure, pictures, records, variants
+from studies.arguments import integers
 
 
 class StageKeys(NamedTuple):
@@ -202,15 +203,14 @@ def study(
 
 def _default_keys(model: SemanIR) -> list[int]:
   """N/16, N/4 and N/2, of those that the network has room for."""
-  n = model.window_size**2
-  wanted = (variants.SHARES[0], variants.SHARES[3], variants.SHARES[5])
-  return sorted({max(1, min(round(s * n), model.max_keys)) for s in wanted})
+  shares = variants.shares_of_window(model.window_size**2)
+  return sorted({min(shares[i], model.max_keys) for i in (0, 3, 5)})
 
 
 def main() -> None:
   """Runs the study."""
   values = flags.FLAGS
-  numbers = [int(number) for number in values.pixels]
+  numbers = integers("pixels", values.pixels)
   if len(numbers) % 2:
     raise ValueError("--pixels: give a row and a column for each pixel")
   study(
@@ -218,7 +218,7 @@ def main() -> None:
     values.image,
     pathlib.Path(values.output),
     pixels=list(zip(numbers[::2], numbers[1::2], strict=True)),
-    keys=[int(k) for k in values.num_keys],
+    keys=integers("num_keys", values.num_keys),
   )
 
 

@@ -23,7 +23,7 @@ from semanir_jax.inference import Restorer
 from semanir_jax.test_sets import Example
 from semanir_jax.weights import load_network
 from studies import charts, pictures, records
-from studies.num_keys import named
+from studies.arguments import integers, named
 
 Box = tuple[int, int, int]
 
@@ -59,6 +59,13 @@ def study(
   config = networks[0][3]
   protocol = config["eval"]["protocol"]
   examples, degradation = pictures.open_examples(config, source, count)
+  names = [example.name for example in examples]
+  twice = sorted({name for name in names if names.count(name) > 1})
+  if twice:
+    raise ValueError(
+      f"--image: several pictures are called {', '.join(twice)}, and so would"
+      " be their results; rename them"
+    )
   progress = records.Progress(len(examples), "pictures")
   rows = []
   for example in examples:
@@ -194,14 +201,14 @@ def draw(
 def main() -> None:
   """Runs the study."""
   values = flags.FLAGS
-  box = [int(number) for number in values.box]
+  box = integers("box", values.box)
   if len(box) not in (0, 3):
     raise ValueError("--box: give TOP,LEFT,SIDE")
   study(
     values.checkpoint,
     values.image,
     pathlib.Path(values.output),
-    keys=[int(k) for k in values.num_keys],
+    keys=integers("num_keys", values.num_keys),
     box=tuple(box) or None,
     count=values.max_images,
   )

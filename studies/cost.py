@@ -51,7 +51,7 @@ def study(
     repeats: forward passes timed; 0 compiles and runs nothing.
 
   Returns:
-    The rows of `cost.csv`.
+    The rows asked for; `cost.csv` keeps what it has besides.
 
   Raises:
     ValueError: a size is unknown.
@@ -60,7 +60,8 @@ def study(
   if unknown:
     raise ValueError(f"--sizes={','.join(unknown)}: use {', '.join(SIZES)}")
   path, rows = output / "cost.csv", []
-  before = {tuple(r[k] for k in _KEY): r for r in records.read_rows(path)}
+  before = records.read_rows(path)
+  known_rows = {records.key(row, _KEY): row for row in before}
   progress = records.Progress(len(sizes), "sizes")
   for size in sizes:
     columnar = SIZES[size]["architecture"] == "columnar"
@@ -73,10 +74,10 @@ def study(
       "repeats": repeats,
       "device": measuring.device_line(),
     }
-    known = before.get(tuple(str(row[key]) for key in _KEY))
+    known = known_rows.get(records.key(row, _KEY))
     row = known or row | measure(model, size, side, repeats)
     rows.append(row)
-    records.write_rows(path, rows)
+    records.write_rows(path, records.merge(before, rows, _KEY))
     progress.add(f"{size}: {row['parameters']} parameters")
   draw(output / "cost.png", rows)
   return rows
@@ -105,7 +106,7 @@ def measure(
     # The compilers' own count takes the body of a loop once.
     "compiler_gigaflops": compiled.cost_analysis()["flops"] / 1e9,
     "milliseconds": 1e3 * seconds[size],
-    "parameters_mib": memory.argument_size_in_bytes / 2**20,
+    "arguments_mib": memory.argument_size_in_bytes / 2**20,
     "temporaries_mib": memory.temp_size_in_bytes / 2**20,
     "peak_mib": (
       memory.argument_size_in_bytes

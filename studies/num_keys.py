@@ -20,17 +20,10 @@ from semanir_jax.inference import Restorer
 from semanir_jax.models.semanir import SemanIR
 from semanir_jax.weights import load_network
 from studies import arithmetic, charts, measuring, records, variants
+from studies.arguments import integers, named
 
 _KEY = ("label", "weights", "num_keys", "protocol")
 _SCORES = ("psnr", "ssim", "input_psnr", "input_ssim")
-
-
-def named(argument: str) -> tuple[str, str]:
-  """Splits "label=path"; a path alone is labelled by its last part."""
-  label, separator, path = argument.partition("=")
-  if separator:
-    return label, path
-  return pathlib.Path(argument).stem, argument
 
 
 def study(
@@ -49,13 +42,13 @@ def study(
     config: of the test set and the protocol; see configs/base.py.
     checkpoints: "label=path", see `weights.load_network`.
     output: folder.
-    keys: k; empty for the paper's shares of the window and all of it. Those
-      that a network has no room for are left out.
+    keys: k; empty for the paper's shares of the window and all of it, as far
+      as a network has room for them.
     set_name: test set; `data_dir` its folder (`measuring.open_test_set`).
     side: px, of the input whose arithmetic is counted.
 
   Returns:
-    The rows of `num_keys.csv`.
+    The rows asked for; `num_keys.csv` keeps what it has besides.
 
   Raises:
     ValueError: a k, a set or a checkpoint does not fit.
@@ -65,13 +58,14 @@ def study(
   )
   logging.info("protocol: %s", protocol)
   path = output / "num_keys.csv"
-  before = {tuple(r[k] for k in _KEY): r for r in records.read_rows(path)}
+  before = records.read_rows(path)
+  known_rows = {records.key(row, _KEY): row for row in before}
   rows, missing = [], []
   for label, name in map(named, checkpoints):
     model, params, _ = load_network(name)
     restorer = Restorer(model, params)
     weights = measuring.fingerprint(params)
-    for k in _fitting(model, keys):
+    for k in sorted(map(restorer.checked_num_keys, keys)) or _shares(model):
       row = {
         "label": label,
         "weights": weights,
@@ -82,7 +76,7 @@ def study(
         "flops_of": f"{side}x{side} px",
       }
       row |= arithmetic.gigaflops(model, side, k)
-      known = before.get(tuple(str(row[key]) for key in _KEY))
+      known = known_rows.get(records.key(row, _KEY))
       if known is None:
         missing.append((row, restorer))
       else:
@@ -95,19 +89,19 @@ def study(
       restorer, examples, config.eval.protocol.to_dict(), k
     )
     row |= {key: scores[key] for key in _SCORES}
-    records.write_rows(path, [row for row in rows if "psnr" in row])
+    done = [row for row in rows if "psnr" in row]
+    records.write_rows(path, records.merge(before, done, _KEY))
     progress.add(f"{row['label']}, k = {k}: PSNR {row['psnr']:.2f} dB")
-  records.write_rows(path, rows)
+  records.write_rows(path, records.merge(before, rows, _KEY))
   draw(output / "num_keys.png", rows)
   return rows
 
 
-def _fitting(model: SemanIR, keys: Sequence[int]) -> list[int]:
-  """The k to measure, ascending."""
+def _shares(model: SemanIR) -> list[int]:
+  """The k to measure where none is named, ascending."""
   n = model.window_size**2
-  if not keys:
-    keys = {*(max(1, round(s * n)) for s in variants.SHARES), n, model.max_keys}
-  return sorted(k for k in keys if 1 <= k <= model.max_keys)
+  keys = {*variants.shares_of_window(n), n, model.max_keys}
+  return sorted(k for k in keys if k <= model.max_keys)
 
 
 def draw(path: pathlib.Path, rows: Sequence[dict[str, Any]]) -> None:
@@ -161,7 +155,7 @@ def main() -> None:
     values.config,
     values.checkpoint,
     pathlib.Path(values.output),
-    keys=[int(k) for k in values.num_keys],
+    keys=integers("num_keys", values.num_keys),
     set_name=values.set,
     data_dir=values.data_dir,
     side=values.side,

@@ -36,6 +36,21 @@ def read_rows(path: pathlib.Path) -> list[dict[str, str]]:
     return list(csv.DictReader(file))
 
 
+def key(row: Mapping[str, Any], columns: Sequence[str]) -> tuple[str, ...]:
+  """What tells a row from others, as a file has it."""
+  return tuple(str(row[column]) for column in columns)
+
+
+def merge(
+  before: Sequence[Mapping[str, Any]],
+  rows: Sequence[Mapping[str, Any]],
+  columns: Sequence[str],
+) -> list[Mapping[str, Any]]:
+  """Rows of a file with others in the place of those of the same key."""
+  merged = {key(row, columns): row for row in [*before, *rows]}
+  return list(merged.values())
+
+
 def write_text(path: pathlib.Path, text: str) -> None:
   """Writes a text file atomically; its folder is made if needed."""
   try:

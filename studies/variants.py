@@ -28,9 +28,9 @@ def num_tokens(config: ConfigDict) -> int:
   return config.model.window_size**2
 
 
-def shares_of_window(config: ConfigDict) -> tuple[int, ...]:
-  """The paper's k, as shares of the tokens of this window."""
-  return tuple(max(1, round(s * num_tokens(config))) for s in SHARES)
+def shares_of_window(n: int) -> tuple[int, ...]:
+  """The paper's k, as shares of a window of N tokens."""
+  return tuple(max(1, round(share * n)) for share in SHARES)
 
 
 def _set(**fields: Any) -> Callable[[ConfigDict], dict[str, Any]]:
@@ -65,14 +65,16 @@ def _window(side: int) -> Callable[[ConfigDict], dict[str, Any]]:
 
 def _random_k(config: ConfigDict) -> dict[str, Any]:
   """Another k at every step of the training."""
-  return {"train.random_num_keys": shares_of_window(config)}
+  return {"train.random_num_keys": shares_of_window(num_tokens(config))}
 
 
 BASE = "stage"
 VARIANTS: Mapping[str, Variant] = {
   BASE: Variant("SemanIR: one dictionary per stage", _set(), all_keys=True),
   "layer": Variant("dictionary rebuilt per layer", _set(dictionary="layer")),
-  "random_keys": Variant("random keys", _set(dictionary="random")),
+  "random_keys": Variant(
+    "random keys, the same everywhere", _set(dictionary="random")
+  ),
   "full": Variant("full window attention", _keys(1)),
   "random_k": Variant("random k in training", _random_k, all_keys=True),
   "k_1_16": Variant("k = N/16", _keys(1 / 16)),
@@ -90,6 +92,7 @@ VARIANTS: Mapping[str, Variant] = {
 def make_config(config: ConfigDict, name: str, seed: int) -> ConfigDict:
   """The config of one run of a variant; validation is left to the study."""
   changed = config.copy_and_resolve_references().unlock()
+  changed.train.random_num_keys = ()  # or a variant's own k would not be used
   changed.update_from_flattened_dict(VARIANTS[name].changes(config))
   changed.update_from_flattened_dict({"seed": seed, "eval.every_steps": 0})
   return changed.lock()
@@ -100,5 +103,6 @@ def evaluated_keys(config: ConfigDict, name: str) -> tuple[int, ...]:
   own = config.model.num_keys
   if not VARIANTS[name].all_keys:
     return (own,)
-  others = {*shares_of_window(config), num_tokens(config)} - {own}
+  n = num_tokens(config)
+  others = {*shares_of_window(n), n} - {own}
   return own, *sorted(k for k in others if k <= config.model.max_keys)

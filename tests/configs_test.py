@@ -51,6 +51,7 @@ VARIANTS = {
       "sr_x4_tiny",
     )
   ],
+  "ablation": [("",)],
 }
 # What differs in a step: each is run once.
 STEPS = {
@@ -63,6 +64,7 @@ STEPS = {
   "weather": [""],
   "all_in_one": [""],
   "pretrained": ["", "sr_x4_tiny"],
+  "ablation": [""],
 }
 # PSNR of the paper, a value from every row of semanir_spec.md section 5.
 PUBLISHED = {
@@ -109,7 +111,7 @@ def test_every_variant_builds(name):
     assert scale == model.scale
     assert model.in_channels == model.out_channels == config.data.channels
     if "demo" not in words:
-      one_cpu = name == "pretrained"
+      one_cpu = name in ("pretrained", "ablation")
       phases.make_phases(config, 1 if one_cpu else 8)
       # Or every patch would be padded.
       assert config.data.patch_size % (scale * model.size_multiple) == 0

@@ -3,7 +3,26 @@
 import pathlib
 import re
 
+import pytest
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
+PAGES = [
+  "README.md",
+  "pretrained/README.md",
+  *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")),
+]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_what_a_page_links_to_exists(page):
+  path = ROOT / page
+  links = re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text())
+  missing = [
+    link
+    for link in links
+    if not link.startswith("http") and not (path.parent / link).exists()
+  ]
+  assert not missing
 
 
 def test_the_tests_that_hold_the_promises_of_inference_exist():

@@ -21,7 +21,9 @@ from semanir_jax.weights import write_weights
 from studies import (
   ablation,
   ablation_report,
+  ablation_run,
   activation_maps,
+  arguments,
   arithmetic,
   comparison,
   cost,
@@ -78,9 +80,9 @@ def test_k_against_quality_equals_a_direct_measurement(place, monkeypatch):
     data_dir=str(place),
     side=8,
   )
-  run(keys=[2, 8, 99])
+  run(keys=[2, 8])
   rows = _rows(output / "num_keys.csv")
-  assert [row["num_keys"] for row in rows] == ["2", "8"]  # no room for 99
+  assert [row["num_keys"] for row in rows] == ["2", "8"]
   assert "ours, 2 of 2 images" in rows[0]["protocol"]
   model, params, _ = num_keys.load_network(str(place / "net.safetensors"))
   _, examples, _ = measuring.open_test_set(_config(), "ours", str(place))
@@ -96,6 +98,8 @@ def test_k_against_quality_equals_a_direct_measurement(place, monkeypatch):
   assert rows[0]["psnr"] != rows[1]["psnr"]
   assert _decodes(output / "num_keys.png")
 
+  with pytest.raises(ValueError, match="num_keys=99 must lie in"):
+    run(keys=[99])
   # What is measured is not measured again; another k is.
   measured = []
   monkeypatch.setattr(num_keys, "draw", lambda *args: None)
@@ -107,6 +111,8 @@ def test_k_against_quality_equals_a_direct_measurement(place, monkeypatch):
   run(keys=[2, 4, 8])
   assert measured == [4]
   assert _rows(output / "num_keys.csv")[0] == rows[0]
+  run(keys=[8])  # what is not asked for stays
+  assert len(_rows(output / "num_keys.csv")) == 3
 
 
 def _scores(value):
@@ -141,9 +147,11 @@ def test_cost_counts_and_keeps_what_it_measured(tmp_path, monkeypatch):
   assert float(row["peak_mib"]) > 4 * count / 2**20
   assert float(row["published_psnr"]) == 31.79
   assert _decodes(tmp_path / "cost.png")
+  cost.study(["U"], tmp_path, side=4, repeats=0)
   monkeypatch.delattr(cost, "measure")
   cost.study(["U"], tmp_path, side=8, repeats=1)
-  assert _rows(tmp_path / "cost.csv") == [row]
+  rows = _rows(tmp_path / "cost.csv")
+  assert rows[0] == row and rows[1]["input"] == "4x4" and len(rows) == 2
 
 
 def test_activation_maps_are_the_dictionaries_of_the_stages_inputs(place):
@@ -299,7 +307,7 @@ def test_an_ablation_goes_on_where_it_was_interrupted(place, monkeypatch):
   )
   scores = map(_scores, np.arange(20.0, 50.0).tolist())
   monkeypatch.setattr(measuring, "mean_scores", lambda *args: next(scores))
-  monkeypatch.setattr(ablation, "train_and_evaluate", train)
+  monkeypatch.setattr(ablation_run, "train_and_evaluate", train)
   run = functools.partial(
     ablation.ablate,
     _config(),
@@ -333,10 +341,16 @@ def test_an_ablation_goes_on_where_it_was_interrupted(place, monkeypatch):
   assert len(clock) == 2
   assert float(own[1]["train_seconds"]) == pytest.approx(sum(clock), abs=0.1)
 
+  # Fewer variants: the others stay in the tables.
+  assert ablation.ablate(_config(), ["layer"], [1], output, data_dir=str(place))
+  assert _rows(output / "runs.csv") == rows
+
   other = _config().copy_and_resolve_references().unlock()
   other.train.num_steps = 5
-  with pytest.raises(ValueError, match="stage_0 is complete, but of another"):
-    ablation.ablate(other, ["stage"], [0], output, data_dir=str(place))
+  (output / "runs/layer_0/result.json").unlink()  # complete or not
+  for name in ("stage", "layer"):
+    with pytest.raises(ValueError, match=f"{name}_0 is of another config"):
+      ablation.ablate(other, [name], [0], output, data_dir=str(place))
 
 
 def _check_summary(output, own):
@@ -381,9 +395,44 @@ def test_calls_are_timed_in_turns():
     {name: lambda name=name: calls.append(name) for name in "ab"}, 2
   )
   assert calls == list("ababab")
-  assert all(0 < value < 1 for value in seconds.values())
+  assert all(value > 0 for value in seconds.values())
 
 
 def test_an_unknown_variant_is_named():
   with pytest.raises(ValueError, match="--variants=stag: use stage, layer"):
     ablation.ablate(_config(), ["stag"], [0], None)
+  with pytest.raises(ValueError, match="--variants=full,full: .* each once"):
+    ablation.ablate(_config(), ["full", "full"], [0], None)
+
+
+def test_a_variant_that_is_another_one_is_left_out():
+  names = ["stage", "k_1_2", "layer"]
+  assert ablation._distinct(_config(), names) == ["stage", "layer"]
+
+
+def test_a_config_of_random_k_keeps_it_in_its_variant_alone():
+  config = _config().copy_and_resolve_references().unlock()
+  config.train.random_num_keys = (1, 2)
+  full, random_k = (
+    variants.make_config(config, name, 0) for name in ("full", "random_k")
+  )
+  assert full.train.random_num_keys == ()
+  assert random_k.train.random_num_keys == (1, 2, 3, 4, 6, 8)
+
+
+def test_arguments_are_split_or_refused_by_name(tmp_path):
+  path = tmp_path / "lr=1e-3"
+  path.mkdir()
+  assert arguments.named(f"ours={path}") == ("ours", str(path))
+  assert arguments.named(str(path)) == ("lr=1e-3", str(path))
+  assert arguments.integers("box", ["1", "2"]) == [1, 2]
+  with pytest.raises(ValueError, match="--num_keys=4,x: whole numbers"):
+    arguments.integers("num_keys", ["4", "x"])
+
+
+def test_pictures_of_one_name_are_refused(place, tmp_path):
+  for suffix in ("png", "bmp"):
+    write_image(tmp_path / f"x.{suffix}", np.zeros((8, 8, 3), np.uint8))
+  path = str(place / "net.safetensors")
+  with pytest.raises(ValueError, match="several pictures are called x"):
+    comparison.study([path], str(tmp_path), tmp_path / "out", keys=[4])
