@@ -61,7 +61,8 @@ def test_sizes_from_1_to_65_share_five_programs():
     images = _images(model, 1, size, size)
     restored = restorer(images)
     assert restored.shape == (1, size, size, 3)
-    assert np.isfinite(restored).all() and (restored != images).any()
+    # Of random weights, but added to the input: up to 1.83 over these sizes.
+    assert 0 < np.abs(restored - images).max() < 3
   assert _programs() - before <= 5  # of sides 16, 32, 48, 64 and 80
 
 
