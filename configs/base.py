@@ -47,7 +47,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.train.progressive = ()
   config.train.num_steps = 100_000
   config.train.max_skipped = 100  # non-finite updates in a row that end the run
-  config.train.ema_decay = 0.999  # of the averaged parameters; 0 for none
+  config.train.ema_decay = 0.999  # of averaged parameters, at most; 0 for none
   config.train.random_num_keys = ()  # draw k of these per step; () keeps one k
 
   config.loss = ConfigDict()

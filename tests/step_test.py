@@ -155,20 +155,26 @@ def test_a_batch_that_is_not_finite_changes_nothing_but_the_counters(poison):
   )
 
 
-def test_the_average_follows_the_parameters():
+@pytest.mark.parametrize(
+  ("taken", "decays"), [(0, (1 / 10, 2 / 11)), (100, (0.75, 0.75))]
+)
+def test_the_average_forgets_the_start_and_follows_the_parameters(
+  taken, decays
+):
   step, state = _setup()
+  state = state.replace(step=jnp.asarray(taken, jnp.int32))
   small.assert_equal_trees(state.ema_params, state.params)
   batch = small.batch(small.USHAPE)
-  first, _ = step(state, batch)
-  second, _ = step(first, batch)
-  expected = jax.tree.map(
-    lambda a, b, c: 0.75 * (0.75 * a + 0.25 * b) + 0.25 * c,
-    state.params,
-    first.params,
-    second.params,
-  )
-  _assert_close_trees(second.ema_params, expected, rtol=1e-5, atol=1e-7)
-  assert second.eval_params is second.ema_params
+  expected, later = state.params, state
+  for decay in decays:
+    later, _ = step(later, batch)
+    expected = jax.tree.map(
+      lambda e, p, decay=decay: decay * e + (1 - decay) * p,
+      expected,
+      later.params,
+    )
+  _assert_close_trees(later.ema_params, expected, rtol=1e-5, atol=1e-7)
+  assert later.eval_params is later.ema_params
 
 
 def test_weight_decay_is_decoupled_and_the_average_can_be_left_out():
