@@ -20,8 +20,8 @@ FIGURES := benchmarks/results
 # one that learned for some minutes here.
 demo: $(VENV)/.installed
 	$(RUN) eval.py --config=configs/denoise.py:demo \
-	  --checkpoint=denoise_color_tiny --workdir=$(DEMO)/bundled
-	$(RUN) restore.py --overwrite --checkpoint=denoise_color_tiny \
+	  --checkpoint=denoise_color_light --workdir=$(DEMO)/bundled
+	$(RUN) restore.py --overwrite --checkpoint=denoise_color_light \
 	  --input=$(DEMO)/bundled/eval/photographs/input/chelsea.png \
 	  --reference=$(DEMO)/bundled/eval/photographs/target/chelsea.png \
 	  --output=$(DEMO)/restored

@@ -1,7 +1,7 @@
 """Restores your images with a trained network.
 
 python restore.py --input=photo.png --output=restored \
-  --checkpoint=denoise_color_tiny
+  --checkpoint=denoise_color_light
 python restore.py --input="photos/**/*.png" --output=restored \
   --checkpoint=runs/denoise --format=jpeg --quality=90
 """

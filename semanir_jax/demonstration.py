@@ -20,7 +20,7 @@ from semanir_jax.models.semanir import SemanIR
 from semanir_jax.pixel_formats import Picture
 from semanir_jax.tiles import TiledRestorer
 
-_FIRST = "denoise_color_tiny"
+_FIRST = "denoise_color_light"
 _STEM_CHARACTERS = 100  # of a name: file systems take no 255 with what is added
 MOST_PX = 24_000_000  # of input and result: what a browser shows with ease
 

@@ -1,8 +1,10 @@
 """Weights as a file: the parameters and the config of one network.
 
   python -m semanir_jax.weights --checkpoint=runs/denoise \\
-    --output=mine.safetensors
+    --output=mine.safetensors --dtype=float32
 
+Parameters are float32 whatever the run computed in; `--dtype` is what those who
+load the file compute in, where a bfloat16 run is to be used on CPUs.
 safetensors holds plain arrays, which other frameworks read too; the config that
 rebuilds the network lies in its metadata. Names are paths, as
 `stage_0/layers/mlp/expand/kernel`; arrays are as Flax has them: a product's
@@ -41,7 +43,7 @@ def load_network(name: str) -> Network:
   """Loads a network by any name that a user has for it.
 
   Args:
-    name: of a network in `pretrained/`, as "denoise_color_tiny"; a
+    name: of a network in `pretrained/`, as "denoise_color_light"; a
       `.safetensors` file; or a run, see `checkpoint.checkpoint_folder`.
 
   Returns:
@@ -151,6 +153,9 @@ def _check_sum(path: pathlib.Path) -> None:
 def main() -> None:
   """Writes the newest checkpoint of a run as one file."""
   _, params, config = load_network(flags.FLAGS.checkpoint)
+  if flags.FLAGS.dtype is not None:
+    options = {**config["model"], "dtype": flags.FLAGS.dtype}
+    config = {**config, "model": options}
   path = pathlib.Path(flags.FLAGS.output)
   write_weights(path, params, config)
   logging.info("written: %s, %d bytes", path, path.stat().st_size)
@@ -159,5 +164,11 @@ def main() -> None:
 if __name__ == "__main__":
   flags.DEFINE_string("checkpoint", None, "Workdir, step, file or name.")
   flags.DEFINE_string("output", None, f"File to write, *{SUFFIX}.")
+  flags.DEFINE_enum(
+    "dtype",
+    None,
+    ["float32", "bfloat16"],
+    "Of the operands of matrix products; default: the run's.",
+  )
   flags.mark_flags_as_required(["checkpoint", "output"])
   cli.run(main)

@@ -5,6 +5,8 @@ import pathlib
 import subprocess
 import sys
 
+import pytest
+
 ROOT = pathlib.Path(__file__).parents[1]
 
 
@@ -26,3 +28,23 @@ def test_pipeline_benchmark_measures_every_task(tmp_path, shared_data):
   tasks = {row["config"].split(":")[0] for row in rows}
   assert tasks == {"denoise", "sr", "jpeg", "demosaic", "deblur"}
   assert all(row["batches_per_core_second"] > 0 for row in rows)
+
+
+def test_train_step_benchmark_takes_the_form_that_it_is_told():
+  done = subprocess.run(
+    [
+      sys.executable,
+      "-m",
+      "benchmarks.train_step",
+      "--config=configs/base.py:smoke",
+      "--config.model.implementation=gather",
+    ],
+    cwd=ROOT,
+    check=True,
+    capture_output=True,
+    text=True,
+  )
+  row = json.loads(done.stdout)
+  assert row["attention"] == "gather"
+  assert (row["batch_size"], row["patch_size"]) == (8, 16)
+  assert row["images_s"] * row["ms"] == pytest.approx(8000)

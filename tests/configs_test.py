@@ -43,12 +43,13 @@ VARIANTS = {
   "all_in_one": [U],
   "pretrained": [
     (
+      "denoise_color_light",
       "denoise_color_tiny",
-      "denoise_gray_tiny",
-      "jpeg_color_tiny",
-      "demosaic_tiny",
-      "sr_x2_tiny",
-      "sr_x4_tiny",
+      "denoise_gray_light",
+      "jpeg_color_light",
+      "demosaic_light",
+      "sr_x2_light",
+      "sr_x4_light",
     )
   ],
   "ablation": [("",)],
@@ -63,7 +64,7 @@ STEPS = {
   "deblur": ["", "realblur_j"],
   "weather": [""],
   "all_in_one": [""],
-  "pretrained": ["", "sr_x4_tiny"],
+  "pretrained": ["", "sr_x4_light"],
   "ablation": [""],
 }
 # PSNR of the paper, a value from every row of semanir_spec.md section 5.

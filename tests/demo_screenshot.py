@@ -1,6 +1,6 @@
 """Takes the README's picture of the web demo.
 
-python -m tests.demo_screenshot --network=denoise_color_tiny
+python -m tests.demo_screenshot --network=denoise_color_light
 
 The photograph is scikit-image's chelsea (CC0), degraded by what the network was
 trained against.

@@ -69,10 +69,10 @@ def test_given_networks_come_first_then_colour_denoising(
   networks, tmp_path, monkeypatch
 ):
   monkeypatch.setattr(weights, "PRETRAINED", tmp_path)
-  for name in ("b", "denoise_color_tiny", "a"):
+  for name in ("b", "denoise_color_light", "a"):
     (tmp_path / f"{name}{weights.SUFFIX}").touch()
   given = [networks["x2"], networks["x2"]]
-  bundled = ["denoise_color_tiny", "a", "b"]
+  bundled = ["denoise_color_light", "a", "b"]
   assert demonstration.network_names(given) == [networks["x2"], *bundled]
 
 

@@ -49,14 +49,17 @@ def test_a_training_run_is_found_too_and_becomes_a_file(tmp_path):
         "semanir_jax/weights.py",
         f"--checkpoint={run}",
         f"--output={path}",
+        "--dtype=bfloat16",
       )
     },
     tmp_path,
   )["export"]
   assert ended.code == 0, ended.err
   assert "written: " in ended.err
-  _, again, config_again = weights.load_network(str(path))
+  model, again, config_again = weights.load_network(str(path))
   small.assert_equal_trees(again, params)
+  assert model.dtype == config_again["model"].pop("dtype") == "bfloat16"
+  assert config["model"].pop("dtype") == "float32"
   assert config_again == config
 
 

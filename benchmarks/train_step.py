@@ -1,0 +1,98 @@
+"""Times the training step of a config on random images: one row of JSON.
+
+  python -m benchmarks.train_step --config=configs/denoise.py:U_light \\
+    --config.model.dtype=bfloat16 --config.model.implementation=mask
+
+Nothing is read or saved; the first phase's batch stays on the device.
+"""
+
+import json
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from absl import flags
+from ml_collections import config_flags
+
+from benchmarks.timing import median_ms
+from semanir_jax import checkpoint, cli, sharding
+from semanir_jax.ops import choose_implementation
+from semanir_jax.training.phases import make_phases
+from semanir_jax.training.setup import make_step, step_flops
+
+
+def measure(config: Any) -> dict[str, Any]:
+  """Compiles and times the step that `train.py` would take.
+
+  Args:
+    config: see configs/base.py.
+
+  Returns:
+    Form of the attention, `ms` of a step, `images_s`, `teraflops`: the
+    network's arithmetic over that time, `compile_s` and `temporaries_mib`.
+  """
+  mesh = sharding.make_mesh(data=config.mesh.data, fsdp=config.mesh.fsdp)
+  phase = make_phases(config, mesh.size)[0]
+  model = checkpoint.make_model(config.model)
+  step, init = make_step(config, model, mesh)
+  shardings = sharding.state_shardings(
+    jax.eval_shape(init), mesh, config.mesh.rules
+  )
+  state = jax.jit(init, out_shardings=shardings)()
+  batch = _images(model, phase, mesh)
+  start = time.perf_counter()
+  compiled = (
+    jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))
+    .lower(state, batch)
+    .compile()
+  )
+  compile_s = time.perf_counter() - start
+
+  def call() -> Any:
+    nonlocal state
+    state, metrics = compiled(state, batch)
+    return metrics
+
+  milliseconds = median_ms(call, jax.block_until_ready)
+  return {
+    "attention": choose_implementation(
+      model.window_size**2,
+      model.max_keys,
+      implementation=model.implementation,
+      dtype=model.dtype,
+    ),
+    "dtype": str(jnp.dtype(model.dtype)),
+    "batch_size": phase.batch_size,
+    "patch_size": phase.patch_size,
+    "ms": milliseconds,
+    "images_s": 1e3 * phase.batch_size / milliseconds,
+    "teraflops": step_flops(model, phase) / milliseconds / 1e9,
+    "compile_s": compile_s,
+    "temporaries_mib": compiled.memory_analysis().temp_size_in_bytes / 2**20,
+    "device": jax.devices()[0].device_kind,
+    "jax": jax.__version__,
+  }
+
+
+def _images(model: Any, phase: Any, mesh: Any) -> dict[str, jax.Array]:
+  """A batch of noise, split over the devices."""
+  rows, side = sharding.batch_sharding(mesh), phase.patch_size
+  shapes = {
+    "lq": (side // model.scale, side // model.scale, model.in_channels),
+    "hq": (side, side, model.out_channels),
+  }
+  return {
+    name: jax.device_put(
+      jax.random.uniform(jax.random.key(0), (phase.batch_size, *shape)), rows
+    )
+    for name, shape in shapes.items()
+  }
+
+
+if __name__ == "__main__":
+  config_file = config_flags.DEFINE_config_file(
+    "config", None, "Config file, with its variants behind a colon."
+  )
+  flags.mark_flags_as_required(["config"])
+  cli.run(lambda: print(json.dumps(measure(config_file.value)), flush=True))
