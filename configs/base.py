@@ -192,7 +192,7 @@ def apply_variants(
   """
   window = config.model.window_size**2
   random_k = {
-    "train.random_num_keys": tuple(k * window // 1024 for k in _RANDOM_K)
+    "train.random_num_keys": tuple(k * window // 1024 for k in RANDOM_K)
   }
   known = {"random_k": random_k, "smoke": SMOKE} | dict(variants)
   words = filter(None, arg.split(","))
@@ -225,7 +225,7 @@ GRAY: Mapping[str, Any] = dict.fromkeys(
 )
 
 # [paper] Of the 1024 tokens of a window of 32; other windows: these shares.
-_RANDOM_K = (64, 128, 192, 256, 384, 512)
+RANDOM_K = (64, 128, 192, 256, 384, 512)
 
 SMOKE: Mapping[str, Any] = {
   "model.dim": 8,

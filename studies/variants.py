@@ -5,8 +5,10 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-# [paper] Its k in training and at inference, over the 1024 tokens of a window.
-SHARES = tuple(k / 1024 for k in (64, 128, 192, 256, 384, 512))
+from configs import base
+
+# The paper's k, in training and at inference, over the tokens of its window.
+SHARES = tuple(k / 1024 for k in base.RANDOM_K)
 
 
 class Variant(NamedTuple):
