@@ -13,12 +13,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from absl import flags
+from jax.sharding import Mesh
 from ml_collections import config_flags
 
 from benchmarks.timing import median_ms
 from semanir_jax import checkpoint, cli, sharding
+from semanir_jax.models.semanir import SemanIR
 from semanir_jax.ops import choose_implementation
-from semanir_jax.training.phases import make_phases
+from semanir_jax.training.phases import Phase, make_phases
 from semanir_jax.training.setup import make_step, step_flops
 
 
@@ -30,7 +32,11 @@ def measure(config: Any) -> dict[str, Any]:
 
   Returns:
     Form of the attention, `ms` of a step, `images_s`, `teraflops`: the
-    network's arithmetic over that time, `compile_s` and `temporaries_mib`.
+    network's arithmetic over that time, in TFLOP/s, `compile_s`, with tracing,
+    and `temporaries_mib`, in MiB.
+
+  Raises:
+    ValueError: a field of the config does not fit.
   """
   mesh = sharding.make_mesh(data=config.mesh.data, fsdp=config.mesh.fsdp)
   phase = make_phases(config, mesh.size)[0]
@@ -75,7 +81,7 @@ def measure(config: Any) -> dict[str, Any]:
   }
 
 
-def _images(model: Any, phase: Any, mesh: Any) -> dict[str, jax.Array]:
+def _images(model: SemanIR, phase: Phase, mesh: Mesh) -> dict[str, jax.Array]:
   """A batch of noise, split over the devices."""
   rows, side = sharding.batch_sharding(mesh), phase.patch_size
   shapes = {

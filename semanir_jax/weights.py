@@ -154,8 +154,7 @@ def main() -> None:
   """Writes the newest checkpoint of a run as one file."""
   _, params, config = load_network(flags.FLAGS.checkpoint)
   if flags.FLAGS.dtype is not None:
-    options = {**config["model"], "dtype": flags.FLAGS.dtype}
-    config = {**config, "model": options}
+    config["model"]["dtype"] = flags.FLAGS.dtype
   path = pathlib.Path(flags.FLAGS.output)
   write_weights(path, params, config)
   logging.info("written: %s, %d bytes", path, path.stat().st_size)

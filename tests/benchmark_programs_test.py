@@ -5,8 +5,6 @@ import pathlib
 import subprocess
 import sys
 
-import pytest
-
 ROOT = pathlib.Path(__file__).parents[1]
 
 
@@ -30,7 +28,7 @@ def test_pipeline_benchmark_measures_every_task(tmp_path, shared_data):
   assert all(row["batches_per_core_second"] > 0 for row in rows)
 
 
-def test_train_step_benchmark_takes_the_form_that_it_is_told():
+def test_train_step_benchmark_times_the_step_of_a_config():
   done = subprocess.run(
     [
       sys.executable,
@@ -47,4 +45,5 @@ def test_train_step_benchmark_takes_the_form_that_it_is_told():
   row = json.loads(done.stdout)
   assert row["attention"] == "gather"
   assert (row["batch_size"], row["patch_size"]) == (8, 16)
-  assert row["images_s"] * row["ms"] == pytest.approx(8000)
+  assert row["device"] == "cpu"
+  assert row["ms"] > 0 and row["teraflops"] > 0 and row["temporaries_mib"] > 0
