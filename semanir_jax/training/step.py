@@ -100,10 +100,7 @@ def make_train_step(
     optimizer: see `make_optimizer`.
     schedule: learning rate by step.
     mesh: devices that share a batch (`make_mean_gradient`).
-    ema_decay: of the parameters' moving average; 0 for none. It grows with the
-      steps t taken before, as min(ema_decay, (1 + t) / (10 + t)), the rule of
-      TensorFlow's ExponentialMovingAverage [ours]: of a constant 0.999 the
-      parameters that a run began with would still be 22 % after 1500 steps.
+    ema_decay: of the parameters' moving average (`_updated`); 0 for none.
     random_num_keys: k is drawn from these at each step, the same on all hosts
       (random-k training [paper]); those above the model's max_keys count as
       max_keys; empty for the model's own k at every step.
@@ -163,7 +160,13 @@ def _updated(
   learning_rate: jax.Array,
   ema_decay: float,
 ) -> TrainState:
-  """Moves the parameters, and their average after them."""
+  """Moves the parameters, and their average after them.
+
+  The average's decay grows with the steps t taken before, as min(ema_decay,
+  (1 + t) / (10 + t)), the rule of TensorFlow's ExponentialMovingAverage [ours]:
+  of a constant 0.999 the parameters that a run began with would still be 22 %
+  after 1500 steps.
+  """
   params = jax.tree.map(
     lambda p, u: p - learning_rate * u, state.params, updates
   )
