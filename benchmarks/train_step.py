@@ -21,7 +21,7 @@ from semanir_jax import checkpoint, cli, sharding
 from semanir_jax.models.semanir import SemanIR
 from semanir_jax.ops import choose_implementation
 from semanir_jax.training.phases import Phase, make_phases
-from semanir_jax.training.setup import make_step, step_flops
+from semanir_jax.training.setup import place_step, step_flops
 
 
 def measure(config: Any) -> dict[str, Any]:
@@ -41,18 +41,11 @@ def measure(config: Any) -> dict[str, Any]:
   mesh = sharding.make_mesh(data=config.mesh.data, fsdp=config.mesh.fsdp)
   phase = make_phases(config, mesh.size)[0]
   model = checkpoint.make_model(config.model)
-  step, init = make_step(config, model, mesh)
-  shardings = sharding.state_shardings(
-    jax.eval_shape(init), mesh, config.mesh.rules
-  )
+  train_step, init, _, shardings = place_step(config, model, mesh)
   state = jax.jit(init, out_shardings=shardings)()
   batch = _images(model, phase, mesh)
   start = time.perf_counter()
-  compiled = (
-    jax.jit(step, donate_argnums=0, out_shardings=(shardings, None))
-    .lower(state, batch)
-    .compile()
-  )
+  compiled = train_step.lower(state, batch).compile()
   compile_s = time.perf_counter() - start
 
   def call() -> Any:

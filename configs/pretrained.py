@@ -20,6 +20,22 @@ from ml_collections import ConfigDict
 
 from configs import base, demosaic, denoise, jpeg, sr
 
+_RECIPE = {
+  "data.train": ("bsds500/train", "bsds500/test"),
+  "data.patch_size": 64,
+  "schedule.name": "cosine",
+  "eval.every_steps": 0,
+  "log.every_steps": 50,
+}
+_TINY = {
+  "train.batch_size": 4,
+  "train.num_steps": 3_200,
+  "train.ema_decay": 0.99,
+  "schedule.peak": 2e-3,
+  "schedule.warmup_steps": 100,
+  "schedule.hold_steps": 1_900,
+  "checkpoint.every_steps": 200,
+}
 # At a rate of 2e-3 the loss of the colour denoiser jumped to that of its noisy
 # input, 0.08, between steps 300 and 350, and stayed there.
 _LIGHT = {
@@ -44,7 +60,7 @@ NETWORKS: dict[str, tuple[ModuleType, str, dict[str, Any]]] = {
     "color,blind,U_light,random_k",
     _LIGHT | {"train.num_steps": 6_000, "schedule.hold_steps": 2_000},
   ),
-  "denoise_color_tiny": (denoise, "color,blind,U_tiny,random_k", {}),
+  "denoise_color_tiny": (denoise, "color,blind,U_tiny,random_k", _TINY),
   "denoise_gray_light": (
     denoise,
     "gray,blind,U_light,random_k",
@@ -81,22 +97,7 @@ NETWORKS: dict[str, tuple[ModuleType, str, dict[str, Any]]] = {
   ),
 }
 
-_RECIPE = {
-  "data.train": ("bsds500/train", "bsds500/test"),
-  "data.patch_size": 64,
-  "train.batch_size": 4,
-  "train.num_steps": 3_200,
-  "train.ema_decay": 0.99,
-  "schedule.name": "cosine",
-  "schedule.peak": 2e-3,
-  "schedule.warmup_steps": 100,
-  "schedule.hold_steps": 1_900,
-  "eval.every_steps": 0,
-  "checkpoint.every_steps": 200,
-  "log.every_steps": 50,
-}
-
-# Another network, which starts from random values, and few images to prepare.
+# Another network, which starts from random values; few images, no workers.
 _SMOKE = base.SMOKE | {
   "init_from": "",
   "data.patch_size": 32,

@@ -47,8 +47,8 @@ def load_network(name: str) -> Network:
       `.safetensors` file; or a run, see `checkpoint.checkpoint_folder`.
 
   Returns:
-    The model, its parameters on one device, and the config it was trained with,
-    as nested dicts.
+    The model, its parameters on one device, and the config it was trained with
+    (but for a `dtype` that its file was given), as nested dicts.
 
   Raises:
     CheckpointError: nothing is there, it is damaged or does not fit.
@@ -154,7 +154,8 @@ def main() -> None:
   """Writes the newest checkpoint of a run as one file."""
   _, params, config = load_network(flags.FLAGS.checkpoint)
   if flags.FLAGS.dtype is not None:
-    config["model"]["dtype"] = flags.FLAGS.dtype
+    options = {**config["model"], "dtype": flags.FLAGS.dtype}
+    config = {**config, "model": options}
   path = pathlib.Path(flags.FLAGS.output)
   write_weights(path, params, config)
   logging.info("written: %s, %d bytes", path, path.stat().st_size)

@@ -21,7 +21,7 @@ from semanir_jax import sharding
 from semanir_jax.checkpoint import make_model
 from semanir_jax.ops import attention_triton, dictionary_triton, triton_launch
 from semanir_jax.training import gpu_topology, hlo
-from semanir_jax.training.setup import make_step
+from semanir_jax.training.setup import place_step
 from tests import small
 
 jax.config.update("jax_disable_most_optimizations", False)
@@ -111,20 +111,10 @@ def compile_train_step(config, side):
     axis_types=(AxisType.Auto,) * 2,
   )
   model = make_model(config.model).clone(platform="gpu")
-  train_step, init = make_step(config, model, mesh)
-  with triton_launch.compile_for(gpu_topology.H200_CAPABILITY):
-    state = jax.eval_shape(init)
-  placed = sharding.state_shardings(state, mesh, config.mesh.rules)
-  rows = sharding.batch_sharding(mesh)
   images = jax.ShapeDtypeStruct((4, side, side, 3), jnp.float32)
-  train = jax.jit(
-    train_step,
-    donate_argnums=0,
-    in_shardings=(placed, rows),
-    out_shardings=(placed, None),
-  )
   with triton_launch.compile_for(gpu_topology.H200_CAPABILITY):
-    lowered = train.lower(state, {"lq": images, "hq": images})
+    train_step, _, state, _ = place_step(config, model, mesh)
+    lowered = train_step.lower(state, {"lq": images, "hq": images})
   return state, lowered.compile()
 
 

@@ -38,7 +38,7 @@ from semanir_jax.ops import triton_launch
 from semanir_jax.training import hlo
 from semanir_jax.training.gpu_topology import H200_CAPABILITY
 from semanir_jax.training.phases import make_phases
-from semanir_jax.training.setup import make_step
+from semanir_jax.training.setup import make_step, place_step
 from semanir_jax.training.topology import topology_devices
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -90,22 +90,13 @@ def compile_steps(
   mesh = _make_mesh(devices, config.mesh.fsdp)
   kind = "gpu" if platform == "cuda" else platform
   model = make_model(config.model).clone(platform=kind)
-  train_step, init = make_step(config, model, mesh)
+  train_step, _, state, _ = place_step(config, model, mesh)
   # What a GPU kernel computes cannot be counted; the dense form is the same.
   counted = model
   if kind == "gpu":
     counted = model.clone(platform="cpu", implementation="mask")
   counted_step, _ = make_step(config, counted, mesh)
-  state = jax.eval_shape(init)
-  placed = sharding.state_shardings(state, mesh, config.mesh.rules)
-  rows = sharding.batch_sharding(mesh)
   if "train" in steps:
-    train = jax.jit(
-      train_step,
-      donate_argnums=0,
-      in_shardings=(placed, rows),
-      out_shardings=(placed, None),
-    )
     for phase in make_phases(config, len(devices)):
       count, side = phase.batch_size, phase.patch_size
       batch = {
@@ -114,7 +105,7 @@ def compile_steps(
       }
       what = {"step": "train", "batch_size": count, "patch_size": side}
       flops = count_flops(counted_step, state, batch)
-      yield what, _compile(train.lower(state, batch)), flops
+      yield what, _compile(train_step.lower(state, batch)), flops
   if "inference" in steps:
     count, side = len(devices), _INFERENCE_SIDE.value
     arguments = (
@@ -122,7 +113,7 @@ def compile_steps(
       _images(count, side, model.in_channels),
       jax.ShapeDtypeStruct((), jnp.int32),
     )
-    whole = sharding.replicated(mesh)
+    whole, rows = sharding.replicated(mesh), sharding.batch_sharding(mesh)
     run = jax.jit(forward(model, mesh), in_shardings=(whole, rows, whole))
     what = {"step": "inference", "batch_size": count, "input_side": side}
     flops = count_flops(forward(counted, mesh), *arguments)

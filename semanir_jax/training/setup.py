@@ -68,7 +68,7 @@ def make_plan(config: Any) -> Plan:
   logging.info("devices: %s, mesh %s", jax.devices(), dict(mesh.shape))
   phases = make_phases(config, mesh.size)
   model = checkpoint.make_model(config.model)
-  train_step, init = make_step(config, model, mesh)
+  train_step, init, shapes, shardings = place_step(config, model, mesh)
   with distributed.shared_errors():
     sources = open_train_sources(config)
     data = [make_data(config, sources, phase) for phase in phases]
@@ -77,12 +77,6 @@ def make_plan(config: Any) -> Plan:
       sets = list(test_sets.present(config.eval.sets, config.data.data_dir))
     if config.init_from and weights_file(config.init_from) is None:
       checkpoint.checkpoint_folder(config.init_from)
-  shapes = jax.eval_shape(init)
-  shardings = sharding.state_shardings(shapes, mesh, config.mesh.rules)
-  # The state is replaced by the next one in place; the batch is not.
-  train_step = jax.jit(
-    train_step, donate_argnums=0, out_shardings=(shardings, None)
-  )
   return Plan(
     model, mesh, phases, data, sets, train_step, init, shapes, shardings
   )
@@ -112,6 +106,25 @@ def make_step(config: Any, model: SemanIR, mesh: Mesh) -> tuple[Any, Any]:
     ema_decay=config.train.ema_decay,
   )
   return train_step, init
+
+
+def place_step(
+  config: Any, model: SemanIR, mesh: Mesh
+) -> tuple[Any, Any, Any, Any]:
+  """The train step under `jit` with the places of its arrays, the initialiser
+  of its state, and that state's shapes and shardings.
+  """
+  train_step, init = make_step(config, model, mesh)
+  shapes = jax.eval_shape(init)
+  shardings = sharding.state_shardings(shapes, mesh, config.mesh.rules)
+  # The state is replaced by the next one in place; the batch is not.
+  train_step = jax.jit(
+    train_step,
+    donate_argnums=0,
+    in_shardings=(shardings, sharding.batch_sharding(mesh)),
+    out_shardings=(shardings, None),
+  )
+  return train_step, init, shapes, shardings
 
 
 def start_state(
