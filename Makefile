@@ -3,6 +3,8 @@
 # make test            lint and tests, CPU only
 # make gpu_compiler    what `training.aot --platform=cuda` needs without a GPU
 # make gpu_benchmarks  on an NVIDIA GPU: tests, tiles, figures (docs/kernels.md)
+# make gpu_pretrained  on an NVIDIA GPU: trains the bundled light networks further,
+#                      DATA=folder that holds bsds500 (pretrained/README.md)
 #
 # Another interpreter: make test PYTHON=python3.11 VENV=.venv311
 PYTHON ?= python3
@@ -12,9 +14,13 @@ RUN := $(VENV)/bin/python
 GPU_COMPILER := $(VENV)_gpu
 DEMO := runs/demo
 FIGURES := benchmarks/results
+FURTHER := runs/further
+# The furthest from what they can learn come first, for a GPU that is lent.
+LIGHT := denoise_gray_light jpeg_color_light demosaic_light \
+  denoise_color_light sr_x2_light sr_x4_light
 
-.PHONY: demo web_demo test gpu_compiler
-.PHONY: gpu_benchmarks gpu_tests gpu_tiles gpu_figures
+.PHONY: demo web_demo test gpu_compiler gpu_required
+.PHONY: gpu_benchmarks gpu_tests gpu_tiles gpu_figures gpu_pretrained
 
 # Two photographs get noise of sigma 25; the bundled network removes it, and then
 # one that learned for some minutes here.
@@ -45,9 +51,11 @@ gpu_benchmarks:
 	$(MAKE) gpu_tiles
 	$(MAKE) gpu_figures
 
-# Without a GPU the tests would be skipped, and the skip overlooked.
-gpu_tests:
+gpu_required:
 	$(RUN) -c "import jax; assert jax.default_backend() == 'gpu', jax.devices()"
+
+# Without a GPU the tests would be skipped, and the skip overlooked.
+gpu_tests: gpu_required
 	$(RUN) -m pytest tests/attention_triton_test.py tests/dictionary_triton_test.py
 
 gpu_tiles:
@@ -58,6 +66,16 @@ gpu_figures:
 	$(RUN) -m benchmarks.attention --out=$(FIGURES)/attention_gpu.json
 	$(RUN) -m benchmarks.models --out=$(FIGURES)/models_gpu.json
 	$(RUN) -m benchmarks.attention_memory --out=$(FIGURES)/attention_memory_gpu.json
+
+# One after the other; started again, it goes on where it was.
+gpu_pretrained: gpu_required $(LIGHT:%=$(FURTHER)/%.safetensors)
+
+$(FURTHER)/%.safetensors:
+	$(RUN) train.py --config=configs/pretrained.py:$*,further \
+	  --config.data.data_dir=$(or $(DATA),$(error DATA= the folder of bsds500)) \
+	  --workdir=$(FURTHER)/$*
+	JAX_PLATFORMS=cpu $(RUN) -m semanir_jax.weights --dtype=float32 \
+	  --checkpoint=$(FURTHER)/$* --output=$@
 
 # Only a finished installation leaves the stamp, so a broken one is repeated.
 $(VENV)/.installed: requirements.txt

@@ -11,6 +11,9 @@ config, which `eval.py` is run with.
     --config.data.data_dir=DATA --workdir=runs/denoise_color_light
   python -m semanir_jax.weights --checkpoint=runs/denoise_color_light \
     --output=pretrained/denoise_color_light.safetensors --dtype=float32
+
+`further` goes on from the bundled file; `make gpu_pretrained` does so with all
+the light ones.
 """
 
 from types import ModuleType
@@ -97,6 +100,16 @@ NETWORKS: dict[str, tuple[ModuleType, str, dict[str, Any]]] = {
   ),
 }
 
+# What a network that has learned takes: no rate that tears it down again. Other
+# crops and other noise than those of the run before.
+_FURTHER = {
+  "seed": 1,
+  "train.num_steps": 4_000,
+  "schedule.peak": 4e-4,
+  "schedule.warmup_steps": 100,
+  "schedule.hold_steps": 1_500,
+}
+
 # Another network, which starts from random values; few images, no workers.
 _SMOKE = base.SMOKE | {
   "init_from": "",
@@ -106,10 +119,11 @@ _SMOKE = base.SMOKE | {
 
 
 def get_config(arg: str = "") -> ConfigDict:
-  """Variants: the name of a network, denoise_color_light by default; smoke."""
+  """Variants: a network, denoise_color_light by default; further; smoke."""
   name = base.choose(arg, *NETWORKS)
   task, words, changes = NETWORKS[name]
   config = task.get_config(words).unlock()
   config.update_from_flattened_dict(_RECIPE | changes)
-  variants = dict.fromkeys(NETWORKS, {}) | {"smoke": _SMOKE}
+  variants = dict.fromkeys(NETWORKS, {})
+  variants |= {"further": _FURTHER | {"init_from": name}, "smoke": _SMOKE}
   return base.apply_variants(config, arg, variants)

@@ -50,7 +50,8 @@ VARIANTS = {
       "demosaic_light",
       "sr_x2_light",
       "sr_x4_light",
-    )
+    ),
+    ("", "further"),
   ],
   "ablation": [("",)],
 }
