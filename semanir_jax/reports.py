@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -132,6 +133,9 @@ class Report:
   def finish(self) -> None:
     """Writes `results.json` and `results.md`.
 
+    An infinite PSNR, of identical images, is null in the JSON, which knows no
+    infinity.
+
     Raises:
       ValueError: no set could be evaluated.
     """
@@ -139,8 +143,12 @@ class Report:
       raise ValueError(
         "none of the test sets was found; give their folder with --data_dir"
       )
-    document = self._sets | {"protocol": self._protocol | {"sets": self._facts}}
-    text = json.dumps(document, indent=2) + "\n"
+    sets = {
+      name: {k: None if v == math.inf else v for k, v in means.items()}
+      for name, means in self._sets.items()
+    }
+    document = sets | {"protocol": self._protocol | {"sets": self._facts}}
+    text = json.dumps(document, indent=2, allow_nan=False) + "\n"
     self._write("results.json", text)
     means = self._means_table()
     markdown = "\n".join([self.protocol_line(), "", means, *self._tables])

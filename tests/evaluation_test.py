@@ -320,6 +320,21 @@ def test_a_report_holds_images_means_and_protocol(tmp_path):
   assert picture.shape == (16 + 26, 3 * 16 + 12, 3)
 
 
+def test_identical_images_leave_the_json_strict(tmp_path):
+  report = Report(tmp_path, PROTOCOL, baseline=True)
+  row = {"name": "a", "psnr": float("inf"), "ssim": 1.0}
+  report.add_set("ours", [row], base.test_set("ours", base.noise(0.0)))
+  report.finish()
+
+  def refuse(word):
+    raise AssertionError(f"{word} is not JSON")
+
+  text = (tmp_path / "results.json").read_text()
+  document = json.loads(text, parse_constant=refuse)
+  assert document["ours"]["psnr"] is None and document["ours"]["ssim"] == 1.0
+  assert "| inf |" in (tmp_path / "results.md").read_text()
+
+
 def test_the_report_of_a_baseline_names_no_network(tmp_path):
   report = _report(tmp_path, baseline=True)
   assert "degraded input" in report.protocol_line()
