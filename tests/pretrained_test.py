@@ -17,9 +17,9 @@ DATA = pathlib.Path(__file__).resolve().parents[2] / "shared/data"
 GAINS = {
   "denoise_color_light": 5.2,
   "denoise_color_tiny": 4.8,
-  "denoise_gray_light": 5.4,
+  "denoise_gray_light": 3.9,
   "jpeg_color_light": 0.65,
-  "demosaic_light": 3.1,
+  "demosaic_light": 3.2,
   "sr_x2_light": 0.65,
   "sr_x4_light": 0.45,
 }
