@@ -90,9 +90,8 @@ def test_it_improves_a_photograph_it_has_not_seen(name):
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="needs ../shared/data")
-def test_the_score_on_a_card_is_what_we_measure():
-  """Of the network with the fewest pixels to compute, in half a minute."""
-  rows = _rows("sr_x4_light", "set5", {}, str(DATA))
+@pytest.mark.parametrize("name", [n for n in NAMES if n.startswith("sr")])
+def test_the_score_on_its_card_is_what_we_measure(name):
+  rows = _rows(name, "set5", {}, str(DATA))
   found = reports.mean_row(rows)["psnr"]
-  expected = _results("sr_x4_light")["set5"]["psnr"]
-  assert found == pytest.approx(expected, abs=0.01)
+  assert found == pytest.approx(_results(name)["set5"]["psnr"], abs=0.01)
