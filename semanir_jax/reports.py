@@ -131,10 +131,7 @@ class Report:
       images.write_image(folder / view / f"{stem}.png", image)
 
   def finish(self) -> None:
-    """Writes `results.json` and `results.md`.
-
-    An infinite PSNR, of identical images, is null in the JSON, which knows no
-    infinity.
+    """Writes `results.json`, where an infinite PSNR is null, and `results.md`.
 
     Raises:
       ValueError: no set could be evaluated.
@@ -143,6 +140,7 @@ class Report:
       raise ValueError(
         "none of the test sets was found; give their folder with --data_dir"
       )
+    # JSON knows no infinity, which identical images have.
     sets = {
       name: {k: None if v == math.inf else v for k, v in means.items()}
       for name, means in self._sets.items()
