@@ -57,6 +57,8 @@ def get_config(arg: str = "") -> ConfigDict:
   config.loss.fft_weight = 0.0  # of the L1 of Fourier coefficients besides
 
   config.optimizer = ConfigDict()
+  config.optimizer.name = "adamw"  # or "muon"
+  config.optimizer.momentum = 0.95  # muon: of the kernels
   config.optimizer.beta1 = 0.9
   config.optimizer.beta2 = 0.999
   config.optimizer.epsilon = 1e-8

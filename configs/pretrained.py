@@ -104,6 +104,7 @@ NETWORKS: dict[str, tuple[ModuleType, str, dict[str, Any]]] = {
 # crops and other noise than those of the run before.
 _FURTHER = {
   "seed": 1,
+  "optimizer.name": "muon",
   "train.num_steps": 4_000,
   "schedule.peak": 4e-4,
   "schedule.warmup_steps": 100,

@@ -23,9 +23,8 @@ from semanir_jax.ops import attention, attention_triton
 from semanir_jax.ops.attention_tiles import Tiles
 from semanir_jax.ops.dictionary import build_dictionary, pack_bits
 from semanir_jax.sharding import DATA_AXES
-from semanir_jax.training.optimizer import make_optimizer
 from semanir_jax.training.step import create_state, make_train_step
-from tests import reference, triton_interpreter
+from tests import reference, small, triton_interpreter
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 if not INTERPRETED:
@@ -338,8 +337,7 @@ def test_train_steps_have_the_loss_of_the_mask_form(
     max_keys=k,
     dtype=dtype,
   )
-  adam = {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8}
-  optimizer = make_optimizer(**adam, weight_decay=0.0, grad_clip_norm=0.0)
+  optimizer = small.optimizer()
   create = functools.partial(create_state, seed=0, ema_decay=0.0)
   masked = model.clone(implementation="mask")
   start = jax.jit(lambda: create(masked, optimizer))()

@@ -6,9 +6,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
-from semanir_jax.training.optimizer import make_optimizer, make_schedule
+from semanir_jax import sharding
+from semanir_jax.training.optimizer import make_schedule
+from tests import small
 
 
 def _schedule(name: str, **changes: Any) -> list[float]:
@@ -108,14 +111,7 @@ def test_a_schedule_that_does_not_fit_is_refused(name, changes, message):
 def _update(
   gradient: float, parameter: float = 2.0, *, steps: int = 1, **changes: float
 ) -> float:
-  options = {
-    "beta1": 0.9,
-    "beta2": 0.999,
-    "epsilon": 1e-8,
-    "weight_decay": 0.0,
-    "grad_clip_norm": 0.0,
-  }
-  optimizer = make_optimizer(**options | changes)
+  optimizer = small.optimizer(**changes)
   params = {"a": jnp.array(parameter)}
   state = optimizer.init(params)
   for _ in range(steps):
@@ -143,3 +139,131 @@ def test_clipping_bounds_the_norm_of_all_gradients():
   assert clipped == pytest.approx(0.5, abs=1e-5)
   below = _update(0.25, epsilon=1.0, grad_clip_norm=1.0)
   assert below == pytest.approx(0.2, abs=1e-5)
+
+
+def test_an_unknown_optimizer_is_refused():
+  with pytest.raises(ValueError, match="'sgd'; use 'adamw' or 'muon'"):
+    small.optimizer(name="sgd")
+
+
+def _random_like(params: Any, seed: int) -> Any:
+  """Gradients of very different sizes from array to array."""
+  random = np.random.default_rng(seed)
+  return jax.tree.map(
+    lambda p: jnp.asarray(
+      random.normal(size=p.shape) * 10.0 ** random.uniform(-6, 2), jnp.float32
+    ),
+    params,
+  )
+
+
+def _named(tree: Any) -> dict[str, jax.Array]:
+  leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+  return {
+    jax.tree_util.keystr(p, simple=True, separator="/"): x for p, x in leaves
+  }
+
+
+# Of small.COLUMNAR with two layers; not the first and the last convolution.
+MATRICES = {
+  "stage_0/layers/attention/qkv/kernel": (2, 8, 24),
+  "stage_0/layers/attention/projection/kernel": (2, 8, 8),
+  "stage_0/layers/mlp/expand/kernel": (2, 8, 16),
+  "stage_0/layers/mlp/reduce/kernel": (2, 16, 8),
+  "stage_0/conv/conv/kernel": (3, 3, 8, 8),
+  "conv_body/conv/kernel": (3, 3, 8, 8),
+  "upsampler/before/conv/kernel": (3, 3, 8, 64),
+  "upsampler/up_0/conv/kernel": (3, 3, 64, 256),
+}
+
+
+def test_muon_makes_the_matrices_orthogonal_and_adam_moves_the_rest():
+  """Against numpy's singular vectors in float64, and optax's Adam.
+
+  The five polynomials of Newton-Schulz take singular values only near to 1.
+  """
+  params = small.params(small.COLUMNAR.clone(depths=(2,)))
+  assert {
+    name: leaf.shape
+    for name, leaf in _named(params).items()
+    if name in MATRICES
+  } == MATRICES
+  optimizer = small.optimizer(name="muon", momentum=0.8, beta2=0.99)
+  adam = optax.scale_by_adam(b1=0.9, b2=0.99, eps=1e-8, nesterov=True)
+  state, adam_state = optimizer.init(params), adam.init(params)
+  momentum = {name: 0.0 for name in MATRICES}
+  for step in (1, 2, 3):
+    grads = _random_like(params, step)
+    updates, state = optimizer.update(grads, state, params)
+    expected, adam_state = adam.update(grads, adam_state)
+    updates, expected, grads = map(_named, (updates, expected, grads))
+    for name, update in updates.items():
+      if name not in MATRICES:
+        np.testing.assert_allclose(update, expected[name], rtol=1e-5)
+        continue
+      gradient = np.asarray(grads[name], np.float64)
+      momentum[name] = 0.8 * momentum[name] + 0.2 * gradient
+      looked_ahead = 0.8 * momentum[name] / (
+        1 - 0.8 ** (step + 1)
+      ) + 0.2 * gradient / (1 - 0.8**step)
+      _assert_orthogonal(update, looked_ahead)
+
+
+def _assert_orthogonal(update: jax.Array, direction: np.ndarray) -> None:
+  """An update [..., in, out] has the direction's singular vectors, and one
+  singular value: that with which its elements' root mean square is 0.2.
+  """
+  if update.ndim == 4:  # a convolution: [3, 3, in, out] is one matrix
+    direction = direction.reshape(1, -1, direction.shape[-1])
+  update = np.asarray(update, np.float64).reshape(direction.shape)
+  scale = 0.2 * math.sqrt(max(direction.shape[1:]))
+  for u, d in zip(update, direction, strict=True):
+    left, _, right = np.linalg.svd(d, full_matrices=False)
+    values = left.T @ u @ right.T / scale
+    np.testing.assert_allclose(values, np.diag(np.diag(values)), atol=1e-3)
+    assert (0.5 < np.diag(values)).all() and (np.diag(values) < 1.3).all()
+
+
+def test_muon_decays_and_clips_as_adam_does():
+  params = small.params(small.COLUMNAR)
+  grads = _random_like(params, 0)
+  updates = []
+  for options in ({}, {"weight_decay": 0.1}, {"grad_clip_norm": 1e-3}):
+    optimizer = small.optimizer(name="muon", epsilon=1e-30, **options)
+    updates.append(optimizer.update(grads, optimizer.init(params), params)[0])
+  plain, decayed, clipped = updates
+  jax.tree.map(
+    lambda d, u, p: np.testing.assert_allclose(d, u + 0.1 * p, rtol=1e-5),
+    decayed,
+    plain,
+    params,
+  )
+  # Neither knows the size of the whole gradient.
+  jax.tree.map(
+    lambda c, u: np.testing.assert_allclose(c, u, rtol=1e-3, atol=1e-4),
+    clipped,
+    plain,
+  )
+
+
+def test_muon_computes_the_same_on_eight_devices():
+  params = small.params(small.COLUMNAR)
+  optimizer = small.optimizer(name="muon")
+  mesh = sharding.make_mesh(data=2, fsdp=4)
+  start = (params, optimizer.init(params), _random_like(params, 0))
+  places = sharding.state_shardings(start, mesh, [(".*", "fsdp")])
+
+  def step(params: Any, state: Any, grads: Any) -> Any:
+    return optimizer.update(grads, state, params)
+
+  one = jax.jit(step)(*start)
+  split = jax.jit(step, in_shardings=places, out_shardings=places[:2])(
+    *jax.device_put(start, places)
+  )
+  kernel = split[0]["stage_0"]["layers"]["mlp"]["expand"]["kernel"]
+  assert kernel.addressable_shards[0].data.shape == (1, 8, 4)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-4),
+    one,
+    split,
+  )

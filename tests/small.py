@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 from jax.sharding import AxisType, Mesh
 from ml_collections import ConfigDict
 
@@ -61,6 +62,20 @@ def params(model: SemanIR) -> Any:
   return jax.jit(model.init)(jax.random.key(0), images)["params"]
 
 
+def optimizer(**changes: Any) -> optax.GradientTransformation:
+  """Plain Adam, but for the options of `make_optimizer` given."""
+  options = {
+    "name": "adamw",
+    "momentum": 0.95,
+    "beta1": 0.9,
+    "beta2": 0.999,
+    "epsilon": 1e-8,
+    "weight_decay": 0.0,
+    "grad_clip_norm": 0.0,
+  }
+  return make_optimizer(**options | changes)
+
+
 def state(model: SemanIR, ema_decay: float = 0.9) -> TrainState:
   """Initial train state on one device; 0 for one without an average."""
   averaged = _averaged_state(model)
@@ -70,11 +85,8 @@ def state(model: SemanIR, ema_decay: float = 0.9) -> TrainState:
 @functools.cache
 def _averaged_state(model: SemanIR) -> TrainState:
   """With plain Adam, as the `smoke` config has it but for its numbers."""
-  optimizer = make_optimizer(
-    beta1=0.9, beta2=0.999, epsilon=1e-8, weight_decay=0.0, grad_clip_norm=0.0
-  )
   create = functools.partial(
-    create_state, model, optimizer, seed=0, ema_decay=0.9
+    create_state, model, optimizer(), seed=0, ema_decay=0.9
   )
   return jax.jit(create)()
 

@@ -13,7 +13,6 @@ from semanir_jax import sharding
 from semanir_jax.inference import Restorer
 from semanir_jax.losses import make_loss
 from semanir_jax.models.semanir import SemanIR
-from semanir_jax.training.optimizer import make_optimizer
 from semanir_jax.training.step import TrainState, create_state, make_train_step
 from tests import small
 
@@ -38,12 +37,8 @@ def _setup(
 ) -> tuple[Callable[..., Any], TrainState]:
   """A compiled train step and its initial state."""
   mesh = small.one_device_mesh()
-  optimizer = make_optimizer(
-    beta1=0.9,
-    beta2=0.99,
-    epsilon=1e-3,
-    weight_decay=weight_decay,
-    grad_clip_norm=0.0,
+  optimizer = small.optimizer(
+    beta2=0.99, epsilon=1e-3, weight_decay=weight_decay
   )
   step = make_train_step(
     model,

@@ -1,10 +1,12 @@
 """Learning-rate schedules and the optimizer, as pure functions of a config."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
+from optax import contrib
 
 Schedule = Callable[[jax.Array | int], jax.Array]
 
@@ -75,27 +77,77 @@ def make_schedule(
   return with_warmup
 
 
+# They see coordinates or the image's few channels, as embeddings and heads do,
+# which Muon is not for.
+_NOT_FOR_MUON = ("conv_first", "conv_last", "upsampler/last", "position_bias")
+
+
 def make_optimizer(
   *,
+  name: str,
+  momentum: float,
   beta1: float,
   beta2: float,
   epsilon: float,
   weight_decay: float,
   grad_clip_norm: float,
 ) -> optax.GradientTransformation:
-  """AdamW without its learning rate, which the train step multiplies in.
+  """AdamW or Muon without its learning rate: the train step multiplies that in.
+
+  Muon [Jordan 2024, https://kellerjordan.github.io/posts/muon] makes the update
+  of a matrix orthogonal; here of the kernels of the linear maps and of the
+  convolutions, as [3 x 3 x in, out], between the first and the last one. It is
+  scaled to the size of Adam's [Liu et al. 2025, arXiv 2502.16982], so that both
+  take the same learning rates. Adam with Nesterov momentum moves the others.
 
   Args:
-    beta1: decay of the first moment.
-    beta2: decay of the second moment.
+    name: "adamw" or "muon".
+    momentum: "muon": decay of the kernels' momentum.
+    beta1: decay of the first moment of Adam.
+    beta2: decay of the second moment of Adam.
     epsilon: added to the root of the second moment.
-    weight_decay: decoupled; 0 makes this Adam.
+    weight_decay: decoupled, of all parameters; 0 for none.
     grad_clip_norm: largest global gradient norm; 0 for no clipping.
+
+  Raises:
+    ValueError: the name is unknown.
   """
-  steps = []
+  if name == "adamw":
+    scale = optax.scale_by_adam(b1=beta1, b2=beta2, eps=epsilon)
+  elif name == "muon":
+    scale = contrib.muon(
+      -1.0,  # the sign of a direction to be subtracted
+      beta=momentum,
+      eps=epsilon,
+      adam_b1=beta1,
+      adam_b2=beta2,
+      muon_weight_dimension_numbers=_matrices,
+      consistent_rms=0.2,
+    )
+  else:
+    raise ValueError(
+      f"unknown config.optimizer.name {name!r}; use 'adamw' or 'muon'"
+    )
+  clip = optax.identity()
   if grad_clip_norm > 0:
-    steps.append(optax.clip_by_global_norm(grad_clip_norm))
-  steps.append(optax.scale_by_adam(b1=beta1, b2=beta2, eps=epsilon))
-  if weight_decay > 0:
-    steps.append(optax.add_decayed_weights(weight_decay))
-  return optax.chain(*steps)
+    clip = optax.clip_by_global_norm(grad_clip_norm)
+  # All three in any case: a run can go on with another decay or bound, since
+  # the tree of the state stays the same.
+  return optax.chain(clip, scale, optax.add_decayed_weights(weight_decay))
+
+
+def _matrices(params: Any) -> Any:
+  """Which axes of a kernel are its matrix's; None for what is no matrix.
+
+  Those of a stage's layers are stacked: [layers, in, out].
+  """
+
+  def axes(path: Any, leaf: jax.Array) -> contrib.MuonDimensionNumbers | None:
+    name = jax.tree_util.keystr(path, simple=True, separator="/")
+    if not name.endswith("kernel") or any(n in name for n in _NOT_FOR_MUON):
+      return None
+    if leaf.ndim == 4:
+      return contrib.MuonDimensionNumbers((0, 1, 2), 3)
+    return contrib.MuonDimensionNumbers(leaf.ndim - 2, leaf.ndim - 1)
+
+  return jax.tree_util.tree_map_with_path(axes, params)
