@@ -68,13 +68,13 @@ def test_rules_see_the_path_from_the_state_down():
   mesh = sharding.make_mesh(data=-1, fsdp=4)
   rules = (
     ("^params/stage_0/layers/mlp/expand/kernel$", "fsdp"),
-    ("^opt_state/0/mu/", "fsdp"),
+    ("^opt_state/1/mu/", "fsdp"),
     ("", "replicate"),
   )
   placed = sharding.state_shardings(small.state(small.USHAPE), mesh, rules)
   kernel = placed.params["stage_0"]["layers"]["mlp"]["expand"]["kernel"]
   assert kernel.spec == PartitionSpec(None, None, "fsdp")
-  assert placed.opt_state[0].mu["conv_first"]["conv"]["bias"].spec == (
+  assert placed.opt_state[1].mu["conv_first"]["conv"]["bias"].spec == (
     PartitionSpec("fsdp")
   )
   assert placed.params["conv_first"]["conv"]["bias"].spec == PartitionSpec()

@@ -80,7 +80,7 @@ def test_the_metrics_are_those_of_the_batch():
   loss = LOSS(prediction, batch["hq"])
   assert float(metrics["loss"]) == pytest.approx(float(loss), rel=1e-5)
   # Adam's first moment is a tenth of the first gradient.
-  moments = jax.tree.leaves(new.opt_state[0].mu)
+  moments = jax.tree.leaves(new.opt_state[1].mu)
   squares = sum(float(np.sum(np.square(10 * m))) for m in moments)
   assert float(metrics["grad_norm"]) == pytest.approx(squares**0.5, rel=1e-4)
   assert float(metrics["learning_rate"]) == pytest.approx(RATE)
