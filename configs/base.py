@@ -129,12 +129,9 @@ def noise(
   low: float, high: float | None = None, *, channel_order: str = "rgb"
 ) -> ConfigDict:
   """White Gaussian noise of sigma `low`, or drawn between `low` and `high`."""
+  sigma_255 = (low, low if high is None else high)
   return ConfigDict(
-    {
-      "name": "noise",
-      "sigma_255": (low, low if high is None else high),
-      "channel_order": channel_order,
-    }
+    {"name": "noise", "sigma_255": sigma_255, "channel_order": channel_order}
   )
 
 
