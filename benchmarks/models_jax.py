@@ -76,7 +76,13 @@ def _make_training(
     axis_types=(AxisType.Auto,) * 2,
   )
   optimizer = make_optimizer(
-    beta1=0.9, beta2=0.999, epsilon=1e-8, weight_decay=0.0, grad_clip_norm=0.0
+    name="adamw",
+    momentum=0.0,  # of Muon
+    beta1=0.9,
+    beta2=0.999,
+    epsilon=1e-8,
+    weight_decay=0.0,
+    grad_clip_norm=0.0,
   )
   step = make_train_step(
     model,
