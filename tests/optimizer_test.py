@@ -146,6 +146,12 @@ def test_an_unknown_optimizer_is_refused():
     small.optimizer(name="sgd")
 
 
+@pytest.mark.parametrize("field", ["weight_decay", "grad_clip_norm"])
+def test_a_negative_decay_or_norm_is_refused(field):
+  with pytest.raises(ValueError, match=f"{field}=-0.1.* must be at least 0"):
+    small.optimizer(**{field: -0.1})
+
+
 def _random_like(params: Any, seed: int) -> Any:
   """Gradients of very different sizes from array to array."""
   random = np.random.default_rng(seed)
@@ -227,23 +233,24 @@ def _assert_orthogonal(update: jax.Array, direction: np.ndarray) -> None:
 def test_muon_decays_and_clips_as_adam_does():
   params = small.params(small.COLUMNAR)
   grads = _random_like(params, 0)
-  updates = []
-  for options in ({}, {"weight_decay": 0.1}, {"grad_clip_norm": 1e-3}):
-    optimizer = small.optimizer(name="muon", epsilon=1e-30, **options)
-    updates.append(optimizer.update(grads, optimizer.init(params), params)[0])
-  plain, decayed, clipped = updates
-  jax.tree.map(
-    lambda d, u, p: np.testing.assert_allclose(d, u + 0.1 * p, rtol=1e-5),
-    decayed,
-    plain,
-    params,
-  )
-  # Neither knows the size of the whole gradient.
-  jax.tree.map(
-    lambda c, u: np.testing.assert_allclose(c, u, rtol=1e-3, atol=1e-4),
-    clipped,
-    plain,
-  )
+
+  # With epsilon 1 the size of a gradient shows, in both parts.
+  def update(grads: Any, **options: float) -> Any:
+    optimizer = small.optimizer(name="muon", epsilon=1.0, **options)
+    return optimizer.update(grads, optimizer.init(params), params)[0]
+
+  plain = update(grads)
+  shrunk = jax.tree.map(lambda g: g / optax.tree.norm(grads), grads)
+  decayed = jax.tree.map(lambda u, p: u + 0.1 * p, plain, params)
+  for found, expected in (
+    (update(grads, weight_decay=0.1), decayed),
+    (update(grads, grad_clip_norm=1.0), update(shrunk)),
+  ):
+    jax.tree.map(
+      lambda f, e: np.testing.assert_allclose(f, e, rtol=1e-4, atol=1e-6),
+      found,
+      expected,
+    )
 
 
 def test_muon_computes_the_same_on_eight_devices():

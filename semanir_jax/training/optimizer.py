@@ -110,8 +110,13 @@ def make_optimizer(
     grad_clip_norm: largest global gradient norm; 0 for no clipping.
 
   Raises:
-    ValueError: the name is unknown.
+    ValueError: the name is unknown, or decay or norm is negative.
   """
+  if weight_decay < 0 or grad_clip_norm < 0:
+    raise ValueError(
+      f"config.optimizer.{weight_decay=} and {grad_clip_norm=} must be at"
+      " least 0"
+    )
   if name == "adamw":
     scale = optax.scale_by_adam(b1=beta1, b2=beta2, eps=epsilon)
   elif name == "muon":
