@@ -35,6 +35,8 @@ def get_config(arg: str = "") -> ConfigDict:
   config.data.on_bad_image = "fail"  # or "skip": leave bad files out, list them
   config.data.recursive = False  # look into subfolders of training folders too
   config.data.patch_size = 64  # px, side of a clean (high-quality) patch
+  config.data.shrink = (1.0, 1.0)  # factors that clean images are shrunk by
+  config.data.saturation = (1.0, 1.0)  # factors that strengthen their colours
   config.data.degradation = noise(0.0, 50.0)  # {} for pairs as they are
   config.data.num_workers = 0  # processes that prepare data; 0 for threads only
   config.data.num_threads = 2  # threads that prepare data, per process
@@ -190,9 +192,8 @@ def apply_variants(
     ValueError: an unknown word; the nearest known one is named.
   """
   window = config.model.window_size**2
-  random_k = {
-    "train.random_num_keys": tuple(k * window // 1024 for k in RANDOM_K)
-  }
+  num_keys = tuple(k * window // 1024 for k in RANDOM_K)
+  random_k = {"train.random_num_keys": num_keys}
   known = {"random_k": random_k, "smoke": SMOKE} | dict(variants)
   words = filter(None, arg.split(","))
   for word in sorted(words, key=lambda word: word == "smoke"):

@@ -1,9 +1,10 @@
 """One training example: a random patch of a record, turned and degraded.
 
-The patch is uniform over all positions on the grid that the degradation asks
-for, and in one of the 8 orientations. The clean image is turned before it is
-degraded, so that coding grids and mosaics lie as in a camera. Images smaller
-than the patch are mirrored at their bottom and right borders.
+The picture itself changes first (`augmentation`). The patch is uniform over all
+positions on the grid that the degradation asks for, and in one of the 8
+orientations. The clean image is turned before it is degraded, so that coding
+grids and mosaics lie as in a camera. Images smaller than the patch are mirrored
+at their bottom and right borders.
 
 Source: protocols.md 5.3 (crops, 8 orientations). GRL fills small images with
 zeros; mirroring keeps them images.
@@ -15,6 +16,7 @@ import grain
 import numpy as np
 from absl import logging
 
+from semanir_jax.data.augmentation import Augmentation
 from semanir_jax.data.degradations import Degradation, Mixture, degrade_patch
 from semanir_jax.data.images import ImageError
 
@@ -26,11 +28,15 @@ class RandomPatch(grain.transforms.RandomMap):
   """Makes `{"lq": ..., "hq": ...}`, float32 in [0, 1], of a source's record."""
 
   def __init__(
-    self, size: int, degradation: Degradation | Mixture | None
+    self,
+    size: int,
+    degradation: Degradation | Mixture | None,
+    augmentation: Augmentation | None = None,
   ) -> None:
     """Takes the side of hq, px, and the degradation; None for pairs."""
     self._size = size
     self._degradation = degradation
+    self._augmentation = augmentation
 
   def random_map(
     self, record: dict[str, Any], rng: np.random.Generator
@@ -38,6 +44,8 @@ class RandomPatch(grain.transforms.RandomMap):
     if self._degradation is None:
       return self._paired(record, rng)
     clean = record["image"] if "image" in record else record["target"]
+    if self._augmentation is not None:
+      clean = self._augmentation(rng, clean, smallest=self._size)
     clean = _large_enough(_turned(clean, _draw_turn(rng)), self._size, record)
     top, left = _corner(rng, clean, self._size, self._degradation.multiple)
     lq, hq = degrade_patch(

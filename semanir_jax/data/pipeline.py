@@ -17,6 +17,7 @@ import grain
 import numpy as np
 from absl import flags
 
+from semanir_jax.data.augmentation import Augmentation
 from semanir_jax.data.degradations import Degradation, Mixture
 from semanir_jax.data.patches import Example, RandomPatch
 from semanir_jax.data.sources import Source
@@ -33,6 +34,7 @@ def make_train_iterator(
   patch_size: int,
   batch_size: int,
   seed: int,
+  augmentation: Augmentation | None = None,
   num_epochs: int | None = None,
   process_index: int = 0,
   process_count: int = 1,
@@ -53,6 +55,7 @@ def make_train_iterator(
       `degradation.multiple`, or of the scale of the pairs.
     batch_size: of all processes together; a multiple of `process_count`.
     seed: of order, patches, orientations and degradations.
+    augmentation: of clean images, before all else; not of pairs as they are.
     num_epochs: passes over all records; None for an endless stream. The rest
       that does not fill a batch is dropped, at the end of the last pass only.
     process_index: this process takes rows `process_index * n` to
@@ -80,7 +83,7 @@ def make_train_iterator(
   if not 0 <= process_index < process_count:
     raise ValueError(f"{process_index=} must be in [0, {process_count=})")
   records = _Records(sources, cache_bytes // max(1, num_workers))
-  _check(sources, patch_size, degradation)
+  _check(sources, patch_size, degradation, augmentation)
   stream = _shuffled(records, seed, num_epochs)
   if not (batches := len(stream) // batch_size):
     raise ValueError(
@@ -88,7 +91,7 @@ def make_train_iterator(
       "use more epochs or a smaller batch"
     )
   share = (
-    stream.random_map(RandomPatch(patch_size, degradation))
+    stream.random_map(RandomPatch(patch_size, degradation, augmentation))
     .batch(batch_size // process_count, drop_remainder=True)
     .slice(slice(process_index, batches * process_count, process_count))
   )
@@ -208,6 +211,7 @@ def _check(
   sources: Sequence[Source],
   patch_size: int,
   degradation: Degradation | Mixture | None,
+  augmentation: Augmentation | None,
 ) -> None:
   """Looks at the first record of each source before training starts."""
   channels = set()
@@ -236,3 +240,5 @@ def _check(
       f"sources of {sorted(channels)} channels; give at least one source, and "
       "open all with the same channels"
     )
+  if augmentation is not None:
+    augmentation.check(channels.pop(), pairs=degradation is None)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 
 from semanir_jax import test_sets
+from semanir_jax.data.augmentation import Augmentation
 from semanir_jax.data.degradations import make as make_degradation
 from semanir_jax.data.pipeline import TrainIterator, make_train_iterator
 from semanir_jax.data.sources import Source, open_source
@@ -114,6 +115,7 @@ def make_data(
     patch_size=phase.patch_size,
     batch_size=phase.batch_size,
     seed=config.seed + phase.index,
+    augmentation=Augmentation(tuple(data.shrink), tuple(data.saturation)),
     process_index=jax.process_index(),
     process_count=jax.process_count(),
     num_workers=data.num_workers,

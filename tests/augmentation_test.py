@@ -1,0 +1,178 @@
+"""Training pictures smaller, or of stronger colours, than the files."""
+
+import numpy as np
+import pytest
+import small
+
+from semanir_jax.data import pipeline
+from semanir_jax.data.augmentation import Augmentation
+from semanir_jax.data.degradations import GaussianNoise
+from semanir_jax.training import phases
+
+LUMA = np.array([0.299, 0.587, 0.114])
+
+
+class Images(list):
+  """A source of images or pairs, all in memory."""
+
+  def __getitem__(self, index):
+    item, name = super().__getitem__(index), f"number {index}"
+    if isinstance(item, tuple):
+      return {"input": item[0], "target": item[1], "name": name}
+    return {"image": item, "name": name}
+
+
+def _image(*shape, seed=0):
+  return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
+
+
+def _augmented(image, *, seed=0, smallest=1, **ranges):
+  before = image.copy()
+  image.flags.writeable = False
+  rng = np.random.default_rng(seed)
+  changed = Augmentation(**ranges)(rng, image, smallest=smallest)
+  np.testing.assert_array_equal(image, before)
+  assert changed.dtype == np.uint8 and changed.ndim == 3
+  return changed
+
+
+def test_ranges_of_one_change_and_draw_nothing():
+  rng, image = np.random.default_rng(1), _image(9, 12, 3)
+  assert Augmentation()(rng, image, smallest=4) is image
+  assert rng.bit_generator.state == np.random.default_rng(1).bit_generator.state
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_shrinking_averages_and_does_not_fold_detail(channels):
+  rows, columns = np.indices((64, 96))
+  ramp = np.repeat((rows + columns)[:, :, None], channels, 2).astype(np.uint8)
+  small_ramp = _augmented(ramp, shrink=(2.0, 2.0))
+  assert small_ramp.shape == (32, 48, channels)
+  rows, columns = np.indices((32, 48))
+  centres = (2 * rows + 2 * columns + 1)[2:-2, 2:-2, None]
+  assert np.abs(small_ramp[2:-2, 2:-2].astype(int) - centres).max() <= 1
+  # Stripes of 3 px, too fine for half the size, become gray; every second pixel
+  # of them would be stripes of 3 px again.
+  stripes = np.where(np.indices((66, 96))[0] % 3 == 0, 240, 0)
+  stripes = np.repeat(stripes[:, :, None], channels, 2).astype(np.uint8)
+  assert stripes[::2].std() > 100
+  assert _augmented(stripes, shrink=(2.0, 2.0))[2:-2].std() < 30
+
+
+def test_shrinking_is_uniform_and_leaves_room_for_a_patch():
+  image = _image(60, 90, 3)
+  rng, augmentation = np.random.default_rng(0), Augmentation(shrink=(1.0, 3.0))
+  sides = [augmentation(rng, image, smallest=1).shape[1] for _ in range(1000)]
+  factors = 90 / np.array(sides)
+  assert 1.0 <= factors.min() < 1.05 and 2.95 < factors.max() <= 3.0
+  assert abs(factors.mean() - 2.0) < 0.1
+  for smallest, shape in (
+    (40, (40, 60, 3)),
+    (60, (60, 90, 3)),
+    (61, (60, 90, 3)),
+  ):
+    changed = _augmented(image, smallest=smallest, shrink=(3.0, 3.0))
+    assert changed.shape == shape
+
+
+@pytest.mark.parametrize("factor", [0.0, 0.5, 1.7])
+def test_saturation_scales_the_distance_from_luma(factor):
+  image = 96 + _image(20, 30, 3) // 8  # nothing leaves the range
+  changed = _augmented(image, saturation=(factor, factor)).astype(float)
+  luma = image @ LUMA
+  expected = luma[:, :, None] + factor * (image - luma[:, :, None])
+  assert np.abs(changed - expected).max() <= 0.51
+  assert np.abs(changed @ LUMA - luma).max() <= 0.51
+  assert np.ptp(changed, axis=2).max() <= 1 if factor == 0 else True
+
+
+def test_colours_beyond_the_range_are_clipped():
+  image = np.full((2, 2, 3), (250, 10, 10), np.uint8)
+  np.testing.assert_array_equal(
+    _augmented(image, saturation=(3.0, 3.0))[0, 0], (255, 0, 0)
+  )
+
+
+def test_saturation_is_drawn_from_its_range():
+  image = np.full((1, 1, 3), (120, 100, 100), np.uint8)
+  rng, augmentation = np.random.default_rng(0), Augmentation((1, 1), (0, 4))
+  reds = [
+    int(augmentation(rng, image, smallest=1)[0, 0, 0]) for _ in range(1000)
+  ]
+  # Luma 106: red lies 14 above it.
+  assert min(reds) <= 107 and max(reds) >= 161
+  assert abs(np.mean(reds) - (105.98 + 2 * 14.02)) < 2
+
+
+@pytest.mark.parametrize(
+  ("ranges", "message"),
+  [
+    ({"shrink": (0.5, 1.0)}, r"data.shrink=\(0.5, 1.0\) .* at least 1"),
+    ({"shrink": (2.0, 1.5)}, "the smallest first"),
+    ({"shrink": (2.0,)}, "two numbers"),
+    ({"shrink": (1.0, float("inf"))}, "data.shrink"),
+    ({"saturation": (-1.0, 1.0)}, "data.saturation=.* at least 0"),
+    ({"saturation": (1.0, float("nan"))}, "data.saturation"),
+  ],
+)
+def test_ranges_that_are_none_are_refused(ranges, message):
+  with pytest.raises(ValueError, match=message):
+    Augmentation(**ranges)
+
+
+def _batch(items, *, degradation, augmentation):
+  iterator = pipeline.make_train_iterator(
+    [Images(items)],
+    degradation=degradation,
+    patch_size=8,
+    batch_size=4,
+    seed=0,
+    augmentation=augmentation,
+  )
+  batch = next(iterator)
+  iterator.close()
+  return batch
+
+
+def test_images_are_changed_before_they_are_degraded():
+  gray_of_colours = Augmentation(saturation=(0.0, 0.0))
+  batch = _batch(
+    [_image(20, 24, 3)],
+    degradation=GaussianNoise((0.0, 0.0)),
+    augmentation=gray_of_colours,
+  )
+  np.testing.assert_array_equal(batch["lq"], batch["hq"])
+  assert np.ptp(batch["hq"], axis=3).max() <= 1.01 / 255
+  assert batch["hq"].std() > 0.1
+
+
+def test_what_cannot_be_changed_is_refused():
+  noise, pair = GaussianNoise((0.0, 0.0)), (_image(16, 16, 3),) * 2
+  with pytest.raises(ValueError, match=r"saturation=.* RGB .* 1 channel"):
+    _batch(
+      [_image(16, 16, 1)],
+      degradation=noise,
+      augmentation=Augmentation(saturation=(1.0, 2.0)),
+    )
+  for ranges in ({"shrink": (1.0, 2.0)}, {"saturation": (1.0, 2.0)}):
+    with pytest.raises(ValueError, match="pairs as they are"):
+      _batch([pair], degradation=None, augmentation=Augmentation(**ranges))
+  _batch([pair], degradation=None, augmentation=Augmentation())
+  shrunk = Augmentation(shrink=(1.0, 2.0))
+  _batch([_image(16, 16, 1)], degradation=noise, augmentation=shrunk)
+
+
+def test_configs_choose_the_ranges():
+  def hq(**changes):
+    config = small.config(data__num_threads=1, **changes)
+    sources = [Images([_image(40, 40, 3)])]
+    iterator = phases.make_data(
+      config, sources, phases.make_phases(config, 1)[0]
+    )
+    batch = next(iterator)["hq"]
+    iterator.close()
+    return batch
+
+  plain, gray = hq(), hq(data__saturation=(0.0, 0.0))
+  assert np.ptp(gray, axis=3).max() <= 1.01 / 255 < np.ptp(plain, axis=3).max()
+  assert hq(data__shrink=(2.0, 2.0)).std() < 0.8 * plain.std()
