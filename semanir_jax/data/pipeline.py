@@ -75,8 +75,6 @@ def make_train_iterator(
   Raises:
     ValueError: options or sources that do not fit together.
     ImageError: now, or from `next`: an image that cannot be read.
-
-  Source: protocols.md 5.3 (crops, 8 orientations).
   """
   if batch_size % process_count or batch_size < 1:
     raise ValueError(f"{batch_size=} must be a multiple of {process_count=}")
