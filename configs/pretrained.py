@@ -1,7 +1,7 @@
 """The networks in `pretrained/`: how each of them was trained, by its name.
 
-The light ones in minutes each on one H200, up to four at a time; the tiny one
-in 50 minutes on a CPU core. All with random k, on the 398 images of BSDS500
+The light ones in minutes each on one H200, several at a time; the tiny one in
+50 minutes on a CPU core. All with random k, on the 398 images of BSDS500
 train and test that hold no test image (its `val` holds CBSD68; two of `train`
 are left out, see docs/data.md). pretrained/README.md has scores, times and what
 was done to them afterwards; the test sets are those of the task's own
@@ -12,8 +12,9 @@ config, which `eval.py` is run with.
   python -m semanir_jax.weights --checkpoint=runs/denoise_color_light \
     --output=pretrained/denoise_color_light.safetensors --dtype=float32
 
-`further` goes on from the bundled file; `make gpu_pretrained` does so with all
-the light ones.
+`further` goes on from the bundled file, as all the light ones but the gray one
+have done once (x2 and x4 twice, with other seeds and steps); `make
+gpu_pretrained` does so with all of them.
 """
 
 from types import ModuleType
@@ -119,8 +120,8 @@ _FURTHER_BY_NAME: dict[str, dict[str, Any]] = {
     "schedule.hold_steps": 1_400,
   },
   "denoise_gray_light": {
-    "train.num_steps": 2_000,
-    "schedule.hold_steps": 700,
+    "train.num_steps": 2_800,
+    "schedule.hold_steps": 1_000,
   },
   "jpeg_color_light": {
     "train.num_steps": 4_000,
