@@ -15,11 +15,11 @@ DATA = pathlib.Path(__file__).resolve().parents[2] / "shared/data"
 # dB over the input, on the middle of the first photograph; about two thirds of
 # what each network gains there.
 GAINS = {
-  "denoise_color_light": 5.2,
+  "denoise_color_light": 5.5,
   "denoise_color_tiny": 4.8,
   "denoise_gray_light": 3.9,
-  "jpeg_color_light": 0.65,
-  "demosaic_light": 3.2,
+  "jpeg_color_light": 0.8,
+  "demosaic_light": 3.5,
   "sr_x2_light": 0.65,
   "sr_x4_light": 0.45,
 }
