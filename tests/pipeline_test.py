@@ -8,30 +8,13 @@ import numpy as np
 import pytest
 from etils import epath
 from grain import checkpoint
+from small import Images
 
 from semanir_jax.data import degradations, pipeline, sources
 from semanir_jax.data.images import ImageError
 
 IDENTITY = degradations.GaussianNoise(sigma_255=0.0)
 NOISE = degradations.GaussianNoise(sigma_255=(0.0, 50.0))
-
-
-class Images:
-  """A source of arrays, or of (input, target) pairs, that counts its reads."""
-
-  def __init__(self, items):
-    self.items = list(items)
-    self.reads = 0
-
-  def __len__(self):
-    return len(self.items)
-
-  def __getitem__(self, index):
-    self.reads += 1
-    item, name = self.items[index], f"number {index}"
-    if isinstance(item, tuple):
-      return {"input": item[0], "target": item[1], "name": name}
-    return {"image": item, "name": name}
 
 
 def _images(count=7, height=20, width=24, channels=3) -> Images:

@@ -1,7 +1,8 @@
-"""Networks, configs and checkpoints small enough for tests of the programs."""
+"""Networks, images, configs and checkpoints small enough for tests."""
 
 import functools
 import pathlib
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -29,6 +30,24 @@ SIZE = {
 USHAPE = SemanIR(architecture="ushape", depths=(1, 1), **SIZE)
 DEEP_USHAPE = USHAPE.clone(depths=(1, 1, 1, 1))
 COLUMNAR = SemanIR(architecture="columnar", depths=(1,), scale=2, **SIZE)
+
+
+class Images:
+  """A source of arrays, or of (input, target) pairs, that counts its reads."""
+
+  def __init__(self, items: Iterable[Any]) -> None:
+    self.items = list(items)
+    self.reads = 0
+
+  def __len__(self) -> int:
+    return len(self.items)
+
+  def __getitem__(self, index: int) -> dict[str, Any]:
+    self.reads += 1
+    item, name = self.items[index], f"number {index}"
+    if isinstance(item, tuple):
+      return {"input": item[0], "target": item[1], "name": name}
+    return {"image": item, "name": name}
 
 
 def config(**changes: Any) -> ConfigDict:
