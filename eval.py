@@ -28,6 +28,9 @@ _DATA_DIR = flags.DEFINE_string(
 _NUM_KEYS = flags.DEFINE_integer(
   "num_keys", None, "k, keys per token; default: the checkpoint's.", 1
 )
+_SELF_ENSEMBLE = flags.DEFINE_bool(
+  "self_ensemble", False, "Mean over 8 flips and turns: 8 times the time."
+)
 flags.mark_flags_as_required(["config", "workdir"])
 
 
@@ -44,6 +47,7 @@ def main() -> None:
     else _DATA_DIR.value,
     output=pathlib.Path(_WORKDIR.value) / "eval",
     num_keys=_NUM_KEYS.value,
+    self_ensemble=_SELF_ENSEMBLE.value,
   )
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from semanir_jax import ensemble
 from semanir_jax.models.semanir import SemanIR
 from semanir_jax.tiles import TiledRestorer
 from semanir_jax.weights import load_network
@@ -91,8 +92,13 @@ def load(
     CheckpointError: it is not there or damaged.
     ValueError: an option does not fit the network.
   """
+  model, params, config = load_network(name)
+  if self_ensemble:
+    ensemble.check_turnable(config)
   return Network(
-    *load_network(name),
+    model,
+    params,
+    config,
     num_keys=num_keys,
     tile=tile,
     self_ensemble=self_ensemble,

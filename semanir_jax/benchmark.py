@@ -1,12 +1,13 @@
 """A whole benchmark: the test sets of a config, measured and written down."""
 
+import functools
 import pathlib
 import time
 from typing import Any
 
 from absl import logging
 
-from semanir_jax import distributed, reports, sharding, test_sets
+from semanir_jax import distributed, ensemble, reports, sharding, test_sets
 from semanir_jax.evaluation import evaluate_shared
 from semanir_jax.inference import Restorer
 from semanir_jax.weights import load_network
@@ -19,6 +20,7 @@ def evaluate(
   data_dir: str,
   output: pathlib.Path,
   num_keys: int | None,
+  self_ensemble: bool = False,
 ) -> None:
   """Runs a whole benchmark; prints and writes tables and pictures. All
   processes must call it.
@@ -30,6 +32,7 @@ def evaluate(
     output: folder for `results.json`, `results.md`, and for every set a CSV
       file of its images and a folder of pictures; created if needed.
     num_keys: k; None for the checkpoint's.
+    self_ensemble: mean over 8 flips and turns; not of measured inputs.
 
   Raises:
     ValueError: bad input; nothing is written then but what was finished.
@@ -38,11 +41,19 @@ def evaluate(
   restore = None
   if checkpoint_path is not None:
     with distributed.shared_errors():
-      model, params, _ = load_network(checkpoint_path)
+      model, params, trained = load_network(checkpoint_path)
+      if self_ensemble:
+        ensemble.check_turnable(trained)
     restorer = Restorer(model, params, mesh=sharding.make_local_mesh())
     num_keys = restorer.checked_num_keys(num_keys)
-    restore = lambda images: restorer(images, num_keys=num_keys)  # noqa: E731
-    protocol |= {"num_keys": num_keys, "window_size": model.window_size}
+    restore = functools.partial(restorer, num_keys=num_keys)
+    if self_ensemble:
+      restore = functools.partial(ensemble.mean_of_8, restore)
+    protocol |= {
+      "num_keys": num_keys,
+      "window_size": model.window_size,
+      "self_ensemble": self_ensemble,
+    }
   with distributed.shared_errors():
     report = reports.Report(output, protocol, baseline=restore is None)
   logging.info("%s", report.protocol_line())

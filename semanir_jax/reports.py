@@ -55,8 +55,8 @@ class Report:
 
     Args:
       output: folder to write to; created if needed.
-      protocol: see `evaluation.measure`; of a network also `num_keys` and
-        `window_size`.
+      protocol: see `evaluation.measure`; of a network also `num_keys`,
+        `window_size` and `self_ensemble`.
       baseline: the numbers are those of the degraded inputs.
     """
     self._output = output
@@ -82,7 +82,8 @@ class Report:
     p = self._protocol
     network = ""
     if not self._baseline:
-      network = f"; k = {p['num_keys']}, window {p['window_size']}"
+      plus = ", self-ensemble of 8" if p["self_ensemble"] else ""
+      network = f"; k = {p['num_keys']}, window {p['window_size']}{plus}"
     return (
       f"protocol: {p['result']}, {measures(p)}{network}; mean of per-image"
       f" values; {p['device']}, jax {p['jax']}"

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from absl import logging
 
-from semanir_jax import comparison, pixel_formats, restoration_plan
+from semanir_jax import comparison, ensemble, pixel_formats, restoration_plan
 from semanir_jax.data import images
 from semanir_jax.models.semanir import SemanIR
 from semanir_jax.restoration_plan import Job
@@ -75,7 +75,7 @@ def restore_files(
   if dtype is not None:
     model = model.clone(dtype=dtype)
   if self_ensemble:
-    _check_turnable(config)
+    ensemble.check_turnable(config)
   restorer = TiledRestorer(
     model, params, num_keys=num_keys, tile=tile, self_ensemble=self_ensemble
   )
@@ -99,15 +99,6 @@ def describe(
     f" {model.window_size}, k = {num_keys or model.num_keys}; sides are padded"
     f" to multiples of {model.size_multiple}; on {jax.devices()[0].device_kind}"
   )
-
-
-def _check_turnable(config: Mapping[str, Any]) -> None:
-  """Refuses the self-ensemble where a turned input is none of its task."""
-  if config["data"]["degradation"].get("name") == "demosaic":
-    raise ValueError(
-      "a turned mosaic has its colour filters elsewhere; leave out"
-      " --self_ensemble for a demosaicking network"
-    )
 
 
 def _restore_all(

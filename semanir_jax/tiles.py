@@ -10,18 +10,16 @@ pixel sum to one. All tiles of an image have one shape: one compiled program.
 import functools
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 
-from semanir_jax import sharding, tile_size
+from semanir_jax import ensemble, sharding, tile_size
 from semanir_jax.inference import Restorer
 from semanir_jax.models.semanir import SemanIR
 from semanir_jax.models.windows import reflected_positions
-
-Run = Callable[[np.ndarray], np.ndarray]
 
 _TILES_PER_DEVICE = (1, 2, 4, 8)  # at a time
 
@@ -155,7 +153,9 @@ class TiledRestorer:
     restorer = self._alone if batch == 1 else self._shared
     run = functools.partial(restorer, num_keys=self._num_keys)
     stacked = np.stack(tiles)
-    return _mean_of_8(run, stacked) if self._self_ensemble else run(stacked)
+    if self._self_ensemble:
+      return ensemble.mean_of_8(run, stacked)
+    return run(stacked)
 
 
 class _Axis:
@@ -221,13 +221,3 @@ def _cut(
   if tile.dtype == np.float32:
     return tile
   return tile.astype(np.float32) / np.float32(np.iinfo(image.dtype).max)
-
-
-def _mean_of_8(run: Run, images: np.ndarray) -> np.ndarray:
-  """Mean over the flips and quarter turns of `[B, H, W, C]`, turned back."""
-  total = 0.0
-  for turns, step in itertools.product(range(4), (1, -1)):
-    turned = np.rot90(images, turns, axes=(1, 2))[:, :, ::step]
-    restored = run(np.ascontiguousarray(turned))[:, :, ::step]
-    total = total + np.rot90(restored, -turns, axes=(1, 2))
-  return total / np.float32(8)

@@ -31,6 +31,7 @@ MESSAGES = {
   "train_below_a_file": "cannot be made (Not a directory); choose another --w",
   "eval_without_checkpoint": "no checkpoint in ",
   "eval_too_many_keys": "num_keys=17 must lie in [1, 16]",
+  "eval_turned_mosaic": "filters elsewhere; leave out self_ensemble",
   "missing_input": "no such file or folder; check --input",
   "corrupt_input": "bad.png: ",
   "colour_input": "good.png: is a colour image, but the network is of gray",
@@ -57,6 +58,9 @@ def _make_inputs(root: pathlib.Path) -> None:
   small.save_run(root / "color", small.config())
   gray = {"model__in_channels": 1, "model__out_channels": 1}
   small.save_run(root / "gray", small.config(**gray))
+  mosaic = small.config().unlock()
+  mosaic.data.degradation = {"name": "demosaic"}
+  small.save_run(root / "mosaic", mosaic)
   shutil.copytree(root / "color", root / "damaged")
   step = root / "damaged" / checkpoint.FOLDER / "2"
   arrays = (step / "ema_params" / "ocdbt.process_0" / "d").iterdir()
@@ -109,6 +113,7 @@ def _commands(root: pathlib.Path) -> dict[str, tuple[str, ...]]:
     "train_below_a_file": train(workdir=root / "file" / "new"),
     "eval_without_checkpoint": evaluate("nowhere"),
     "eval_too_many_keys": evaluate("color", "--num_keys=17"),
+    "eval_turned_mosaic": evaluate("mosaic", "--self_ensemble"),
     "missing_input": restore("none.png"),
     "corrupt_input": restore("bad.png"),
     "colour_input": restore(run="gray"),

@@ -279,6 +279,7 @@ def test_panels_stand_side_by_side_under_their_captions():
 
 def _report(output: pathlib.Path, **changes: Any) -> Report:
   protocol = PROTOCOL | {"num_keys": 8, "window_size": 4}
+  protocol |= {"self_ensemble": False}
   report = Report(output, protocol, **{"baseline": False} | changes)
   examples = [_example(name, 16, 16, 3, seed=ord(name)) for name in "ab"]
   restore = None if changes else lambda x: x

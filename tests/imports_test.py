@@ -19,6 +19,7 @@ LAYERS = (
     "data",
     "devices",
     "distributed",
+    "ensemble",
     "exported",
     "flops",
     "losses",

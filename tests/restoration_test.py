@@ -365,7 +365,7 @@ def test_a_turned_mosaic_is_refused(tmp_path):
   message = _refused(
     {"color": run}, tmp_path, self_ensemble=True, kind=ValueError
   )
-  assert "leave out --self_ensemble" in message
+  assert "leave out self_ensemble" in message
 
 
 def test_memory_that_runs_out_is_named_and_the_others_restored(

@@ -1,0 +1,48 @@
+"""The self-ensemble: an image is restored in its 8 flips and turns.
+
+What papers mark with a plus ("SwinIR+") [Timofte et al. 2016, Seven ways to
+improve example-based single image super resolution, section 3.5].
+"""
+
+import itertools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+Restore = Callable[[np.ndarray], np.ndarray]
+
+
+def check_turnable(config: Mapping[str, Any]) -> None:
+  """Refuses a network for which a turned input is none of its task.
+
+  Args:
+    config: of the training run.
+
+  Raises:
+    ValueError: the network is for demosaicking.
+  """
+  if config["data"]["degradation"].get("name") == "demosaic":
+    raise ValueError(
+      "a turned mosaic has its colour filters elsewhere; leave out"
+      " self_ensemble for a demosaicking network"
+    )
+
+
+def mean_of_8(restore: Restore, images: np.ndarray) -> np.ndarray:
+  """Mean over the flips and quarter turns of a batch, turned back.
+
+  Args:
+    restore: `[B, H, W, C]` float32 to `[B, H * S, W * S, C']` float32, for
+      batches of `[B, W, H, C]` too.
+    images: `[B, H, W, C]` float32 in [0, 1].
+
+  Returns:
+    `[B, H * S, W * S, C']` float32.
+  """
+  total = 0.0
+  for turns, step in itertools.product(range(4), (1, -1)):
+    turned = np.rot90(images, turns, axes=(1, 2))[:, :, ::step]
+    restored = restore(np.ascontiguousarray(turned))[:, :, ::step]
+    total = total + np.rot90(restored, -turns, axes=(1, 2))
+  return total / np.float32(8)

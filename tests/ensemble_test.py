@@ -1,0 +1,107 @@
+"""The self-ensemble, and the ways to it."""
+
+import json
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+import semanir_jax
+from configs import base
+from semanir_jax import (
+  benchmark,
+  checkpoint,
+  ensemble,
+  metrics,
+  test_sets,
+  weights,
+)
+from semanir_jax.data.images import write_image
+from semanir_jax.inference import Restorer
+from tests import small
+
+OPTIONS = base.test_set("ours", base.noise(25.0))
+
+
+def _levels(*shape, seed=0):
+  return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
+
+
+def test_every_pixel_gets_the_mean_of_its_eight_places():
+  images = _levels(2, 3, 4, 1).astype(np.float32)
+  seen = []
+
+  def restore(batch):
+    """Twice the size, and times the distance from the upper left corner."""
+    seen.append(batch)
+    rows, columns = (np.arange(2 * n) for n in batch.shape[1:3])
+    large = batch.repeat(2, axis=1).repeat(2, axis=2)
+    return large * (rows[:, None] + 10 * columns)[..., None]
+
+  result = ensemble.mean_of_8(restore, images)
+  assert result.shape == (2, 6, 8, 1)
+  # A place and its mirror image are as far from the corner as the middle is,
+  # along an axis that is the rows in half of the turns.
+  middle = (11 * 5 / 2 + 11 * 7 / 2) / 2
+  expected = images.repeat(2, axis=1).repeat(2, axis=2) * middle
+  np.testing.assert_allclose(result, expected, rtol=1e-6)
+  assert len({batch.tobytes() + bytes(batch.shape) for batch in seen}) == 8
+
+
+@pytest.fixture
+def folder(tmp_path):
+  """Two images of one size in `ours`, and networks beside it."""
+  (tmp_path / "ours").mkdir()
+  for i in range(2):
+    write_image(tmp_path / "ours" / f"{i}.png", _levels(12, 20, 3, seed=i))
+  small.write_network(tmp_path / "noise.safetensors")
+  config = small.config().unlock()
+  config.data.degradation = {"name": "demosaic"}
+  weights.write_weights(
+    tmp_path / "mosaic.safetensors",
+    small.params(small.USHAPE),
+    checkpoint.config_to_json(config),
+  )
+  return tmp_path
+
+
+def _evaluate(folder, network, **options):
+  """Results and table of a benchmark of the two images."""
+  config = base.get_config("smoke").eval.unlock()
+  config.update(max_images=0, num_pictures=0, batch_size=2)
+  config.sets = ConfigDict({"ours": OPTIONS})
+  benchmark.evaluate(
+    config,
+    checkpoint_path=str(folder / network),
+    data_dir=str(folder),
+    output=folder / "eval",
+    num_keys=None,
+    **options,
+  )
+  text = (folder / "eval" / "results.json").read_text()
+  return json.loads(text), (folder / "eval" / "results.md").read_text()
+
+
+def test_a_benchmark_measures_it_and_says_so(folder):
+  alone, table = _evaluate(folder, "noise.safetensors")
+  assert not alone["protocol"]["self_ensemble"] and "ensemble" not in table
+  results, table = _evaluate(folder, "noise.safetensors", self_ensemble=True)
+  assert results["protocol"]["self_ensemble"]
+  assert ", window 4, self-ensemble of 8; mean of" in table
+  model, params, _ = weights.load_network(str(folder / "noise.safetensors"))
+  source = test_sets.open_test_set("ours", OPTIONS, str(folder))
+  psnrs = []
+  for example in test_sets.examples(source, OPTIONS, range(2)):
+    restored = ensemble.mean_of_8(Restorer(model, params), example.lq[None])
+    pair = (metrics.to_uint8(x) for x in (restored[0], example.hq))
+    psnrs.append(metrics.psnr(*pair, crop_px=0, channel="rgb"))
+  assert results["ours"]["psnr"] == pytest.approx(np.mean(psnrs), abs=1e-3)
+  assert abs(results["ours"]["psnr"] - alone["ours"]["psnr"]) > 0.01
+
+
+def test_a_mosaic_is_not_turned(folder):
+  with pytest.raises(ValueError, match="leave out self_ensemble"):
+    _evaluate(folder, "mosaic.safetensors", self_ensemble=True)
+  assert not (folder / "eval").exists()
+  with pytest.raises(ValueError, match="leave out self_ensemble"):
+    semanir_jax.load(str(folder / "mosaic.safetensors"), self_ensemble=True)
