@@ -1,11 +1,12 @@
 """The networks in `pretrained/`: how each of them was trained, by its name.
 
-The light ones in minutes each on one H200, several at a time; the tiny one in
-50 minutes on a CPU core. All with random k, on the 398 images of BSDS500
-train and test that hold no test image (its `val` holds CBSD68; two of `train`
-are left out, see docs/data.md). pretrained/README.md has scores, times and what
-was done to them afterwards; the test sets are those of the task's own
-config, which `eval.py` is run with.
+The light ones in minutes each on one H200, several at a time, and four of them
+for one or two hours on a CPU core; the tiny one in 50 minutes on a CPU core.
+All with random k, on the 398 images of BSDS500 train and test that hold no
+test image (its `val` holds CBSD68; two of `train` are left out, see
+docs/data.md). pretrained/README.md has scores, times and what was done to them
+afterwards; the test sets are those of the task's own config, which `eval.py`
+is run with.
 
   python train.py --config=configs/pretrained.py:denoise_color_light \
     --config.data.data_dir=DATA --workdir=runs/denoise_color_light
@@ -14,7 +15,7 @@ config, which `eval.py` is run with.
 
 `further` goes on from the bundled file, as all the light ones but the gray one
 have done once (x2 and x4 twice, with other seeds and steps); `make
-gpu_pretrained` does so with all of them.
+gpu_pretrained` does so with all of them, with another seed and JPEG for longer.
 """
 
 from types import ModuleType
@@ -102,7 +103,7 @@ NETWORKS: dict[str, tuple[ModuleType, str, dict[str, Any]]] = {
 }
 
 # What a network that has learned takes: no rate that tears it down again; other
-# crops and other noise than those of the run before. Patches of 64 px gave the
+# crops and other noise than those of seed 0. Patches of 64 px gave the
 # lowest level of the U a single window, which is never shifted.
 _FURTHER = {
   "seed": 1,

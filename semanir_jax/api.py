@@ -32,6 +32,8 @@ class Network:
     **options: Any,
   ) -> None:
     """See `load`, which calls it."""
+    if options.get("self_ensemble"):
+      ensemble.check_turnable(config["data"]["degradation"])
     self.model, self.params, self.config = model, params, config
     self.scale, self.channels = model.scale, model.in_channels
     self._restorer = TiledRestorer(model, params, **options)
@@ -86,19 +88,15 @@ def load(
       `weights.load_network`.
     num_keys: k, keys per token: quality for speed; None for the network's own.
     tile: side of overlapping tiles, px; None for what fits the memory.
-    self_ensemble: mean over 8 flips and turns.
+    self_ensemble: mean over 8 flips and turns, in 8 times the time; not for
+      demosaicking.
 
   Raises:
     CheckpointError: it is not there or damaged.
     ValueError: an option does not fit the network.
   """
-  model, params, config = load_network(name)
-  if self_ensemble:
-    ensemble.check_turnable(config)
   return Network(
-    model,
-    params,
-    config,
+    *load_network(name),
     num_keys=num_keys,
     tile=tile,
     self_ensemble=self_ensemble,

@@ -31,33 +31,37 @@ def evaluate(
     data_dir: folder of the test sets.
     output: folder for `results.json`, `results.md`, and for every set a CSV
       file of its images and a folder of pictures; created if needed.
-    num_keys: k; None for the checkpoint's.
-    self_ensemble: mean over 8 flips and turns; not of measured inputs.
+    num_keys: k of a network; None for the checkpoint's.
+    self_ensemble: see `Restorer`.
 
   Raises:
     ValueError: bad input; nothing is written then but what was finished.
   """
+  if checkpoint_path is None and (num_keys is not None or self_ensemble):
+    raise ValueError(
+      "inputs are measured without a network: leave out --num_keys and"
+      " --self_ensemble, or --baseline"
+    )
   protocol = config.protocol.to_dict()
+  sets = test_sets.present(config.sets, data_dir)
   restore = None
   if checkpoint_path is not None:
     with distributed.shared_errors():
       model, params, trained = load_network(checkpoint_path)
       if self_ensemble:
-        ensemble.check_turnable(trained)
+        for options in (trained["data"], *(options for _, options, _ in sets)):
+          ensemble.check_turnable(options["degradation"])
     restorer = Restorer(model, params, mesh=sharding.make_local_mesh())
     num_keys = restorer.checked_num_keys(num_keys)
-    restore = functools.partial(restorer, num_keys=num_keys)
-    if self_ensemble:
-      restore = functools.partial(ensemble.mean_of_8, restore)
-    protocol |= {
-      "num_keys": num_keys,
-      "window_size": model.window_size,
-      "self_ensemble": self_ensemble,
-    }
+    restore = functools.partial(
+      restorer, num_keys=num_keys, self_ensemble=self_ensemble
+    )
+    protocol |= {"num_keys": num_keys, "window_size": model.window_size}
+    protocol["self_ensemble"] = self_ensemble
   with distributed.shared_errors():
     report = reports.Report(output, protocol, baseline=restore is None)
   logging.info("%s", report.protocol_line())
-  for name, options, source in test_sets.present(config.sets, data_dir):
+  for name, options, source in sets:
     rounds = evaluate_shared(
       restore,
       source,

@@ -13,19 +13,20 @@ import numpy as np
 Restore = Callable[[np.ndarray], np.ndarray]
 
 
-def check_turnable(config: Mapping[str, Any]) -> None:
-  """Refuses a network for which a turned input is none of its task.
+def check_turnable(degradation: Mapping[str, Any]) -> None:
+  """Refuses what is another degradation once it is turned.
 
   Args:
-    config: of the training run.
+    degradation: of a training run or a test set. A network of a mixture with
+      mosaics in it is let through: its other inputs can be turned.
 
   Raises:
-    ValueError: the network is for demosaicking.
+    ValueError: it is a mosaic.
   """
-  if config["data"]["degradation"].get("name") == "demosaic":
+  if degradation.get("name") == "demosaic":
     raise ValueError(
       "a turned mosaic has its colour filters elsewhere; leave out"
-      " self_ensemble for a demosaicking network"
+      " self_ensemble for demosaicking"
     )
 
 

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from semanir_jax import sharding
+from semanir_jax import ensemble, sharding
 from semanir_jax.models.semanir import SemanIR
 from semanir_jax.models.windows import reflected_positions
 
@@ -37,13 +37,20 @@ class Restorer:
     self._mesh = mesh
 
   def __call__(
-    self, images: np.ndarray, *, num_keys: int | None = None
+    self,
+    images: np.ndarray,
+    *,
+    num_keys: int | None = None,
+    self_ensemble: bool = False,
   ) -> np.ndarray:
     """Restores a batch of images of one size.
 
     Args:
       images: `[B, H, W, C]` float32 in [0, 1].
       num_keys: k in [1, max_keys of the model]; None for the model's own.
+      self_ensemble: mean over the 8 flips and turns of the padded images, so
+        that the windows of a turned image hold what those of the image hold;
+        costs 8 times as much.
 
     Returns:
       `[B, H * S, W * S, C']` float32, not clipped.
@@ -57,8 +64,16 @@ class Restorer:
         f"images of {images.shape[-1]} channels; this network takes"
         f" {self.model.in_channels}"
       )
-    count, height, width, _ = images.shape
+    _, height, width, _ = images.shape
     padded = _pad_sides(images, self.model.size_multiple)
+    run = functools.partial(self._restored, num_keys=num_keys)
+    restored = ensemble.mean_of_8(run, padded) if self_ensemble else run(padded)
+    scale = self.model.scale
+    return restored[:, : height * scale, : width * scale]
+
+  def _restored(self, padded: np.ndarray, *, num_keys: int) -> np.ndarray:
+    """Restores images of padded sides; of a mesh, all devices get as many."""
+    count = len(padded)
     if self._mesh is not None:
       rest = -count % self._mesh.size
       padded = np.concatenate([padded, np.repeat(padded[-1:], rest, axis=0)])
@@ -66,8 +81,7 @@ class Restorer:
     restored = np.asarray(
       _run(self.model, self._mesh, self.params, padded, np.int32(num_keys))
     )
-    scale = self.model.scale
-    return restored[:count, : height * scale, : width * scale]
+    return restored[:count]
 
   def checked_num_keys(self, num_keys: int | None) -> int:
     """The k to use, the model's own for None; ValueError if it does not fit."""

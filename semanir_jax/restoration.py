@@ -75,7 +75,7 @@ def restore_files(
   if dtype is not None:
     model = model.clone(dtype=dtype)
   if self_ensemble:
-    ensemble.check_turnable(config)
+    ensemble.check_turnable(config["data"]["degradation"])
   restorer = TiledRestorer(
     model, params, num_keys=num_keys, tile=tile, self_ensemble=self_ensemble
   )

@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from semanir_jax import ensemble, sharding, tile_size
+from semanir_jax import sharding, tile_size
 from semanir_jax.inference import Restorer
 from semanir_jax.models.semanir import SemanIR
 from semanir_jax.models.windows import reflected_positions
@@ -151,11 +151,11 @@ class TiledRestorer:
   def _restored(self, tiles: list[np.ndarray], batch: int) -> np.ndarray:
     """Restores up to `batch` tiles; the devices' own padding fills it up."""
     restorer = self._alone if batch == 1 else self._shared
-    run = functools.partial(restorer, num_keys=self._num_keys)
-    stacked = np.stack(tiles)
-    if self._self_ensemble:
-      return ensemble.mean_of_8(run, stacked)
-    return run(stacked)
+    return restorer(
+      np.stack(tiles),
+      num_keys=self._num_keys,
+      self_ensemble=self._self_ensemble,
+    )
 
 
 class _Axis:

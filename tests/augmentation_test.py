@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-import small
 
 from semanir_jax.data import pipeline
 from semanir_jax.data.augmentation import Augmentation
 from semanir_jax.data.degradations import GaussianNoise
 from semanir_jax.training import phases
+from tests import small
 
 LUMA = np.array([0.299, 0.587, 0.114])
 
@@ -73,8 +73,6 @@ def test_saturation_scales_the_distance_from_luma(factor):
   expected = luma[:, :, None] + factor * (image - luma[:, :, None])
   assert np.abs(changed - expected).max() <= 0.51
   assert np.abs(changed @ LUMA - luma).max() <= 0.51
-  spread = np.ptp(image, axis=2)
-  assert np.all(np.ptp(changed, axis=2) <= factor * spread + 1.02)
 
 
 def test_colours_beyond_the_range_are_clipped():

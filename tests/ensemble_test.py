@@ -17,7 +17,7 @@ from semanir_jax import (
   weights,
 )
 from semanir_jax.data.images import write_image
-from semanir_jax.inference import Restorer
+from semanir_jax.tiles import TiledRestorer
 from tests import small
 
 OPTIONS = base.test_set("ours", base.noise(25.0))
@@ -40,8 +40,8 @@ def test_every_pixel_gets_the_mean_of_its_eight_places():
 
   result = ensemble.mean_of_8(restore, images)
   assert result.shape == (2, 6, 8, 1)
-  # A place and its mirror image are as far from the corner as the middle is,
-  # along an axis that is the rows in half of the turns.
+  # Over a place and its mirror images the row averages to the middle row and
+  # the column to the middle column; half of the turns swap rows and columns.
   middle = (11 * 5 / 2 + 11 * 7 / 2) / 2
   expected = images.repeat(2, axis=1).repeat(2, axis=2) * middle
   np.testing.assert_allclose(result, expected, rtol=1e-6)
@@ -50,10 +50,10 @@ def test_every_pixel_gets_the_mean_of_its_eight_places():
 
 @pytest.fixture
 def folder(tmp_path):
-  """Two images of one size in `ours`, and networks beside it."""
+  """Two images, no multiples of the grid, in `ours`, and networks beside it."""
   (tmp_path / "ours").mkdir()
   for i in range(2):
-    write_image(tmp_path / "ours" / f"{i}.png", _levels(12, 20, 3, seed=i))
+    write_image(tmp_path / "ours" / f"{i}.png", _levels(13, 21, 3, seed=i))
   small.write_network(tmp_path / "noise.safetensors")
   config = small.config().unlock()
   config.data.degradation = {"name": "demosaic"}
@@ -65,18 +65,17 @@ def folder(tmp_path):
   return tmp_path
 
 
-def _evaluate(folder, network, **options):
+def _evaluate(folder, network, test_set=OPTIONS, **options):
   """Results and table of a benchmark of the two images."""
   config = base.get_config("smoke").eval.unlock()
   config.update(max_images=0, num_pictures=0, batch_size=2)
-  config.sets = ConfigDict({"ours": OPTIONS})
+  config.sets = ConfigDict({"ours": test_set})
   benchmark.evaluate(
     config,
-    checkpoint_path=str(folder / network),
+    checkpoint_path=network and str(folder / network),
     data_dir=str(folder),
     output=folder / "eval",
-    num_keys=None,
-    **options,
+    **{"num_keys": None} | options,
   )
   text = (folder / "eval" / "results.json").read_text()
   return json.loads(text), (folder / "eval" / "results.md").read_text()
@@ -92,16 +91,30 @@ def test_a_benchmark_measures_it_and_says_so(folder):
   source = test_sets.open_test_set("ours", OPTIONS, str(folder))
   psnrs = []
   for example in test_sets.examples(source, OPTIONS, range(2)):
-    restored = ensemble.mean_of_8(Restorer(model, params), example.lq[None])
-    pair = (metrics.to_uint8(x) for x in (restored[0], example.hq))
+    # As `restore.py` does it.
+    restorer = TiledRestorer(model, params, self_ensemble=True)
+    (restored,) = restorer.bands(example.lq)
+    pair = (metrics.to_uint8(x) for x in (restored, example.hq))
     psnrs.append(metrics.psnr(*pair, crop_px=0, channel="rgb"))
   assert results["ours"]["psnr"] == pytest.approx(np.mean(psnrs), abs=1e-3)
   assert abs(results["ours"]["psnr"] - alone["ours"]["psnr"]) > 0.01
 
 
 def test_a_mosaic_is_not_turned(folder):
-  with pytest.raises(ValueError, match="leave out self_ensemble"):
-    _evaluate(folder, "mosaic.safetensors", self_ensemble=True)
+  mosaics = base.test_set("ours", {"name": "demosaic"})
+  for network, test_set in (
+    ("mosaic.safetensors", OPTIONS),
+    ("noise.safetensors", mosaics),
+  ):
+    with pytest.raises(ValueError, match="leave out self_ensemble"):
+      _evaluate(folder, network, test_set, self_ensemble=True)
   assert not (folder / "eval").exists()
   with pytest.raises(ValueError, match="leave out self_ensemble"):
     semanir_jax.load(str(folder / "mosaic.safetensors"), self_ensemble=True)
+
+
+@pytest.mark.parametrize("option", [{"num_keys": 4}, {"self_ensemble": True}])
+def test_inputs_are_measured_without_a_network(folder, option):
+  with pytest.raises(ValueError, match=f"leave out.*--{next(iter(option))}"):
+    _evaluate(folder, None, **option)
+  assert not (folder / "eval").exists()

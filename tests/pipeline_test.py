@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from etils import epath
 from grain import checkpoint
-from small import Images
 
 from semanir_jax.data import degradations, pipeline, sources
 from semanir_jax.data.images import ImageError
+from tests.small import Images
 
 IDENTITY = degradations.GaussianNoise(sigma_255=0.0)
 NOISE = degradations.GaussianNoise(sigma_255=(0.0, 50.0))

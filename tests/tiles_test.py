@@ -243,7 +243,7 @@ def test_a_tile_off_the_grid_is_refused(tile):
 
 
 def test_the_self_ensemble_is_the_mean_of_eight():
-  image = _random(20, 12, 3)
+  image = _random(20, 12, 3)  # on the grid: nothing is padded
   restore = Restorer(small.USHAPE, small.params(small.USHAPE))
   expected = []
   for turns, mirrored in itertools.product(range(4), (False, True)):
