@@ -1,7 +1,7 @@
 """The self-ensemble: an image is restored in its 8 flips and turns.
 
 What papers mark with a plus ("SwinIR+") [Timofte et al. 2016, Seven ways to
-improve example-based single image super resolution, section 3.5].
+improve example-based single image super resolution].
 """
 
 import itertools
