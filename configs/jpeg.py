@@ -67,6 +67,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.model = base.model_options(size)
   ends = (10, 40) if level == "blind" else (int(level[1:]),) * 2
   config.data.degradation = _jpeg(*ends)
+  config.data.degradation.aligned = 0.0  # share of patches that begin a file
   config.data.patch_size = 128
   config.data.train = base.DFWB
   if color == "color":

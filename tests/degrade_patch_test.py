@@ -110,6 +110,34 @@ def test_jpeg_grids_lie_at_random() -> None:
   assert np.corrcoef(contexts[:, 0], contexts[:, 2])[0, 1] < 0.2
 
 
+def test_aligned_jpeg_patches_begin_a_file() -> None:
+  """At every place, be it in the middle of a block of the whole picture."""
+  image = _random(120, 130, 3)
+  for top, left in (0, 0), (5, 37), (88, 98):
+    lq, _ = degrade_patch(
+      _rng(),
+      image,
+      top=top,
+      left=left,
+      size=32,
+      degradation=Jpeg(10, aligned=1.0),
+    )
+    file, _ = Jpeg(10)(_rng(), image[top : top + 48, left : left + 48])
+    np.testing.assert_array_equal(lq, file[:32, :32])
+
+
+def test_the_share_of_aligned_jpeg_patches() -> None:
+  rng, half = _rng(), Jpeg(10, aligned=0.5)
+  contexts = [half.context(rng) for _ in range(400)]
+  assert contexts.count((0, 16, 0, 16)) == pytest.approx(200, abs=40)
+  assert all(context[0] >= 16 for context in contexts if context[0])
+  # Without any, seeds give the batches that they gave before there was a share.
+  rng, same = _rng(), _rng()
+  Jpeg(10).context(rng)
+  same.random(2)
+  assert rng.bit_generator.state == same.bit_generator.state
+
+
 def test_noise_of_a_patch_has_the_size_of_the_patch() -> None:
   image = _random(40, 50, 3)
   lq, hq = degrade_patch(
@@ -211,6 +239,8 @@ def test_make_builds_from_the_words_of_a_config() -> None:
     ("jpeg", {"quality": 0}, "quality=0 .* integer"),
     ("jpeg", {"quality": [10, 101]}, "quality"),
     ("jpeg", {"quality": 10.5}, "quality=10.5 .* integer"),
+    ("jpeg", {"quality": 10, "aligned": 1.5}, "aligned=1.5 .* 0 and 1"),
+    ("jpeg", {"quality": 10, "aligned": "all"}, "aligned='all' .* 0 and 1"),
     ("mixture", {"degradations": []}, "empty"),
     ("mixture", {"degradations": [Bicubic(2), Bicubic(4)]}, "one scale"),
     ("mixture", {"degradations": [Mixture((Jpeg(9),))]}, "holds a mixture"),

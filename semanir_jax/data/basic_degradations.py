@@ -132,16 +132,25 @@ class Jpeg:
   Attributes:
     quality: 1 to 100; one number, or (low, high), both included, to draw it
       uniformly for each image (blind).
+    aligned: share of the training patches whose corner is a corner of the file,
+      so that the 8x8 blocks lie in them as in a picture that nobody has cropped
+      since; in the others they lie anywhere. KAIR's is 0.5, GRL's 0.
 
-  Source: protocols 3.3 (Pillow decodes to the same pixels as OpenCV).
+  Source: protocols 3.3 (Pillow decodes to the same pixels as OpenCV), 5.3.
   """
 
   quality: int | tuple[int, int]
+  aligned: float = 0.0
   scale: ClassVar[int] = 1
   multiple: ClassVar[int] = 1
 
   def __post_init__(self) -> None:
     _interval("quality", self.quality, 1, 100)
+    share = self.aligned
+    if not isinstance(share, (int, float)) or not 0 <= share <= 1:
+      raise ValueError(
+        f"aligned={share!r} must be a share of the patches, between 0 and 1"
+      )
 
   def __call__(self, rng: Rng, image: np.ndarray) -> Pair:
     check_uint8(image)
@@ -155,6 +164,9 @@ class Jpeg:
     return _unit(pixels.reshape(image.shape)), _unit(image)
 
   def context(self, rng: Rng) -> Context:
+    # Nothing is drawn for 0: the seeds of such trainings keep their batches.
+    if self.aligned and rng.random() < self.aligned:
+      return 0, 16, 0, 16
     # A random phase of the 16x16 coding units (4:2:0), and one whole unit more
     # on every side, since the decoder smooths chroma across units.
     phases = _integer(rng, 0, 15), _integer(rng, 0, 15)
