@@ -2,14 +2,22 @@
 
 import itertools
 import json
+import multiprocessing
+import os
+import pathlib
 import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
 
 import numpy as np
 import pytest
 from etils import epath
 from grain import checkpoint
 
-from semanir_jax.data import degradations, pipeline, sources
+from semanir_jax.data import cache, degradations, pipeline, sources
 from semanir_jax.data.images import ImageError
 from tests.small import Images
 
@@ -119,6 +127,78 @@ def test_workers_change_nothing_and_restore_across():
   threads.set_state(state)
   _assert_equal([next(threads)], expected[5:])
   threads.close()
+
+
+def test_workers_outlive_the_sigterm_of_a_scheduler():
+  iterator = pipeline.make_train_iterator(
+    [_images()],
+    degradation=NOISE,
+    patch_size=8,
+    batch_size=8,
+    seed=3,
+    num_workers=2,
+    prefetch_batches=1,
+  )
+  next(iterator)
+  workers = multiprocessing.active_children()
+  assert len(workers) == 2
+  for worker in workers:
+    os.kill(worker.pid, signal.SIGTERM)
+  for _ in range(20):  # more than could have been made before
+    next(iterator)
+  iterator.close()
+  assert not multiprocessing.active_children()
+
+
+_WITH_A_WORKER = """
+import multiprocessing, time
+from semanir_jax.data import degradations, pipeline, sources
+
+if __name__ == "__main__":
+  iterator = pipeline.make_train_iterator(
+    [sources.open_source("photographs:test")], patch_size=8, batch_size=8,
+    degradation=degradations.GaussianNoise(sigma_255=25.0), seed=0,
+    num_workers=1,
+  )
+  next(iterator)
+  print(multiprocessing.active_children()[0].pid, flush=True)
+  time.sleep(60)
+"""
+
+
+def test_workers_do_not_outlive_a_run_that_is_killed(tmp_path):
+  (tmp_path / "program.py").write_text(_WITH_A_WORKER)
+  root = pathlib.Path(__file__).resolve().parents[1]
+  with subprocess.Popen(
+    [sys.executable, tmp_path / "program.py"],
+    stdout=subprocess.PIPE,
+    env=os.environ | {"PYTHONPATH": str(root)},
+  ) as program:
+    worker = pathlib.Path("/proc", program.stdout.readline().decode().strip())
+    program.kill()
+  for _ in range(300):
+    # Nobody may be there to collect it: "Z", a zombie, has ended.
+    if not worker.exists() or "\tZ" in (worker / "status").read_text():
+      return
+    time.sleep(0.1)
+  pytest.fail("the worker is still there after 30 s")
+
+
+def test_as_many_threads_read_as_are_asked_for():
+  num_threads = 6  # above the 4 batches that are made ahead
+  together = threading.Barrier(num_threads)
+  waited = threading.local()
+
+  class Slow(Images):
+    def __getitem__(self, index):
+      main = threading.current_thread() is threading.main_thread()
+      if not main and not getattr(waited, "once", False):
+        waited.once = True
+        together.wait(timeout=20)
+      return super().__getitem__(index)
+
+  _batches(Slow(_images().items), num_threads=num_threads, count=1)
+  assert not together.broken
 
 
 def _turns(image):
@@ -243,23 +323,45 @@ def test_cache_keeps_within_its_bound():
   _batches(images, count=20)
   assert images.reads <= 5 + 2 + 1  # two threads may read the same at first
   for bound, kept in ((0, 0), (768 * 2 + 767, 2)):
-    records = pipeline._Records([_images(5, 16, 16)], bound)
+    records = cache.CachedRecords([_images(5, 16, 16)], bound)
     first = [records[index] for index in range(5)]
     again = [records[index] for index in range(5)]
     assert sum(a is b for a, b in zip(first, again, strict=True)) == kept
     copy = pickle.loads(pickle.dumps(records))  # for a worker
     assert not copy._kept
-    assert [copy[index] is copy[index] for index in range(5)].count(
-      True
-    ) == kept
+    for _ in range(2):  # all the memory is free again
+      assert [copy[index] is copy[index] for index in range(5)].count(
+        True
+      ) == kept
+      copy.forget()
+      assert not copy._kept
 
 
-def test_workers_share_the_memory_of_the_cache(monkeypatch):
-  bounds = []
-  whole = pipeline._Records
-  monkeypatch.setattr(
-    pipeline, "_Records", lambda s, n: bounds.append(n) or whole(s, n)
+@pytest.fixture
+def caches(monkeypatch) -> list[cache.CachedRecords]:
+  """What is made in place of `CachedRecords` during the test."""
+  made = []
+
+  class Noted(cache.CachedRecords):
+    def __init__(self, source, cache_bytes):
+      super().__init__(source, cache_bytes)
+      made.append(self)
+
+  monkeypatch.setattr(pipeline, "CachedRecords", Noted)
+  return made
+
+
+def test_closing_frees_the_memory_for_the_next_phase(caches):
+  iterator = pipeline.make_train_iterator(
+    [_images()], degradation=NOISE, patch_size=8, batch_size=8, seed=0
   )
+  next(iterator)
+  assert caches[0]._kept
+  iterator.close()
+  assert not caches[0]._kept
+
+
+def test_workers_share_the_memory_of_the_cache(caches):
   for num_workers in (0, 1, 4):
     pipeline.make_train_iterator(
       [_images()],
@@ -270,12 +372,12 @@ def test_workers_share_the_memory_of_the_cache(monkeypatch):
       num_workers=num_workers,
       cache_bytes=1000,
     )
-  assert bounds == [1000, 1000, 250]
+  assert [records._cache_bytes for records in caches] == [1000, 1000, 250]
 
 
 def test_several_sources_are_one():
   parts = [_images(2), _images(0), _images(3)]
-  records = pipeline._Records(parts, 0)
+  records = cache.CachedRecords(parts, 0)
   assert len(records) == 5
   for index, (part, place) in enumerate(
     [(0, 0), (0, 1), (2, 0), (2, 1), (2, 2)]
@@ -314,6 +416,15 @@ def test_mixed_channels_and_pairs_that_are_none_are_refused():
     pipeline.make_train_iterator(
       [_images(), _images(channels=1)],
       degradation=NOISE,
+      patch_size=8,
+      batch_size=2,
+      seed=0,
+    )
+  lq, hq = _images(1, 8, 8).items[0], _images(1, 16, 16).items[0]
+  with pytest.raises(ValueError, match=r"pairs of scales \[1, 2\]; train on"):
+    pipeline.make_train_iterator(
+      [Images([(lq, hq)]), Images([(lq, lq)])],
+      degradation=None,
       patch_size=8,
       batch_size=2,
       seed=0,

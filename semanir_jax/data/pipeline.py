@@ -8,16 +8,18 @@ and the position in the stream is one number: the batches taken.
 Arrays are uint8 until the degradation makes them float32.
 """
 
+import multiprocessing
+import os
+import signal
 import sys
 import threading
 from collections.abc import Sequence
-from typing import Any
 
 import grain
-import numpy as np
 from absl import flags
 
 from semanir_jax.data.augmentation import Augmentation
+from semanir_jax.data.cache import CachedRecords
 from semanir_jax.data.degradations import Degradation, Mixture
 from semanir_jax.data.patches import Example, RandomPatch
 from semanir_jax.data.sources import Source
@@ -64,7 +66,8 @@ def make_train_iterator(
     num_workers: worker processes; 0 decodes in threads only, which is faster
       on few cores. Scripts with workers need `if __name__ == "__main__"`.
     num_threads: decoding threads, per worker if there are any.
-    prefetch_batches: batches made ahead, per worker if there are any.
+    prefetch_batches: batches made ahead, at least one for each thread; per
+      worker if there are any.
     cache_bytes: memory for decoded images in this process, shared out among
       its workers; images that do not fit are decoded for every patch.
 
@@ -80,7 +83,7 @@ def make_train_iterator(
     raise ValueError(f"{batch_size=} must be a multiple of {process_count=}")
   if not 0 <= process_index < process_count:
     raise ValueError(f"{process_index=} must be in [0, {process_count=})")
-  records = _Records(sources, cache_bytes // max(1, num_workers))
+  records = CachedRecords(sources, cache_bytes // max(1, num_workers))
   _check(sources, patch_size, degradation, augmentation)
   stream = _shuffled(records, seed, num_epochs)
   if not (batches := len(stream) // batch_size):
@@ -93,14 +96,13 @@ def make_train_iterator(
     .batch(batch_size // process_count, drop_remainder=True)
     .slice(slice(process_index, batches * process_count, process_count))
   )
-  read = grain.ReadOptions(
-    num_threads=num_threads, prefetch_buffer_size=prefetch_batches
-  )
-  return TrainIterator(share, read, num_workers)
+  # A thread makes a whole batch; without a place for it it would wait.
+  read = grain.ReadOptions(num_threads, max(prefetch_batches, num_threads))
+  return TrainIterator(records, share, read, num_workers)
 
 
 def _shuffled(
-  records: "_Records", seed: int, num_epochs: int | None
+  records: CachedRecords, seed: int, num_epochs: int | None
 ) -> grain.MapDataset:
   """The records in an order of their own in every pass."""
   dataset = grain.MapDataset.source(records)
@@ -117,9 +119,14 @@ class TrainIterator(grain.DatasetIterator):
   """
 
   def __init__(
-    self, batches: grain.MapDataset, read: grain.ReadOptions, num_workers: int
+    self,
+    records: CachedRecords,
+    batches: grain.MapDataset,
+    read: grain.ReadOptions,
+    num_workers: int,
   ) -> None:
     super().__init__()
+    self._records = records
     self._batches = batches
     self._read = read
     self._num_workers = num_workers
@@ -145,8 +152,9 @@ class TrainIterator(grain.DatasetIterator):
       self._rest = self._start()
 
   def close(self) -> None:
-    """Stops threads and workers."""
+    """Stops threads and workers, and frees the images that are kept."""
     self._stop()
+    self._records.forget()
     super().close()
 
   def _stop(self) -> None:
@@ -164,45 +172,25 @@ class TrainIterator(grain.DatasetIterator):
       num_workers=self._num_workers,
       per_worker_buffer_size=self._read.prefetch_buffer_size,
     )
-    return iter(rest.to_iter_dataset(self._read).mp_prefetch(options))
+    dataset = rest.to_iter_dataset(self._read)
+    return iter(dataset.mp_prefetch(options, _live_as_long_as_the_run))
 
 
-class _Records:
-  """Several sources as one, with as many decoded records as fit kept.
+def _live_as_long_as_the_run(worker_index: int, worker_count: int) -> None:
+  """Prepares a worker for the end of the process that started it.
 
-  What is kept stays: with every record used once per epoch in random order,
-  replacing records would only lower the share of hits.
+  A scheduler's SIGTERM reaches the whole group of processes, but the run needs
+  batches until its step is saved, and ends its workers itself. If it is killed
+  it cannot, and they would wait forever.
   """
+  del worker_index, worker_count
+  signal.signal(signal.SIGTERM, signal.SIG_IGN)
+  threading.Thread(target=_end_with_parent, daemon=True).start()
 
-  def __init__(self, sources: Sequence[Source], cache_bytes: int) -> None:
-    self._sources = list(sources)
-    self._cache_bytes = self._free_bytes = cache_bytes
-    self._ends = np.cumsum([len(source) for source in self._sources])
-    self._kept: dict[int, dict[str, Any]] = {}
-    self._lock = threading.Lock()
 
-  def __getstate__(self) -> tuple[list[Source], int]:
-    return self._sources, self._cache_bytes
-
-  def __setstate__(self, state: tuple[list[Source], int]) -> None:
-    self.__init__(*state)
-
-  def __len__(self) -> int:
-    return int(self._ends[-1]) if self._sources else 0
-
-  def __getitem__(self, index: int) -> dict[str, Any]:
-    record = self._kept.get(index)
-    if record is not None:
-      return record
-    which = int(np.searchsorted(self._ends, index, side="right"))
-    source = self._sources[which]
-    record = source[index - int(self._ends[which]) + len(source)]
-    size = sum(getattr(value, "nbytes", 0) for value in record.values())
-    with self._lock:
-      if size <= self._free_bytes and index not in self._kept:
-        self._free_bytes -= size
-        self._kept[index] = record
-    return record
+def _end_with_parent() -> None:
+  multiprocessing.parent_process().join()
+  os._exit(1)
 
 
 def _check(
@@ -212,7 +200,7 @@ def _check(
   augmentation: Augmentation | None,
 ) -> None:
   """Looks at the first record of each source before training starts."""
-  channels = set()
+  channels, scales = set(), set()
   for number, source in enumerate(sources):
     if not len(source):
       raise ValueError(f"source {number} is empty; remove it")
@@ -224,6 +212,7 @@ def _check(
     elif "input" in record:
       multiple = record["target"].shape[0] // record["input"].shape[0]
       channels.add(record["input"].shape[2])
+      scales.add(multiple)
     else:
       raise ValueError(
         f"{record['name']}: is a single image; choose a degradation, or give "
@@ -237,6 +226,11 @@ def _check(
     raise ValueError(
       f"sources of {sorted(channels)} channels; give at least one source, and "
       "open all with the same channels"
+    )
+  if len(scales) > 1:
+    raise ValueError(
+      f"sources of pairs of scales {sorted(scales)}; train on one scale at a"
+      " time"
     )
   if augmentation is not None:
     augmentation.check(channels.pop(), pairs=degradation is None)
