@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from semanir_jax import test_sets
 from semanir_jax.data.augmentation import Augmentation
@@ -104,8 +105,8 @@ def make_data(
 ) -> TrainIterator:
   """This process's share of the batches of a phase.
 
-  Every phase is a stream of its own, shuffled by the run's seed and its index,
-  so that a position in it means the same whatever came before.
+  Every phase is a stream of its own, shuffled by a seed of the run's and its
+  index, so that a position in it means the same whatever came before.
   """
   data = config.data
   options = data.degradation.to_dict()
@@ -114,7 +115,7 @@ def make_data(
     degradation=make_degradation(**options) if options else None,
     patch_size=phase.patch_size,
     batch_size=phase.batch_size,
-    seed=config.seed + phase.index,
+    seed=_stream_seed(config.seed, phase.index),
     augmentation=Augmentation(tuple(data.shrink), tuple(data.saturation)),
     process_index=jax.process_index(),
     process_count=jax.process_count(),
@@ -122,3 +123,10 @@ def make_data(
     num_threads=data.num_threads,
     cache_bytes=int(data.cache_gib * 2**30),
   )
+
+
+def _stream_seed(seed: int, phase: int) -> int:
+  """Of the first phase the run's; of the others none that another run has."""
+  if not phase:
+    return seed
+  return int(np.random.SeedSequence([seed, phase]).generate_state(1)[0])
