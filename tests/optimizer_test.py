@@ -37,6 +37,14 @@ def test_multistep_halves_at_its_milestones():
   assert _schedule("multistep") == pytest.approx(expected)
 
 
+def test_milestones_that_a_run_does_not_reach_are_named(caplog):
+  _schedule("multistep", milestones=(3, 9))
+  assert not caplog.text
+  _schedule("multistep", milestones=(3, 10, 12))
+  assert "milestones: [10, 12] are not reached in" in caplog.text
+  assert "num_steps=10; the learning rate falls 1 times" in caplog.text
+
+
 def test_multistep_without_milestones_is_constant():
   assert _schedule("multistep", milestones=()) == pytest.approx([0.8] * 11)
 

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from absl import logging
 from optax import contrib
 
 Schedule = Callable[[jax.Array | int], jax.Array]
@@ -59,6 +60,12 @@ def make_schedule(
       )
     if list(milestones) != sorted(set(milestones)):
       raise ValueError(f"config.schedule.{milestones=} must grow")
+    if late := [step for step in milestones if step >= num_steps]:
+      logging.warning(
+        f"config.schedule.milestones: {late} are not reached in"
+        f" config.train.{num_steps=}; the learning rate falls"
+        f" {len(milestones) - len(late)} times"
+      )
     schedule = optax.piecewise_constant_schedule(
       peak, {int(step): factor for step in milestones}
     )
