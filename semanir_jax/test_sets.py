@@ -120,8 +120,10 @@ def warn_of_mixed_splits(
     sources: what was opened for them.
   """
   for spec, source in zip(specs, sources, strict=True):
+    # A pack of sub-images has more records than images.
+    num_images = getattr(source, "num_images", None) or len(source)
     for part, count, cause in split_sizes.MIXED_SPLITS:
-      if part in spec.lower() and len(source) == count:
+      if part in spec.lower() and num_images == count:
         logging.warning("%s has %d images: %s", spec, count, cause)
 
 

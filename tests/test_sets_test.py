@@ -7,7 +7,9 @@ from PIL import Image
 
 from configs import base
 from semanir_jax import evaluation, metrics, test_sets
+from semanir_jax.data import prepare
 from semanir_jax.data.images import ImageError
+from semanir_jax.data.records import ArrayRecordSource
 
 NO_NOISE = base.noise(0.0)
 
@@ -79,6 +81,20 @@ def test_training_on_the_validation_images_is_named(warnings):
   assert "CBSD68" in warnings[1]
   test_sets.warn_of_mixed_splits(["div2k"], [[{}] * 800])
   assert len(warnings) == 2
+
+
+def test_sub_images_of_the_validation_images_are_named(
+  monkeypatch, tmp_path, warnings
+):
+  for name in ("a", "b"):
+    _write(tmp_path / f"bsd/{name}.png", _image(16, 16))
+  prepare.prepare(tmp_path / "bsd", tmp_path / "bsd_pack", crop_size=8)
+  source = ArrayRecordSource(tmp_path / "bsd_pack")
+  assert len(source) == 8
+  split = ("bsd", 2, "they are together")
+  monkeypatch.setattr(test_sets.split_sizes, "MIXED_SPLITS", (split,))
+  test_sets.warn_of_mixed_splits(["bsd_pack"], [source])
+  assert warnings == ["bsd_pack has 2 images: they are together"]
 
 
 def test_pair_of_other_sizes_is_named_with_a_modcrop_hint(tmp_path):

@@ -80,6 +80,7 @@ def prepare(
   output = pathlib.Path(output_folder)
   index = _open_index(output, plan=f"{cutter}, {_fingerprint(shards)}")
   index["scale"], index["bad_headers"] = scale, source.bad_images
+  index["images"] = len(items)
   with tqdm.tqdm(total=len(items), unit="image", disable=None) as bar:
     for name, members in shards.items():
       if is_done(output / name, index["shards"].get(name)):

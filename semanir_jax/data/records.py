@@ -44,6 +44,7 @@ class ArrayRecordSource:
 
   Attributes:
     scale: target side / input side; 1 for single images.
+    num_images: that the records were cut from; None in packs of before 2026-11.
   """
 
   def __init__(
@@ -73,6 +74,7 @@ class ArrayRecordSource:
           "check it: sha256sum -c SHA256SUMS"
         )
     self.scale = index["scale"]
+    self.num_images = index.get("images")
     self._folder = folder
     self._options = {"channels": channels, "gray": gray}
     self._records = array_record_data_source.ArrayRecordDataSource(
