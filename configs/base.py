@@ -95,12 +95,12 @@ def get_config(arg: str = "") -> ConfigDict:
   config.eval.protocol.also = ()  # more columns: "psnr_y_rounded", "ssim_3d"
 
   config.checkpoint = ConfigDict()
-  config.checkpoint.every_steps = 5_000
+  config.checkpoint.every_steps = 5_000  # 0: at the end and at SIGTERM only
   config.checkpoint.keep = 3  # newest checkpoints that stay
   config.checkpoint.keep_best = 1  # best by mean PSNR over the sets, besides
 
   config.log = ConfigDict()
-  config.log.every_steps = 100
+  config.log.every_steps = 100  # 0 for no reports
   return apply_variants(config, arg, {})
 
 
@@ -191,17 +191,17 @@ def apply_variants(
   Raises:
     ValueError: an unknown word; the nearest known one is named.
   """
-  window = config.model.window_size**2
-  num_keys = tuple(k * window // 1024 for k in RANDOM_K)
-  random_k = {"train.random_num_keys": num_keys}
-  known = {"random_k": random_k, "smoke": SMOKE} | dict(variants)
-  words = filter(None, arg.split(","))
+  known = {"random_k": {}, "smoke": SMOKE} | dict(variants)
+  words = list(filter(None, arg.split(",")))
   for word in sorted(words, key=lambda word: word == "smoke"):
     if word not in known:
       near = difflib.get_close_matches(word, known, n=1)
       hint = f"did you mean {near[0]!r}" if near else "known"
       raise ValueError(f"unknown variant {word!r}: {hint} ({', '.join(known)})")
     config.update_from_flattened_dict(known[word])
+  if "random_k" in words or config.train.random_num_keys:
+    tokens = config.model.window_size**2  # of the window that is left
+    config.train.random_num_keys = tuple(k * tokens // 1024 for k in RANDOM_K)
   return config.lock()
 
 

@@ -321,3 +321,17 @@ def test_unknown_word_names_the_nearest():
 def test_random_k_is_the_papers():
   config = _config("denoise", "color,s25,random_k")
   assert config.train.random_num_keys == (64, 128, 192, 256, 384, 512)
+
+
+@pytest.mark.parametrize(
+  ("name", "arg"),
+  [
+    ("denoise", "color,s25,random_k,smoke"),
+    ("pretrained", "sr_x2_light,smoke"),
+  ],
+)
+def test_smoke_draws_k_too(name, arg):
+  config = _config(name, arg)
+  assert config.train.random_num_keys == (1, 2, 3, 4, 6, 8)
+  assert max(config.train.random_num_keys) <= config.model.max_keys
+  assert _config("denoise", "smoke").train.random_num_keys == ()

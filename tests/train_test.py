@@ -102,7 +102,9 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
   config = _config(photographs)
   half, position, _ = _last(tmp_path, config)
   assert half.step == 2 and position == {"batches_taken": 2}
-  config = _config(photographs, log__every_steps=0)
+  # Where the run began from once is not needed any more.
+  gone = str(tmp_path / "gone")
+  config = _config(photographs, log__every_steps=0, init_from=gone)
   loop.train_and_evaluate(config, str(tmp_path))
   state, position, settings = _last(tmp_path, config)
   expected, expected_position, _ = _last(uninterrupted, config)
@@ -378,10 +380,39 @@ def test_parameters_that_are_not_there_are_missed_at_once(
   assert not (tmp_path / "run").exists()
 
 
-def test_a_profile_is_written_where_asked(photographs, tmp_path):
-  config = _config(photographs, train__num_steps=2)
-  loop.train_and_evaluate(config, str(tmp_path), profile=True)
-  assert list((tmp_path / "profile").rglob("*.xplane.pb"))
+@pytest.fixture(scope="module")
+def profiled(photographs, tmp_path_factory) -> pathlib.Path:
+  """The workdir of a run of 2 steps with a profile and no other saves."""
+  workdir = tmp_path_factory.mktemp("profiled")
+  changes = {"train__num_steps": 2, "checkpoint__every_steps": 0}
+  config = _config(photographs, **changes)
+  loop.train_and_evaluate(config, str(workdir), profile=True)
+  return workdir
+
+
+def test_a_profile_is_written_where_asked(profiled):
+  assert list((profiled / "profile").rglob("*.xplane.pb"))
+
+
+def test_the_last_step_is_saved_whatever_the_interval(profiled):
+  assert [p.name for p in (profiled / checkpoint.FOLDER).iterdir()] == ["2"]
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"seed": -1}, "seed=-1 must be at least 0"),
+    ({"data__num_workers": -1}, "data.num_workers=-1 must be at least 0"),
+    ({"data__cache_gib": -0.5}, "data.cache_gib=-0.5 must be at least 0"),
+    ({"train__max_skipped": 0}, "train.max_skipped=0 must be at least 1"),
+    ({"train__ema_decay": -0.1}, "train.ema_decay=-0.1 must be at least 0"),
+    ({"train__ema_decay": 1.5}, "train.ema_decay=1.5 must be below 1"),
+    ({"checkpoint__every_steps": -1}, "checkpoint.every_steps=-1 must be at"),
+  ],
+)
+def test_a_number_that_means_nothing_is_refused(photographs, changes, message):
+  with pytest.raises(ValueError, match=f"^config.{message}"):
+    setup.make_plan(_config(photographs, **changes))
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,11 @@ from semanir_jax.training.phase_loop import Run, train_phase
 from semanir_jax.training.preemption import Preemption
 from semanir_jax.training.profile import Profile
 from semanir_jax.training.progress import Progress
-from semanir_jax.training.setup import make_plan, start_state
+from semanir_jax.training.setup import (
+  check_init_from,
+  make_plan,
+  start_state,
+)
 from semanir_jax.training.step import TrainState
 
 
@@ -40,11 +44,13 @@ def train_and_evaluate(
   Raises:
     ValueError: a field of the config does not fit, or the run diverged.
     ImageError: an image cannot be read.
-    CheckpointError: the workdir holds a run of another architecture.
+    CheckpointError: the workdir holds a run of another architecture, or a new
+      run finds nothing at `config.init_from`.
   """
   environment.warn_of_idle_accelerator()
   plan = make_plan(config)
   with distributed.shared_errors():
+    check_init_from(config, workdir)
     _make_folder(workdir)
   with contextlib.ExitStack() as stack:
     preemption = stack.enter_context(Preemption(plan.mesh))

@@ -62,10 +62,10 @@ def train_phase(
   pending: list[Mapping[str, jax.Array]] = []
 
   def due(every_steps: int) -> bool:
-    last = step == config.train.num_steps
     return every_steps > 0 and (step % every_steps == 0 or last)
 
   for step in range(int(state.step) + 1, phase.stop + 1):
+    last = step == config.train.num_steps
     if run.profile:
       run.profile.before(step)
     with progress.waiting_for_input():
@@ -87,10 +87,10 @@ def train_phase(
       if due(config.eval.every_steps) and not stop:
         score = _validate(run, state, step)
         stop = run.preemption.agreed()
-      if stop or due(config.checkpoint.every_steps):
+      if stop or last or due(config.checkpoint.every_steps):
         _check_health(run, step, metrics)
         run.save(step, state, data, score)
-    if stop and step < config.train.num_steps:
+    if stop and not last:
       logging.warning(
         "preempted: saved step %d; the same command goes on from it", step
       )

@@ -62,8 +62,8 @@ def make_plan(config: Any) -> Plan:
   Raises:
     ValueError: a field of the config does not fit.
     ImageError: an image cannot be read.
-    CheckpointError: there is nothing at `init_from`.
   """
+  _check_numbers(config)
   mesh = sharding.make_mesh(data=config.mesh.data, fsdp=config.mesh.fsdp)
   logging.info("devices: %s, mesh %s", jax.devices(), dict(mesh.shape))
   phases = make_phases(config, mesh.size)
@@ -75,11 +75,35 @@ def make_plan(config: Any) -> Plan:
     sets = []
     if config.eval.every_steps > 0:
       sets = list(test_sets.present(config.eval.sets, config.data.data_dir))
-    if config.init_from and weights_file(config.init_from) is None:
-      checkpoint.checkpoint_folder(config.init_from)
   return Plan(
     model, mesh, phases, data, sets, train_step, init, shapes, shardings
   )
+
+
+# The least value of fields that nothing else checks, or not by their name.
+_LEAST = {
+  "seed": 0,
+  "data.num_workers": 0,
+  "data.num_threads": 0,
+  "data.cache_gib": 0,
+  "train.max_skipped": 1,
+  "train.ema_decay": 0,
+  "eval.every_steps": 0,
+  "checkpoint.every_steps": 0,
+  "log.every_steps": 0,
+}
+
+
+def _check_numbers(config: Any) -> None:
+  """Refuses numbers that would be ignored, or fail far from their field."""
+  for field, least in _LEAST.items():
+    value = functools.reduce(getattr, field.split("."), config)
+    if value < least:
+      raise ValueError(f"config.{field}={value} must be at least {least}")
+  if config.train.ema_decay >= 1:
+    raise ValueError(
+      f"config.train.ema_decay={config.train.ema_decay} must be below 1"
+    )
 
 
 def make_step(config: Any, model: SemanIR, mesh: Mesh) -> tuple[Any, Any]:
@@ -125,6 +149,23 @@ def place_step(
     out_shardings=(shardings, None),
   )
   return train_step, init, shapes, shardings
+
+
+def check_init_from(config: Any, workdir: str) -> None:
+  """Looks, before a run is begun, for what it is to begin from.
+
+  A run that goes on from its own checkpoints does not need it any more.
+
+  Raises:
+    CheckpointError: neither is there.
+  """
+  path = config.init_from
+  if not path or weights_file(path) is not None:
+    return
+  try:
+    checkpoint.checkpoint_folder(workdir)
+  except checkpoint.CheckpointError:
+    checkpoint.checkpoint_folder(path)
 
 
 def start_state(
