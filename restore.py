@@ -4,6 +4,8 @@ python restore.py --input=photo.png --output=restored \
   --checkpoint=denoise_color_light
 python restore.py --input="photos/**/*.png" --output=restored \
   --checkpoint=runs/denoise --format=jpeg --quality=90
+
+A network for mosaics takes a gray file as a sensor's RGGB mosaic.
 """
 
 from absl import flags

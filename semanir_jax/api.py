@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from semanir_jax import ensemble
+from semanir_jax.data import demosaic
 from semanir_jax.models.semanir import SemanIR
 from semanir_jax.tiles import TiledRestorer
 from semanir_jax.weights import load_network
@@ -21,7 +22,8 @@ class Network:
     params: its parameters.
     config: what it was trained with, as nested dicts.
     scale: sides of the result over those of the input.
-    channels: of its input; 1 gray, 3 RGB.
+    channels: of its input; 1 gray, 3 RGB. A network for mosaics takes an RGGB
+      mosaic of 1 channel too.
   """
 
   def __init__(
@@ -36,6 +38,7 @@ class Network:
       ensemble.check_turnable(config["data"]["degradation"])
     self.model, self.params, self.config = model, params, config
     self.scale, self.channels = model.scale, model.in_channels
+    self._mosaics = demosaic.is_mosaic(config["data"]["degradation"])
     self._restorer = TiledRestorer(model, params, **options)
 
   def __call__(self, image: np.ndarray) -> np.ndarray:
@@ -43,11 +46,13 @@ class Network:
 
     Args:
       image: `[H, W, C]`, or `[H, W]` for C = 1; uint8, uint16, or float32 in
-        [0, 1].
+        [0, 1]. C = 1 is an RGGB mosaic for a network that was trained on
+        mosaics alone, its sides even; C = 3 is one that is filled in already.
 
     Returns:
-      `[H * S, W * S, C']`, or two axes where the input has two; of the input's
-      type and range, rounded and clipped.
+      `[H * S, W * S, C']`, or two axes where the input has two, but for
+      mosaics, which become RGB; of the input's type and range, rounded and
+      clipped.
 
     Raises:
       ValueError: shape, type, range or channels do not fit.
@@ -66,12 +71,15 @@ class Network:
         " must lie in [0, 1]; divide by 255, or clip"
       )
     pixels = image[..., None] if image.ndim == 2 else image
+    mosaic = self._mosaics and pixels.shape[2] == 1
+    if mosaic:
+      pixels = demosaic.fill_in(pixels[..., 0])
     result = np.concatenate(list(map(np.copy, self._restorer.bands(pixels))))
     result = np.clip(result, 0, 1)
     if image.dtype != np.float32:
       result = np.round(result * np.float32(np.iinfo(image.dtype).max))
     result = result.astype(image.dtype)
-    return result[..., 0] if image.ndim == 2 else result
+    return result[..., 0] if image.ndim == 2 and not mosaic else result
 
 
 def load(
@@ -82,6 +90,9 @@ def load(
   self_ensemble: bool = False,
 ) -> Network:
   """Loads a trained network.
+
+  One that was trained on mosaics alone takes RGGB mosaics of one channel, and
+  RGB that Malvar's filters made of them (see `Network.__call__`).
 
   Args:
     name: of a bundled network, a `.safetensors` file or a training run, see

@@ -50,8 +50,8 @@ def measure(
 
   Args:
     job: for messages.
-    source: the input `[h, w, C]`; it and the others uint8 or uint16.
-    result: `[H, W, C']`.
+    source: the input `[h, w, C']`, see `pixel_formats.to_unit`.
+    result: `[H, W, C']` uint8 or uint16.
     target: clean image, of the shape of the result.
 
   Returns:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from semanir_jax import evaluation, metrics, pixel_formats, restoration, weights
-from semanir_jax.data import degradations, image_codecs, images
+from semanir_jax.data import degradations, demosaic, image_codecs, images
 from semanir_jax.models.semanir import SemanIR
 from semanir_jax.pixel_formats import Picture
 from semanir_jax.tiles import TiledRestorer
@@ -149,19 +149,20 @@ def restore(
   _check_size(data, name, model.scale)
   picture = pixel_formats.decode_picture(data, name)
   clean = None
+  mosaics = demosaic.is_mosaic(config["data"]["degradation"])
   if degradation is None:
-    pixels = pixel_formats.network_input(picture, model.in_channels)
-    shape = pixel_formats.result_shape(picture, model)
+    pixels = pixel_formats.network_input(
+      picture, model.in_channels, mosaics=mosaics
+    )
+    shape = pixel_formats.result_shape(picture, model, mosaics=mosaics)
     dtype = pixel_formats.result_type(picture, ".png")
   else:
     picture, pixels, clean = _degraded(picture, model, degradation)
     shape, dtype = clean.shape, np.dtype(np.uint8)
   after = np.empty(shape, dtype)
   restoration.restore_into(after, restorer, pixels, name)
-  before = picture.pixels if clean is None else pixels
-  if before.dtype != np.float32:
-    before = pixel_formats.to_unit(before)
-  before = evaluation.as_output(before, model.scale)
+  before = pixels if mosaics or clean is not None else picture.pixels
+  before = evaluation.as_output(pixel_formats.to_unit(before), model.scale)
   files = []
   for kind, levels in (("before", before), ("restored", after)):
     stem = pathlib.Path(name).stem[:_STEM_CHARACTERS]

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from semanir_jax.data import demosaic
+
 Restore = Callable[[np.ndarray], np.ndarray]
 
 
@@ -23,7 +25,7 @@ def check_turnable(degradation: Mapping[str, Any]) -> None:
   Raises:
     ValueError: it is a mosaic.
   """
-  if degradation.get("name") == "demosaic":
+  if demosaic.is_mosaic(degradation):
     raise ValueError(
       "a turned mosaic has its colour filters elsewhere; leave out"
       " self_ensemble for demosaicking"

@@ -2,6 +2,8 @@
 
   gray, 16 bits   stay gray and 16 bits; a colour network gets gray three times
                   over, and the BT.601 luma of its result is kept
+  mosaics         of one channel, for a network that was trained on mosaics
+                  alone: RGGB, filled in as in its training; become RGB
   colour          is refused by a gray network: channel by channel it would see
                   images it never learned, and leave fringes
   palette, 1 bit  become RGB and gray
@@ -21,7 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from semanir_jax.data import image_codecs, image_encoder, images
+from semanir_jax.data import demosaic, image_codecs, image_encoder, images
 from semanir_jax.data.image_metadata import Metadata, read_metadata
 from semanir_jax.data.imresize import imresize
 from semanir_jax.models.semanir import SemanIR
@@ -48,12 +50,14 @@ class Picture(NamedTuple):
     pixels: `[H, W, 1 or 3]` uint8 or uint16.
     alpha: `[H, W, 1]` of the same dtype, or None for a file without.
     metadata: ICC profile and EXIF.
+    turned: whether the file lies on its side, or mirrored, and was turned.
   """
 
   name: str
   pixels: np.ndarray
   alpha: np.ndarray | None
   metadata: Metadata
+  turned: bool = False
 
 
 def read_picture(path: pathlib.Path) -> Picture:
@@ -64,7 +68,8 @@ def read_picture(path: pathlib.Path) -> Picture:
 def decode_picture(data: bytes, name: str) -> Picture:
   """Does `read_picture` for the bytes of a file; `name` is for messages."""
   pixels, alpha = image_codecs.decode(data, name)
-  return Picture(name, pixels, alpha, read_metadata(data))
+  turned = image_codecs.is_turned(data)
+  return Picture(name, pixels, alpha, read_metadata(data), turned)
 
 
 def result_suffix(suffix: str) -> str:
@@ -110,16 +115,35 @@ def fitted(picture: Picture, suffix: str, scale: int) -> Picture:
   return picture._replace(alpha=None)
 
 
-def network_input(picture: Picture, channels: int) -> np.ndarray:
+def network_input(
+  picture: Picture, channels: int, *, mosaics: bool = False
+) -> np.ndarray:
   """The pixels with the channels of a network.
 
+  Args:
+    picture: after `fitted`.
+    channels: of the network.
+    mosaics: whether one channel is an RGGB mosaic (`demosaic.is_mosaic`).
+
   Returns:
-    `[H, W, channels]`, a view: gray is repeated without a copy.
+    `[H, W, channels]`, a view: gray is repeated without a copy; of a mosaic
+    `demosaic.fill_in`, float32.
 
   Raises:
-    ImageError: a colour image for a gray network.
+    ImageError: a colour image for a gray network; a mosaic of odd sides, or
+      that was turned, which puts other filters in its corner.
   """
   found = picture.pixels.shape[2]
+  if mosaics and found == 1:
+    if picture.turned:
+      raise images.ImageError(
+        f"{picture.name}: is a mosaic with an EXIF orientation, which turns its"
+        " colour filters; remove the orientation, and turn the result"
+      )
+    try:
+      return demosaic.fill_in(picture.pixels[..., 0])
+    except ValueError as error:
+      raise images.ImageError(f"{picture.name}: {error}") from error
   if found > channels:
     raise images.ImageError(
       f"{picture.name}: is a colour image, but the network is of gray images;"
@@ -130,10 +154,15 @@ def network_input(picture: Picture, channels: int) -> np.ndarray:
   return np.broadcast_to(picture.pixels, (*picture.pixels.shape[:2], channels))
 
 
-def result_shape(picture: Picture, model: SemanIR) -> tuple[int, int, int]:
-  """`(H, W, C)` of a result; gray stays gray unless the network adds colour."""
+def result_shape(
+  picture: Picture, model: SemanIR, *, mosaics: bool = False
+) -> tuple[int, int, int]:
+  """`(H, W, C)` of a result; gray stays gray unless the network adds colour.
+
+  `mosaics` as in `network_input`.
+  """
   height, width, channels = picture.pixels.shape
-  if model.in_channels != model.out_channels:
+  if mosaics or model.in_channels != model.out_channels:
     channels = model.out_channels
   return height * model.scale, width * model.scale, channels
 
@@ -144,7 +173,9 @@ def result_type(picture: Picture, suffix: str) -> np.dtype:
 
 
 def to_unit(pixels: np.ndarray) -> np.ndarray:
-  """Integers to float32 in [0, 1], by their depth."""
+  """Integers to float32 in [0, 1], by their depth; float32 as it is."""
+  if pixels.dtype == np.float32:
+    return pixels
   return pixels.astype(np.float32) / np.float32(np.iinfo(pixels.dtype).max)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from absl import logging
 
 from semanir_jax import comparison, ensemble, pixel_formats, restoration_plan
-from semanir_jax.data import images
+from semanir_jax.data import demosaic, images
 from semanir_jax.models.semanir import SemanIR
 from semanir_jax.restoration_plan import Job
 from semanir_jax.tiles import TiledRestorer
@@ -82,7 +82,8 @@ def restore_files(
   logging.info("%s", describe(model, config, num_keys))
   if reference is not None:
     logging.info("%s", comparison.protocol_line())
-  _restore_all(restorer, open_jobs, quality)
+  mosaics = demosaic.is_mosaic(config["data"]["degradation"])
+  _restore_all(restorer, open_jobs, quality, mosaics)
 
 
 def describe(
@@ -102,14 +103,17 @@ def describe(
 
 
 def _restore_all(
-  restorer: TiledRestorer, jobs: list[Job], quality: int | None
+  restorer: TiledRestorer,
+  jobs: list[Job],
+  quality: int | None,
+  mosaics: bool,
 ) -> None:
   """Restores files; reports the bad ones and goes on."""
   failures = []
   start = time.monotonic()
   for done, job in enumerate(jobs, 1):
     try:
-      _restore_file(restorer, job, quality)
+      _restore_file(restorer, job, quality, mosaics)
     except images.ImageError as error:
       if len(jobs) == 1:
         raise
@@ -133,25 +137,27 @@ def _restore_all(
 
 
 def _restore_file(
-  restorer: TiledRestorer, job: Job, quality: int | None
+  restorer: TiledRestorer, job: Job, quality: int | None, mosaics: bool
 ) -> None:
   """Restores one file; writes the comparison where there is a reference."""
   model, suffix = restorer.model, job.result.suffix.lower()
   picture = pixel_formats.read_picture(job.source)
   picture = pixel_formats.fitted(picture, suffix, model.scale)
-  height, width, channels = pixel_formats.result_shape(picture, model)
+  shape = pixel_formats.result_shape(picture, model, mosaics=mosaics)
   target = None
   if job.reference is not None:
-    target = comparison.read_reference(job, (height, width, channels))
-  levels = np.empty(
-    (height, width, channels), pixel_formats.result_type(picture, suffix)
+    target = comparison.read_reference(job, shape)
+  levels = np.empty(shape, pixel_formats.result_type(picture, suffix))
+  pixels = pixel_formats.network_input(
+    picture, model.in_channels, mosaics=mosaics
   )
-  pixels = pixel_formats.network_input(picture, restorer.model.in_channels)
   restore_into(levels, restorer, pixels, picture.name)
   _warn_of_no_change(picture, levels)
   compared = None
   if target is not None:
-    compared = comparison.measure(job, picture.pixels, levels, target)
+    # Gray as it was, not three times over.
+    before = pixels if mosaics else picture.pixels
+    compared = comparison.measure(job, before, levels, target)
   pixel_formats.write_picture(job.result, levels, picture, quality=quality)
   if compared is not None:
     images.write_image(job.comparison, compared)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import semanir_jax
-from semanir_jax import checkpoint, weights
+from semanir_jax import checkpoint, metrics, weights
+from semanir_jax.data import degradations, demosaic
 from semanir_jax.inference import Restorer
 from tests import small
 
@@ -67,6 +68,27 @@ def test_gray_images_may_have_two_axes(files):
   result = network(image)
   assert result.shape == (8, 8, 1)
   np.testing.assert_array_equal(network(image[..., 0]), result[..., 0])
+
+
+def test_a_sensors_image_becomes_rgb(tmp_path):
+  path = small.write_network(
+    tmp_path / "net.safetensors", degradation={"name": "demosaic"}
+  )
+  network = semanir_jax.load(str(path))
+  clean = _image(6, 8, 3)
+  filled, _ = degradations.Demosaic()(np.random.default_rng(0), clean)
+  expected = Restorer(network.model, network.params)(filled[None])[0]
+  sensor = demosaic.mosaic(clean).sum(axis=2, dtype=np.uint8)
+  for mosaic in (sensor, sensor[..., None]):
+    np.testing.assert_array_equal(network(mosaic), metrics.to_uint8(expected))
+  floats = network(sensor / np.float32(255))
+  np.testing.assert_allclose(floats, np.clip(expected, 0, 1), atol=1e-5)
+  np.testing.assert_allclose(
+    network(sensor.astype(np.uint16) * 257) / 65535.0, floats, atol=2e-5
+  )
+  assert network(clean).shape == clean.shape  # filled in already
+  with pytest.raises(ValueError, match="even sides, not 5x8 px; crop it"):
+    network(sensor[1:])
 
 
 def test_options_reach_the_network(files):

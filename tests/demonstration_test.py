@@ -14,7 +14,7 @@ import semanir_jax
 from configs import all_in_one, base, deblur, sr
 from semanir_jax import demonstration, evaluation, metrics, weights
 from semanir_jax.checkpoint import CheckpointError
-from semanir_jax.data import degradations, images
+from semanir_jax.data import degradations, demosaic, images
 from semanir_jax.inference import Restorer
 from tests import small
 
@@ -165,6 +165,20 @@ def test_16_bits_and_alpha_are_kept(networks, tmp_path):
   expected = semanir_jax.load(networks["color"])(pixels[..., :3])
   np.testing.assert_array_equal(colours, expected)
   np.testing.assert_array_equal(alpha, pixels[..., 3:])
+
+
+def test_a_sensors_image_is_shown_filled_in_and_restored(tmp_path):
+  network = str(
+    small.write_network(
+      tmp_path / "net.safetensors", degradation={"name": "demosaic"}
+    )
+  )
+  sensor = _picture(tmp_path / "a.png", 8, 12, 1)
+  before, after, report = _restored(tmp_path / "a.png", network)
+  filled = demosaic.fill_in(sensor[..., 0])
+  np.testing.assert_array_equal(before, metrics.to_uint8(filled))
+  np.testing.assert_array_equal(after, semanir_jax.load(network)(sensor))
+  assert report.startswith("12x8 px, 8 bits") and "equals" not in report
 
 
 def test_k_is_that_of_the_visitor(networks, tmp_path):

@@ -90,6 +90,27 @@ def test_a_gray_image_has_no_mosaic() -> None:
     demosaic.mosaic(_random(4, 4, 1))
 
 
+def test_a_sensors_image_is_filled_in_as_training_fills_it_in() -> None:
+  image = _random(6, 8, 3)
+  expected, _ = degradations.Demosaic()(np.random.default_rng(0), image)
+  sensor = demosaic.mosaic(image).sum(axis=2, dtype=np.uint8)
+  assert expected.min() < 0 and expected.max() > 1  # not clipped
+  np.testing.assert_array_equal(demosaic.fill_in(sensor), expected)
+  unit = sensor / np.float32(255)
+  for same in (sensor.astype(np.uint16) * 257, unit):
+    filled = demosaic.fill_in(same)
+    assert filled.dtype == np.float32
+    np.testing.assert_allclose(filled, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(5, 4), (4, 7), (1, 1)])
+def test_a_sensors_image_of_odd_sides_is_refused(shape) -> None:
+  with pytest.raises(
+    ValueError, match="even sides, not {}x{} px".format(*shape)
+  ):
+    demosaic.fill_in(_random(*shape))
+
+
 def _kodak_crop(image: np.ndarray) -> np.ndarray:
   """The 500x500 form of the denoising papers (MANIFEST)."""
   if image.shape[1] > image.shape[0]:

@@ -127,9 +127,22 @@ def save_run(
   return workdir
 
 
-def write_network(path: pathlib.Path, **changes: Any) -> pathlib.Path:
-  """Writes a file of random weights; `changes` as in `config`."""
-  options = config(**changes)
+def write_network(
+  path: pathlib.Path,
+  *,
+  degradation: dict[str, Any] | None = None,
+  **changes: Any,
+) -> pathlib.Path:
+  """Writes a file of random weights.
+
+  Args:
+    path: of the file.
+    degradation: that it was trained on; None for the config's.
+    **changes: as in `config`.
+  """
+  options = config(**changes).unlock()
+  if degradation is not None:
+    options.data.degradation = degradation
   shapes = checkpoint.abstract_params(checkpoint.make_model(options.model))
   rng = np.random.default_rng(0)
   random = jax.tree.map(

@@ -189,7 +189,7 @@ class Demosaic:
     del rng
     image = modcrop(image, self.multiple)
     sensor = demosaic.mosaic(image).sum(axis=2, dtype=np.uint8)
-    return demosaic.malvar(sensor) / np.float32(255.0), _unit(image)
+    return demosaic.fill_in(sensor), _unit(image)
 
   def context(self, rng: Rng) -> Context:
     del rng

@@ -4,6 +4,9 @@ The colour filters are RGGB: red at (0, 0), green at (0, 1) and (1, 0), blue at
 (1, 1). Sides may be odd; a crop must begin at even rows and columns.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 _EVEN, _ODD = slice(0, None, 2), slice(1, None, 2)
@@ -43,11 +46,12 @@ def malvar(sensor: np.ndarray) -> np.ndarray:
   filters in step. The result is neither clipped nor rounded.
 
   Args:
-    sensor: `[H, W]` uint8, one sample per pixel.
+    sensor: `[H, W]` uint8, uint16 or float32, one sample per pixel.
 
   Returns:
-    `[H, W, 3]` float32 on the scale of the input, beyond [0, 255] where a
-    filter overshoots; exact, as every value is a multiple of 1 / 16.
+    `[H, W, 3]` float32 on the scale of the input, beyond its range where a
+    filter overshoots; exact for integers, as every value is a multiple of
+    1 / 16.
 
   Source: protocols 3.4 ("MATLAB demosaic").
   """
@@ -83,3 +87,37 @@ def malvar(sensor: np.ndarray) -> np.ndarray:
     image[own, own, 1] = green[own, own]
     image[own, other, 1] = centre[own, other]
   return image
+
+
+def fill_in(sensor: np.ndarray) -> np.ndarray:
+  """Makes of an RGGB sensor's image what a network for mosaics takes.
+
+  Args:
+    sensor: `[H, W]` uint8 or uint16, or float32 in [0, 1]; H and W even.
+
+  Returns:
+    `[H, W, 3]` float32 of `malvar`, nominally in [0, 1], not clipped.
+
+  Raises:
+    ValueError: a side is odd, so that it is no whole sensor's image.
+  """
+  height, width = sensor.shape
+  if height % 2 or width % 2:
+    raise ValueError(
+      f"an RGGB mosaic has even sides, not {height}x{width} px; crop it, from"
+      " an even row and column on, or give RGB that is filled in already"
+    )
+  filled = malvar(sensor)
+  if sensor.dtype == np.float32:
+    return filled
+  return filled / np.float32(np.iinfo(sensor.dtype).max)
+
+
+def is_mosaic(degradation: Mapping[str, Any]) -> bool:
+  """Whether all that a network learned from, or a test set has, are mosaics.
+
+  Args:
+    degradation: options for `degradations.make`; empty for pairs. A mixture
+      with mosaics in it is none: one channel may be a gray picture there.
+  """
+  return degradation.get("name") == "demosaic"

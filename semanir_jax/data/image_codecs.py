@@ -89,6 +89,12 @@ def decode(data: bytes, name: str) -> tuple[np.ndarray, np.ndarray | None]:
   return pixels, None
 
 
+def is_turned(data: bytes) -> bool:
+  """Whether `decode` turns a file that it can decode, by EXIF before pixels."""
+  with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+    return _orientation(image) != 1
+
+
 @contextlib.contextmanager
 def explained(
   name: str, remedy: str = "replace or remove the file"
