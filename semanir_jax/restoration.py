@@ -1,8 +1,9 @@
 """Restores image files with a trained network."""
 
+import contextlib
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -113,7 +114,8 @@ def _restore_all(
   start = time.monotonic()
   for done, job in enumerate(jobs, 1):
     try:
-      _restore_file(restorer, job, quality, mosaics)
+      with _explained_memory(job):
+        _restore_file(restorer, job, quality, mosaics)
     except images.ImageError as error:
       if len(jobs) == 1:
         raise
@@ -134,6 +136,18 @@ def _restore_all(
       f"{len(failures)} of {len(jobs)} images were not restored:"
       f" {', '.join(failures)}; the messages above say why"
     )
+
+
+@contextlib.contextmanager
+def _explained_memory(job: Job) -> Iterator[None]:
+  """Turns memory that runs out beside the network into one line."""
+  try:
+    yield
+  except MemoryError as error:
+    raise images.ImageError(
+      f"{job.source}: does not fit the memory together with its result; free"
+      " some, or cut it into parts"
+    ) from error
 
 
 def _restore_file(

@@ -460,6 +460,36 @@ def test_memory_that_runs_out_is_named_and_the_others_restored(
   assert _files(output) == ["a.png", "c.png"]
 
 
+@pytest.mark.parametrize("place", ["result", "warning", "encoder"])
+def test_memory_for_a_result_that_runs_out_is_named_too(
+  runs, tmp_path, monkeypatch, caplog, place
+):
+  for name, width in (("a.png", 5), ("b.png", 50), ("c.png", 5)):
+    _image(tmp_path / "in" / name, 5, width, 3)
+
+  def with_little_memory(first: Any, *rest: Any, **options: Any) -> Any:
+    # A shape, a picture or an array of b.png.
+    pixels = getattr(first, "pixels", first)
+    shape = pixels if isinstance(pixels, tuple) else np.shape(pixels)
+    if shape == (5, 50, 3):
+      raise MemoryError
+    return whole(first, *rest, **options)
+
+  module, function = {
+    "result": (np, "empty"),
+    "warning": (restoration, "_warn_of_no_change"),
+    "encoder": (Image, "fromarray"),
+  }[place]
+  whole = getattr(module, function)
+  monkeypatch.setattr(module, function, with_little_memory)
+  output = tmp_path / "out"
+  with pytest.raises(ImageError, match="1 of 3 images .*: b.png;"):
+    restore_files(runs["color"], str(tmp_path / "in"), str(output))
+  assert "b.png: does not fit the memory" in caplog.text
+  assert "; free some, or cut it into parts" in caplog.text
+  assert _files(output) == ["a.png", "c.png"]
+
+
 def _refused(runs: dict[str, str], tmp_path: pathlib.Path, **changes: Any):
   """What is said of one image that cannot be restored; nothing may be left."""
   run = changes.pop("run", "color")

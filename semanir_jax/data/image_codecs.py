@@ -107,6 +107,10 @@ def explained(
       f"{name}: not an image ({', '.join(_FORMATS)}), or its start is damaged; "
       f"{remedy}"
     ) from error
+  except MemoryError as error:
+    raise ImageError(
+      f"{name}: does not fit the memory; free some, or cut it into parts"
+    ) from error
   # Plug-ins raise OSError, SyntaxError, struct.error, IndexError, ... at will.
   except Exception as error:
     reason = " ".join(str(error).split()) or type(error).__name__
