@@ -55,7 +55,8 @@ class Network:
       clipped.
 
     Raises:
-      ValueError: shape, type, range or channels do not fit.
+      ValueError: shape, type, range or channels do not fit, or the network
+        returns NaN or infinity.
     """
     image = np.asarray(image)
     if image.dtype not in _DTYPES or image.ndim not in (2, 3) or not image.size:

@@ -201,11 +201,6 @@ def restore_into(
   told = start
   try:
     for band in restorer.bands(pixels):
-      if not np.isfinite(band).all():
-        raise images.ImageError(
-          f"{name}: the network returned NaN or infinity; use another"
-          " checkpoint"
-        )
       bottom = top + len(band)
       levels[top:bottom] = pixel_formats.to_levels(
         band, channels=channels, dtype=levels.dtype
@@ -216,6 +211,8 @@ def restore_into(
         left = (now - start) * (height / top - 1)
         share = math.floor(100 * top / height)
         logging.info("%s: %d %%, %.0f s left", name, share, left)
+  except ValueError as error:
+    raise images.ImageError(f"{name}: {error}") from error
   except (MemoryError, jax.errors.JaxRuntimeError) as error:
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
       raise images.ImageError(

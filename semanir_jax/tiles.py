@@ -85,7 +85,7 @@ class TiledRestorer:
       H * S. To be used before the next one is asked for.
 
     Raises:
-      ValueError: C does not fit the network.
+      ValueError: C does not fit the network, or it returns NaN or infinity.
     """
     height, width, _ = image.shape
     rows, columns = self._axes(height, width)
@@ -112,7 +112,12 @@ class TiledRestorer:
       bottom = following[0][0] if following else rows.size
       done = (bottom - top) * scale
       if done:
-        yield sums[:done][: (height - top) * scale, : width * scale]
+        band = sums[:done][: (height - top) * scale, : width * scale]
+        if not np.isfinite(band).all():
+          raise ValueError(
+            "the network returned NaN or infinity; use another checkpoint"
+          )
+        yield band
       sums, top = sums[done:], bottom
 
   def tile_px(self, height: int, width: int) -> tuple[int, int, int]:

@@ -102,6 +102,18 @@ def test_options_reach_the_network(files):
     semanir_jax.load(files["x2"], tile=7)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_network_of_nan_is_refused(files, monkeypatch, dtype, bad):
+  monkeypatch.setattr(
+    Restorer, "__call__", lambda self, images, **_: images + bad
+  )
+  network = semanir_jax.load(files["rgb"])
+  message = "^the network returned NaN or infinity; use another checkpoint$"
+  with pytest.raises(ValueError, match=message):
+    network(np.zeros((8, 8, 3), dtype))
+
+
 @pytest.mark.parametrize(
   ("image", "message"),
   [
