@@ -172,6 +172,24 @@ def test_16_bit_rgb_tiff_keeps_its_depth(tmp_path):
     assert (info.bits, info.height, info.width) == (16, 7, 6)
 
 
+@pytest.mark.parametrize("compression", ["lzw", "zlib", "zstd", "lzma"])
+@pytest.mark.parametrize("predictor", [False, True])
+def test_16_bit_rgb_tiff_may_be_packed(tmp_path, compression, predictor):
+  import tifffile
+
+  image = _random((6, 7, 3), np.uint16)
+  path = tmp_path / "a.tif"
+  tifffile.imwrite(
+    path,
+    image,
+    photometric="rgb",
+    compression=compression,
+    predictor=predictor,
+  )
+  np.testing.assert_array_equal(images.read_image(path), image)
+  assert images.probe_image(path).bits == 16
+
+
 def test_palette_and_one_bit_are_expanded(tmp_path):
   image = Image.fromarray(_random((9, 9, 3))).quantize(16)
   image.save(tmp_path / "p.png")

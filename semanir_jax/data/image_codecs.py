@@ -1,9 +1,10 @@
 """Bytes of an image file to an exact array, or a reason why not.
 
 Pillow reads, except where it would change values without a word: 16-bit colour
-becomes 8 bits there (here `deep_png` and tifffile read it), 12-bit and inverted
-16-bit TIFF come unscaled or uninverted, CMYK becomes colours by a guess, an
-animation its first frame (the last three are refused here).
+becomes 8 bits there (here `deep_png` reads it, and tifffile, with imagecodecs
+for what is packed), 12-bit and inverted 16-bit TIFF come unscaled or not
+inverted, CMYK becomes colours by a guess, an animation its first frame (the
+last three are refused here).
 """
 
 import contextlib
