@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from semanir_jax.data import deep_png, images
+from semanir_jax.data import deep_png, image_codecs, images
 
 
 def _random(shape: tuple[int, ...], dtype: type = np.uint8) -> np.ndarray:
@@ -110,10 +110,16 @@ def _filtered_png(image: np.ndarray, colour_type: int) -> bytes:
       guess = (0, a, b, (a + b) // 2, paeth)[y % 5]
       raw.append((value - guess) % 256)
   header = struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)
+  return _png(header, zlib.compress(raw))
+
+
+def _png(header: bytes, data: bytes, *others: tuple[bytes, bytes]) -> bytes:
+  """Puts a file together; `others` are chunks before the pixels."""
   png = b"\x89PNG\r\n\x1a\n"
   for kind, body in (
     (b"IHDR", header),
-    (b"IDAT", zlib.compress(raw)),
+    *others,
+    (b"IDAT", data),
     (b"IEND", b""),
   ):
     checksum = struct.pack(">I", zlib.crc32(kind + body))
@@ -230,6 +236,22 @@ def test_alpha_is_dropped_only_where_opaque(tmp_path, mode):
     pixels[..., -1] = 255
     _save(path, pixels)
     np.testing.assert_array_equal(images.read_image(path), pixels[..., :-1])
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_a_transparent_level_of_any_depth_is_found(bits):
+  top = 2**bits - 1
+  samples = np.arange(8) % (top + 1)
+  packed = "".join(f"{sample:0{bits}b}" for sample in samples)
+  row = b"\0" + int(packed, 2).to_bytes(bits)
+  header = struct.pack(">IIBBBBB", 8, 1, bits, 0, 0, 0, 0)
+  for level in {0, 1, top}:
+    transparent = b"tRNS", struct.pack(">H", level)
+    data = _png(header, zlib.compress(row), transparent)
+    gray, alpha = image_codecs.decode(data, "a.png")
+    assert gray[0, :, 0].tolist() == (samples * (255 // top)).tolist()
+    expected = np.where(samples == level, 0, 255)
+    assert alpha[0, :, 0].tolist() == expected.tolist()
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

@@ -25,6 +25,8 @@ Image.MAX_IMAGE_PIXELS = None
 _FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
 _GRAY_MODES = ("1", "L", "LA", "I;16", "I;16B", "I;16L")
 _COLOUR_MODES = ("P", "PA", "RGB", "RGBA")
+# Raw data of 2 and 4 bits: the most levels, and what Pillow makes of one.
+_SHALLOW_PNG = {"L;2": (4, 85), "L;4": (16, 17)}
 _DEEP_PNG = ("RGB;16B", "LA;16B", "RGBA;16B")  # Pillow's names of raw data
 # TIFF and EXIF.
 _BITS_PER_SAMPLE, _COMPRESSION, _PHOTOMETRIC, _ORIENTATION = 258, 259, 262, 274
@@ -177,7 +179,12 @@ def _check_supported(image: Image.Image) -> None:
 
 def _decode_plain(image: Image.Image) -> np.ndarray:
   """Returns `[H, W, 1 to 4]` of what Pillow decodes exactly."""
+  levels, step = _SHALLOW_PNG.get(_raw_mode(image), (0, 1))
   image.load()
+  # Pillow 12 scales the samples, but not the one that is transparent.
+  transparent = image.info.get("transparency")
+  if isinstance(transparent, int) and transparent < levels:
+    image.info["transparency"] = transparent * step
   if image.mode.startswith("I;16"):
     return np.asarray(image).astype(np.uint16)[..., None]
   mode = "L" if image.mode in _GRAY_MODES else "RGB"
