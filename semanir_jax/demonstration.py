@@ -14,7 +14,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from semanir_jax import evaluation, metrics, pixel_formats, restoration, weights
+from semanir_jax import (
+  evaluation,
+  metrics,
+  pixel_formats,
+  restoration,
+  result_files,
+  weights,
+)
 from semanir_jax.data import degradations, demosaic, image_codecs, images
 from semanir_jax.models.semanir import SemanIR
 from semanir_jax.pixel_formats import Picture
@@ -166,8 +173,9 @@ def restore(
   files = []
   for kind, levels in (("before", before), ("restored", after)):
     stem = pathlib.Path(name).stem[:_STEM_CHARACTERS]
-    files.append(folder / f"{stem}_{kind}.png")
-    pixel_formats.write_picture(files[-1], levels, picture)
+    file = folder / f"{stem}_{kind}.png"
+    result_files.write(file, result_files.encode(file, levels, picture))
+    files.append(file)
   seconds = time.monotonic() - start
   return Outcome(*files, _report(before, after, clean, seconds))
 

@@ -17,15 +17,13 @@ A result has the format of its input where that is PNG, TIFF or WebP (lossless
 then). A JPEG or BMP becomes a PNG: JPEG would put back what a network removed.
 """
 
-import os
 import pathlib
 from typing import NamedTuple
 
 import numpy as np
 
-from semanir_jax.data import demosaic, image_codecs, image_encoder, images
+from semanir_jax.data import demosaic, image_codecs, images
 from semanir_jax.data.image_metadata import Metadata, read_metadata
-from semanir_jax.data.imresize import imresize
 from semanir_jax.models.semanir import SemanIR
 
 FORMATS = {
@@ -196,54 +194,3 @@ def to_levels(
   if restored.shape[2] > channels:
     restored = (restored @ _LUMA)[..., None]
   return np.rint(restored * np.float32(np.iinfo(dtype).max)).astype(dtype)
-
-
-def write_picture(
-  path: pathlib.Path,
-  pixels: np.ndarray,
-  source: Picture,
-  *,
-  quality: int | None = None,
-) -> None:
-  """Writes a result with the alpha and metadata of its input, atomically.
-
-  Args:
-    path: of the result; its folder is made.
-    pixels: `[H, W, 1 or 3]` uint8 or uint16.
-    source: the input, after `fitted`.
-    quality: see `image_encoder.encode`.
-
-  Raises:
-    ImageError: the place cannot be written.
-  """
-  suffix = path.suffix.lower()
-  # Of formats without gray, the file holds RGB.
-  channels = 3 if suffix == ".webp" else pixels.shape[2]
-  metadata = source.metadata.for_channels(channels)
-  if source.alpha is not None:
-    scale = pixels.shape[0] // source.pixels.shape[0]
-    alpha = _scaled_alpha(source.alpha, scale, pixels.dtype)
-    pixels = np.concatenate([pixels, alpha], axis=2)
-  data = image_encoder.encode(
-    pixels, suffix, str(path), quality=quality, metadata=metadata
-  )
-  try:
-    os.makedirs(path.parent, exist_ok=True)
-  except OSError as error:
-    raise images.ImageError(
-      f"{path.parent}: cannot be created ({error.strerror}); choose another"
-      " --output"
-    ) from error
-  images.write_bytes(path, data)
-
-
-def _scaled_alpha(alpha: np.ndarray, scale: int, dtype: np.dtype) -> np.ndarray:
-  """Alpha `[H, W, 1]` enlarged `scale` times, in `dtype`."""
-  if alpha.dtype == dtype and scale == 1:
-    return alpha
-  height, width = (scale * side for side in alpha.shape[:2])
-  gain = np.iinfo(dtype).max / np.iinfo(alpha.dtype).max
-  if alpha.min() == alpha.max():  # opaque, as a rule: no floats of its size
-    return np.full((height, width, 1), round(alpha.flat[0] * gain), dtype)
-  enlarged = imresize(alpha.astype(np.float64), scale, rounding="never") * gain
-  return np.clip(np.floor(enlarged + 0.5), 0, np.iinfo(dtype).max).astype(dtype)

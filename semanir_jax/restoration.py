@@ -10,7 +10,13 @@ import jax
 import numpy as np
 from absl import logging
 
-from semanir_jax import comparison, ensemble, pixel_formats, restoration_plan
+from semanir_jax import (
+  comparison,
+  ensemble,
+  pixel_formats,
+  restoration_plan,
+  result_files,
+)
 from semanir_jax.data import demosaic, images
 from semanir_jax.models.semanir import SemanIR
 from semanir_jax.restoration_plan import Job
@@ -167,12 +173,14 @@ def _restore_file(
   )
   restore_into(levels, restorer, pixels, picture.name)
   _warn_of_no_change(picture, levels)
+  data = result_files.encode(job.result, levels, picture, quality=quality)
   compared = None
   if target is not None:
+    written = result_files.decode(data, job.result, levels.shape[2])
     # Gray as it was, not three times over.
     before = pixels if mosaics else picture.pixels
-    compared = comparison.measure(job, before, levels, target)
-  pixel_formats.write_picture(job.result, levels, picture, quality=quality)
+    compared = comparison.measure(job, before, written, target)
+  result_files.write(job.result, data)
   if compared is not None:
     images.write_image(job.comparison, compared)
     logging.info("before / after / truth: %s", job.comparison)

@@ -27,7 +27,7 @@ LAYERS = (
   ("ensemble", "pictures", "sharding"),
   ("models", "metrics", "test_sets"),
   ("checkpoint", "inference", "pixel_formats", "reports", "summary"),
-  ("evaluation", "restoration_plan", "tile_size", "weights"),
+  ("evaluation", "restoration_plan", "result_files", "tile_size", "weights"),
   ("comparison", "export", "tiles"),
   ("api", "benchmark", "restoration"),
   ("demonstration", "training"),

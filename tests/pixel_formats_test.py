@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageOps
 
-from semanir_jax import pixel_formats, restoration
+from semanir_jax import pixel_formats, restoration, result_files
 from semanir_jax.data import deep_png, images
 from semanir_jax.data.image_metadata import (
   NO_METADATA,
@@ -118,11 +118,11 @@ def test_every_mode_and_size_keeps_its_kind(tmp_path, scale, mode, side):
 
 def test_alpha_is_enlarged_as_8_bit_images_are():
   alpha = _random(5, 7, 1)
-  enlarged = pixel_formats._scaled_alpha(alpha, 3, np.dtype(np.uint8))
+  enlarged = result_files._scaled_alpha(alpha, 3, np.dtype(np.uint8))
   np.testing.assert_array_equal(enlarged, imresize(alpha, 3, rounding="once"))
   for level, expected in ((65535, 255), (30000, 117)):
     flat = np.full((5, 7, 1), level, np.uint16)
-    enlarged = pixel_formats._scaled_alpha(flat, 2, np.dtype(np.uint8))
+    enlarged = result_files._scaled_alpha(flat, 2, np.dtype(np.uint8))
     assert enlarged.shape == (10, 14, 1) and (enlarged == expected).all()
 
 

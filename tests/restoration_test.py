@@ -241,6 +241,34 @@ def test_figures_against_a_reference_come_with_their_protocol(
   ) in caplog.text
 
 
+@pytest.mark.parametrize(
+  ("channels", "output_format"), [(3, "jpeg"), (1, "jpeg"), (1, "webp")]
+)
+def test_figures_and_picture_are_of_the_file_that_is_written(
+  runs, tmp_path, caplog, channels, output_format
+):
+  caplog.set_level("INFO")
+  _image(tmp_path / "a.png", 12, 20, channels)
+  clean = _image(tmp_path / "clean.png", 12, 20, channels, seed=1)
+  output = tmp_path / "out"
+  restore_files(
+    runs["color"],
+    str(tmp_path / "a.png"),
+    str(output),
+    reference=str(tmp_path / "clean.png"),
+    output_format=output_format,
+    quality=5,
+  )
+  (file,) = output.glob("a.*")
+  result = read_image(file)
+  decibel = metrics.psnr(result, np.broadcast_to(clean, result.shape))
+  (line,) = [line for line in caplog.messages if "a.png: PSNR" in line]
+  found = float(line.split()[2])
+  assert found == pytest.approx(decibel, abs=0.006 if channels == 3 else 0.05)
+  panel = read_image(output / "a_comparison.png")[26:, 26 : 26 + 20]
+  assert np.abs(panel.astype(int) - result).max() <= (output_format == "webp")
+
+
 def test_a_folder_tells_its_speed_and_the_time_left(
   runs, tmp_path, monkeypatch, caplog
 ):

@@ -1,0 +1,89 @@
+"""What a network made of a picture, as a file: encoded, read again, written."""
+
+import os
+import pathlib
+
+import numpy as np
+
+from semanir_jax import pixel_formats
+from semanir_jax.data import image_codecs, image_encoder, images
+from semanir_jax.data.imresize import imresize
+from semanir_jax.pixel_formats import Picture
+
+
+def encode(
+  path: pathlib.Path,
+  pixels: np.ndarray,
+  source: Picture,
+  *,
+  quality: int | None = None,
+) -> bytes:
+  """Encodes a result with the alpha and metadata of its input.
+
+  Args:
+    path: of the result, for its format.
+    pixels: `[H, W, 1 or 3]` uint8 or uint16.
+    source: the input, after `pixel_formats.fitted`.
+    quality: see `image_encoder.encode`.
+
+  Raises:
+    ImageError: the format does not hold it.
+  """
+  suffix = path.suffix.lower()
+  # Of formats without gray, the file holds RGB.
+  channels = 3 if suffix == ".webp" else pixels.shape[2]
+  metadata = source.metadata.for_channels(channels)
+  if source.alpha is not None:
+    scale = pixels.shape[0] // source.pixels.shape[0]
+    alpha = _scaled_alpha(source.alpha, scale, pixels.dtype)
+    pixels = np.concatenate([pixels, alpha], axis=2)
+  return image_encoder.encode(
+    pixels, suffix, str(path), quality=quality, metadata=metadata
+  )
+
+
+def decode(data: bytes, path: pathlib.Path, channels: int) -> np.ndarray:
+  """What readers of a result will see, after the losses of its format.
+
+  Args:
+    data: of `encode`.
+    path: for messages.
+    channels: of the result, 1 or 3; WebP holds gray as colours.
+
+  Returns:
+    `[H, W, channels]` uint8 or uint16, without alpha.
+  """
+  pixels, _ = image_codecs.decode(data, str(path))
+  if pixels.shape[2] == channels:
+    return pixels
+  return pixel_formats.to_levels(
+    pixel_formats.to_unit(pixels), channels=channels, dtype=pixels.dtype
+  )
+
+
+def write(path: pathlib.Path, data: bytes) -> None:
+  """Writes a file atomically, and makes its folder.
+
+  Raises:
+    ImageError: the place cannot be written.
+  """
+  try:
+    os.makedirs(path.parent, exist_ok=True)
+  except OSError as error:
+    raise images.ImageError(
+      f"{path.parent}: cannot be created ({error.strerror}); choose another"
+      " --output"
+    ) from error
+  images.write_bytes(path, data)
+
+
+def _scaled_alpha(alpha: np.ndarray, scale: int, dtype: np.dtype) -> np.ndarray:
+  """Alpha `[H, W, 1]` enlarged `scale` times, in `dtype`."""
+  if alpha.dtype == dtype and scale == 1:
+    return alpha
+  height, width = (scale * side for side in alpha.shape[:2])
+  gain = np.iinfo(dtype).max / np.iinfo(alpha.dtype).max
+  if alpha.min() == alpha.max():  # opaque, as a rule: no floats of its size
+    return np.full((height, width, 1), round(alpha.flat[0] * gain), dtype)
+  enlarged = imresize(alpha.astype(np.float64), scale, rounding="never") * gain
+  return np.clip(np.floor(enlarged + 0.5), 0, np.iinfo(dtype).max).astype(dtype)
