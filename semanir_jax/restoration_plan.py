@@ -7,7 +7,7 @@ import pathlib
 from typing import NamedTuple
 
 from semanir_jax import pixel_formats
-from semanir_jax.data import images
+from semanir_jax.data import folders, images
 
 _LOSSY = (".jpg", ".jpeg", ".webp")
 
@@ -137,17 +137,17 @@ def _references(
     return [None] * len(names)
   folder = pathlib.Path(reference)
   if folder.is_dir():
-    by_name = {
-      path.relative_to(folder).with_suffix(""): path
-      for path in images.list_images(folder, recursive=True)
-    }
-    missing = [name for name in names if name.with_suffix("") not in by_name]
+    clean = folders.by_key(folder, recursive=True)
+    keys = [name.with_suffix("").as_posix() for name in names]
+    missing = [
+      name for name, key in zip(names, keys, strict=True) if key not in clean
+    ]
     if missing:
       raise images.ImageError(
         f"{folder}: holds no clean image of the name of {missing[0]}"
         f" ({len(missing)} missing); add it, or leave out --reference"
       )
-    return [by_name[name.with_suffix("")] for name in names]
+    return [clean[key] for key in keys]
   if not alone:
     raise images.ImageError(
       f"{folder}: must be a folder of clean images, since --input is no file"

@@ -654,6 +654,15 @@ def test_a_reference_that_does_not_fit_is_refused(
   assert message in found
 
 
+def test_two_references_of_one_name_are_refused(runs, tmp_path):
+  _image(tmp_path / "a.png", 12, 12, 3)
+  for suffix in ("png", "bmp"):
+    _image(tmp_path / "clean" / f"a.{suffix}", 12, 12, 3)
+  message = _refused(runs, tmp_path, reference=str(tmp_path / "clean"))
+  assert message.startswith(f"{tmp_path / 'clean' / 'a.png'}: has the name of")
+  assert "a.bmp; pairs are found by name: rename or remove one" in message
+
+
 def test_an_image_too_small_for_ssim_cannot_be_compared(runs, tmp_path):
   _image(tmp_path / "a.png", 5, 5, 3)
   _image(tmp_path / "clean.png", 5, 5, 3)

@@ -116,7 +116,7 @@ class PairedFolder:
     """
     if isinstance(root, (str, os.PathLike)):
       root = (pathlib.Path(root) / "input", pathlib.Path(root) / "target")
-    inputs, targets = (_by_key(folder, recursive=recursive) for folder in root)
+    inputs, targets = (by_key(folder, recursive=recursive) for folder in root)
     aliases = {key: _partner_key(key, targets) for key in inputs}
     pairs = [(inputs[key], targets.get(aliases[key])) for key in inputs]
     for key in sorted(set(targets) - set(aliases.values())):
@@ -167,8 +167,16 @@ class PairedFolder:
       )
 
 
-def _by_key(folder: Path, *, recursive: bool) -> dict[str, pathlib.Path]:
-  """Maps relative paths without suffix to the image files of a folder."""
+def by_key(folder: Path, *, recursive: bool) -> dict[str, pathlib.Path]:
+  """Maps relative paths without suffix to the image files of a folder.
+
+  Args:
+    folder: see `images.list_images`.
+    recursive: look into subfolders too.
+
+  Raises:
+    ImageError: no image, or two of one name.
+  """
   files: dict[str, pathlib.Path] = {}
   for path in images.list_images(folder, recursive=recursive):
     key = path.relative_to(folder).with_suffix("").as_posix()
