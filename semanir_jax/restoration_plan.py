@@ -1,6 +1,7 @@
 """Which files `restore.py` reads and writes, found before it computes."""
 
 import collections
+import fnmatch
 import glob
 import os
 import pathlib
@@ -47,7 +48,8 @@ def plan(
 
   Args:
     source: image file, folder, or pattern with * ? [] or ** (subfolders). Of a
-      folder the subfolders are taken too, but not `output` inside it.
+      folder the subfolders are taken too; of neither what lies in `output`
+      below it.
     output: folder, in which the folders of the source are repeated; for one
       file a file name of an image too.
     reference: clean image, or folder of clean images of the same names.
@@ -80,6 +82,8 @@ def plan(
       Job(name.as_posix(), path, result, clean, picture if clean else None)
     )
   _check_collisions(jobs)
+  if root is not None and not _lies_below(target, root):
+    _check_next_run(jobs, source, root)
   _check_writable(jobs[0].result.parent if named else target)
   return jobs
 
@@ -104,29 +108,40 @@ def _sources(
   """The folder that names are relative to, None for one file; the images."""
   path = pathlib.Path(source)
   if path.is_dir():
-    found = images.list_images(path, recursive=True)
-    # Results of an earlier run are no input.
-    inside, place = output.resolve(), path.resolve()
-    if inside != place and inside.is_relative_to(place):
-      found = [p for p in found if not p.resolve().is_relative_to(inside)]
-    if not found:
-      raise images.ImageError(f"{path}: holds no image outside of {output}")
-    return path, found
-  if path.exists():
+    root, found = path, images.list_images(path, recursive=True)
+  elif path.exists():
     return None, [path]
-  if not glob.has_magic(source):
+  elif glob.has_magic(source):
+    parts = path.parts
+    fixed = next(i for i, part in enumerate(parts) if glob.has_magic(part))
+    root, found = pathlib.Path(*parts[:fixed]), _matches(source)
+  else:
     raise images.ImageError(f"{path}: no such file or folder; check --input")
-  matches = map(pathlib.Path, glob.glob(source, recursive=True))
+  if _lies_below(output, root):  # Results of an earlier run are no input.
+    inside = output.resolve()
+    found = [p for p in found if not p.resolve().is_relative_to(inside)]
+  if not found:
+    raise images.ImageError(f"{source}: holds no image outside of {output}")
+  return root, found
+
+
+def _matches(pattern: str) -> list[pathlib.Path]:
+  """The images that a pattern matches, sorted; `ImageError` for none."""
+  matches = map(pathlib.Path, glob.glob(pattern, recursive=True))
   found = sorted(
     p for p in matches if p.suffix.lower() in images.SUFFIXES and p.is_file()
   )
   if not found:
     raise images.ImageError(
-      f"{source}: matches no image; check --input (patterns need quotes)"
+      f"{pattern}: matches no image; check --input (patterns need quotes)"
     )
-  parts = path.parts
-  fixed = next(i for i, part in enumerate(parts) if glob.has_magic(part))
-  return pathlib.Path(*parts[:fixed]), found
+  return found
+
+
+def _lies_below(output: pathlib.Path, root: pathlib.Path) -> bool:
+  """Whether results have a folder of their own below that of the inputs."""
+  inside, place = output.resolve(), root.resolve()
+  return inside != place and inside.is_relative_to(place)
 
 
 def _references(
@@ -168,6 +183,19 @@ def _check_collisions(jobs: list[Job]) -> None:
     if counts[path] > 1:
       raise images.ImageError(
         f"{path}: two results would be written there; rename an input"
+      )
+
+
+def _check_next_run(jobs: list[Job], source: str, root: pathlib.Path) -> None:
+  """Refuses results that the next run would take for inputs."""
+  path, place = pathlib.Path(source), root.resolve()
+  pattern = "*" if path.is_dir() else path.name
+  for written in (p for j in jobs for p in (j.result, j.comparison) if p):
+    if written.resolve().is_relative_to(place) and fnmatch.fnmatch(
+      written.name, pattern
+    ):
+      raise images.ImageError(
+        f"{written}: would be an input of the next run; choose another --output"
       )
 
 

@@ -376,6 +376,39 @@ def test_a_pattern_is_mirrored_from_its_fixed_part(runs, tmp_path):
     restore_files(runs["color"], str(tmp_path / "in" / "*.jpg"), str(output))
 
 
+def test_a_pattern_leaves_out_the_results_of_an_earlier_run(runs, tmp_path):
+  for name in ("a.png", "sub/b.png"):
+    _image(tmp_path / "in" / name, 5, 5, 3)
+  output = tmp_path / "in" / "restored"
+  pattern = str(tmp_path / "in" / "**" / "*.png")
+  for _ in range(2):
+    restore_files(runs["color"], pattern, str(output))
+    assert _files(output) == ["a.png", "sub", "sub/b.png"]
+  with pytest.raises(ImageError, match=r"png: holds no image outside of .*re"):
+    restore_files(runs["color"], str(tmp_path / "in" / "r*/*.png"), str(output))
+
+
+@pytest.mark.parametrize(
+  ("source", "output"), [("in", "in"), ("in/*", "in"), ("in/sub", "in/.")]
+)
+def test_results_among_the_inputs_are_refused(runs, tmp_path, source, output):
+  for name in ("a.jpg", "sub/b.jpg", "sub/sub/c.jpg"):
+    _image(tmp_path / "in" / name, 5, 5, 3)
+  message = _refused(
+    runs, tmp_path, source=tmp_path / source, output=tmp_path / output
+  )
+  assert "png: would be an input of the next run; choose another" in message
+
+
+def test_results_that_a_pattern_does_not_match_may_lie_beside(runs, tmp_path):
+  _image(tmp_path / "in" / "a.jpg", 5, 5, 3)
+  for _ in range(2):
+    restore_files(
+      runs["color"], str(tmp_path / "in" / "*.jpg"), str(tmp_path / "in")
+    )
+    assert _files(tmp_path / "in") == ["a.jpg", "a.png"]
+
+
 def test_an_interrupted_folder_run_continues(
   runs, tmp_path, monkeypatch, caplog
 ):
