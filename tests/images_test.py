@@ -426,8 +426,17 @@ def test_write_refuses(tmp_path):
 
 
 def test_list_images(tmp_path):
-  for name in ("b.PNG", "a.jpeg", "._a.png", "notes.txt", "sub/c.tif"):
-    (tmp_path / name).parent.mkdir(exist_ok=True)
+  tmp_path = tmp_path / ".hidden itself"
+  for name in (
+    "b.PNG",
+    "a.jpeg",
+    "._a.png",
+    "notes.txt",
+    "sub/c.tif",
+    ".thumbnails/a.png",
+    "sub/.thumbnails/deep/c.png",
+  ):
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / name).touch()
   (tmp_path / "folder.png").mkdir()
   assert [p.name for p in images.list_images(tmp_path)] == ["a.jpeg", "b.PNG"]

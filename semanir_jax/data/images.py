@@ -179,7 +179,8 @@ def write_bytes(path: Path, data: bytes) -> None:
 def list_images(folder: Path, *, recursive: bool = False) -> list[pathlib.Path]:
   """Lists the image files of a folder, sorted by their relative path.
 
-  Files are chosen by `SUFFIXES`, in any case; hidden ones are left out.
+  Files are chosen by `SUFFIXES`, in any case; hidden ones, and those of hidden
+  folders below it, are left out.
 
   Raises:
     ImageError: the folder is missing or holds no image.
@@ -191,7 +192,7 @@ def list_images(folder: Path, *, recursive: bool = False) -> list[pathlib.Path]:
     path
     for path in (folder.rglob("*") if recursive else folder.glob("*"))
     if path.suffix.lower() in SUFFIXES
-    and not path.name.startswith(".")
+    and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     and path.is_file()
   ]
   if not found:
