@@ -42,6 +42,7 @@ def evaluate(
       "inputs are measured without a network: leave out --num_keys and"
       " --self_ensemble, or --baseline"
     )
+  test_sets.check_counts(config)
   protocol = config.protocol.to_dict()
   sets = test_sets.present(config.sets, data_dir)
   restore = None

@@ -40,6 +40,22 @@ def locate(source: str, data_dir: str) -> str:
   return ",".join(folders)
 
 
+def check_counts(options: Any) -> None:
+  """Refuses numbers of images that are none.
+
+  Args:
+    options: `config.eval`.
+
+  Raises:
+    ValueError: `batch_size` or `max_images` is too small.
+  """
+  for field, least in (("batch_size", 1), ("max_images", 0)):
+    if options[field] < least:
+      raise ValueError(
+        f"config.eval.{field}={options[field]} must be at least {least}"
+      )
+
+
 def present(
   sets: Mapping[str, Mapping[str, Any]], data_dir: str
 ) -> list[tuple[str, Mapping[str, Any], Source]]:

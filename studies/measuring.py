@@ -30,6 +30,7 @@ def open_test_set(
   Raises:
     ValueError: there is no such set, or its images are not there.
   """
+  test_sets.check_counts(config.eval)
   sets = config.eval.sets
   if name is not None:
     if name not in sets:

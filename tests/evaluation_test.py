@@ -23,6 +23,8 @@ from semanir_jax.evaluation import (
 )
 from semanir_jax.reports import Report
 from semanir_jax.test_sets import Example
+from semanir_jax.training import setup
+from studies.measuring import open_test_set
 from tests import processes
 
 PROTOCOL = {
@@ -229,6 +231,27 @@ def test_processes_that_see_other_files_are_refused(monkeypatch, tmp_path):
       "images per test set: {'ours': 2} in process 0, {'ours': 3} in process 1;"
       " all processes must read the same files"
     )
+
+
+@pytest.mark.parametrize(
+  ("field", "value", "least"), [("max_images", -1, 0), ("batch_size", 0, 1)]
+)
+def test_counts_that_are_none_are_refused(tmp_path, field, value, least):
+  config = base.get_config("smoke").unlock()
+  config.eval[field] = value
+  message = f"config.eval.{field}={value} must be at least {least}"
+  with pytest.raises(ValueError, match=message):
+    benchmark.evaluate(
+      config.eval,
+      checkpoint_path=None,
+      data_dir=str(tmp_path),
+      output=tmp_path / "out",
+      num_keys=None,
+    )
+  assert not list(tmp_path.iterdir())
+  for begin in (setup.make_plan, lambda c: open_test_set(c, None, None)):
+    with pytest.raises(ValueError, match=message):
+      begin(config)
 
 
 def test_processes_write_their_pictures_and_the_first_the_tables(

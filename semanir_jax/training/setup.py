@@ -64,6 +64,7 @@ def make_plan(config: Any) -> Plan:
     ImageError: an image cannot be read.
   """
   _check_numbers(config)
+  test_sets.check_counts(config.eval)
   mesh = sharding.make_mesh(data=config.mesh.data, fsdp=config.mesh.fsdp)
   logging.info("devices: %s, mesh %s", jax.devices(), dict(mesh.shape))
   phases = make_phases(config, mesh.size)
