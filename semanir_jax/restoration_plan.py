@@ -7,6 +7,8 @@ import os
 import pathlib
 from typing import NamedTuple
 
+from PIL import Image
+
 from semanir_jax import pixel_formats
 from semanir_jax.data import folders, images
 
@@ -32,8 +34,8 @@ class Job(NamedTuple):
 
   def is_done(self) -> bool:
     """Whether everything was written: writes are atomic."""
-    return self.result.exists() and (
-      self.comparison is None or self.comparison.exists()
+    return self.result.is_file() and (
+      self.comparison is None or self.comparison.is_file()
     )
 
 
@@ -62,9 +64,16 @@ def plan(
   Raises:
     ImageError: names what is wrong and the remedy.
   """
+  for option, value in (
+    ("input", source),
+    ("output", output),
+    ("reference", reference),
+  ):
+    if value == "":
+      raise images.ImageError(f"--{option} is empty; give a file or folder")
   target = pathlib.Path(output)
   root, sources = _sources(source, target)
-  named = root is None and target.suffix.lower() in images.SUFFIXES
+  named = root is None and _names_a_file(target)
   if named and output_format is not None:
     raise images.ImageError(
       f"{target}: names a format already; leave out --format, or give a folder"
@@ -142,6 +151,19 @@ def _lies_below(output: pathlib.Path, root: pathlib.Path) -> bool:
   """Whether results have a folder of their own below that of the inputs."""
   inside, place = output.resolve(), root.resolve()
   return inside != place and inside.is_relative_to(place)
+
+
+def _names_a_file(output: pathlib.Path) -> bool:
+  """Whether the place for one result is a file; `ImageError` if of no use."""
+  suffix = output.suffix.lower()
+  if output.is_dir() or suffix not in Image.registered_extensions():
+    return False
+  if suffix not in images.SUFFIXES:
+    raise images.ImageError(
+      f"{output}: {suffix} is not written; use one of"
+      f" {' '.join(images.SUFFIXES)}, or give a folder"
+    )
+  return True
 
 
 def _references(

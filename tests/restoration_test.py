@@ -641,6 +641,37 @@ def test_overwriting_the_input_is_refused(runs, tmp_path, output, monkeypatch):
   assert f"{folder / 'a.png'}: an input would be overwritten" in message
 
 
+def test_a_folder_may_be_named_as_an_image(runs, tmp_path):
+  _image(tmp_path / "a.png", 5, 5, 3)
+  output = tmp_path / "out.png"
+  output.mkdir()
+  restore_files(runs["color"], str(tmp_path / "a.png"), str(output))
+  assert _files(output) == ["a.png"]
+
+
+def test_a_folder_in_the_place_of_a_result_is_no_result(runs, tmp_path):
+  _image(tmp_path / "a.png", 5, 5, 3)
+  (tmp_path / "out" / "a.png").mkdir(parents=True)
+  message = _refused(runs, tmp_path, output=tmp_path / "out")
+  assert "a.png: cannot be written (Is a directory)" in message
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".PDF", ".jp2"])
+def test_a_format_that_is_not_written_is_refused(runs, tmp_path, suffix):
+  _image(tmp_path / "a.png", 5, 5, 3)
+  message = _refused(runs, tmp_path, output=tmp_path / f"b{suffix}")
+  assert f"b{suffix}: {suffix.lower()} is not written; use one of" in message
+
+
+@pytest.mark.parametrize("option", ["source", "output", "reference"])
+def test_an_empty_path_is_no_folder(runs, tmp_path, monkeypatch, option):
+  _image(tmp_path / "a.png", 12, 12, 3)
+  monkeypatch.chdir(tmp_path)
+  message = _refused(runs, tmp_path, **{option: ""})
+  name = option.replace("source", "input")
+  assert message == f"--{name} is empty; give a file or folder"
+
+
 def test_overwriting_through_a_link_is_refused(runs, tmp_path):
   _image(tmp_path / "in" / "a.png", 5, 5, 3)
   (tmp_path / "link").symlink_to(tmp_path / "in")
