@@ -36,6 +36,11 @@ flags.mark_flags_as_required(["config", "workdir"])
 
 def main() -> None:
   """Runs the benchmark and writes its tables and pictures."""
+  if _BASELINE.value and _CHECKPOINT.value is not None:
+    raise ValueError(
+      "inputs are measured without a network: leave out --checkpoint, or"
+      " --baseline"
+    )
   distributed.initialize()
   benchmark.evaluate(
     _CONFIG.value.eval,
