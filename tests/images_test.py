@@ -49,6 +49,15 @@ def test_8_bits_round_trip(tmp_path, suffix, shape):
   np.testing.assert_array_equal(*np.broadcast_arrays(back, image))
 
 
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".webp"])
+def test_colours_that_are_transparent_are_kept(tmp_path, suffix):
+  image = _random((9, 8, 4))
+  image[:5, :, 3] = 0
+  images.write_image(tmp_path / f"a{suffix}", image)
+  back = images.read_image_and_alpha(tmp_path / f"a{suffix}")
+  np.testing.assert_array_equal(np.concatenate(back, axis=2), image)
+
+
 def test_jpeg_is_written_close(tmp_path, shared_data):
   image = images.read_image(shared_data / "kodak24" / "kodim23.png")
   images.write_image(tmp_path / "a.jpg", image)

@@ -18,7 +18,8 @@ from semanir_jax.data.image_metadata import NO_METADATA, Metadata
 
 _SAVE_OPTIONS = {
   "JPEG": {"quality": 95, "subsampling": 0},
-  "WEBP": {"lossless": True},
+  # `exact`: colours below alpha of zero too.
+  "WEBP": {"lossless": True, "exact": True},
 }
 
 
