@@ -121,8 +121,13 @@ def read_weights(path: pathlib.Path) -> Network:
       f"{path} is not of semanir_jax (format {metadata.get('format')!r}, not"
       f" {_FORMAT!r})"
     )
-  config = json.loads(metadata["config"])
+  if "config" not in metadata:
+    raise CheckpointError(
+      f"{path} has no config in its metadata, which rebuilds the network; write"
+      " it with python -m semanir_jax.weights"
+    )
   try:
+    config = json.loads(metadata["config"])
     model = checkpoint.make_model(config["model"])
   except (KeyError, TypeError, ValueError) as error:
     raise CheckpointError(

@@ -103,6 +103,8 @@ def test_files_that_cannot_be_used_are_refused(file, tmp_path):
   for metadata, message in (
     ({}, "is not of semanir_jax"),
     (good | {"format": "semanir_jax 9"}, "'semanir_jax 9'"),
+    ({"format": good["format"]}, "has no config in its metadata"),
+    (good | {"config": "{"}, "a config that this version cannot read"),
     (good | {"config": other}, "is of another architecture"),
     (good | {"config": unknown}, "a config that this version cannot read"),
   ):
