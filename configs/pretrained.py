@@ -1,7 +1,7 @@
 """The networks in `pretrained/`: how each of them was trained, by its name.
 
-The light ones in minutes each on one H200, several at a time, and four of them
-for one or two hours on a CPU core; the tiny one in 50 minutes on a CPU core.
+The light ones in minutes each on one H200, several at a time, and five of them
+for one to five hours on a CPU core; the tiny one in 50 minutes on a CPU core.
 All with random k, on the 398 images of BSDS500 train and test that hold no
 test image (its `val` holds CBSD68; two of `train` are left out, see
 docs/data.md). pretrained/README.md has scores, times and what was done to them
@@ -15,7 +15,8 @@ is run with.
 
 `further` goes on from the bundled file, as all the light ones but the gray one
 have done once (x2 and x4 twice, with other seeds and steps); `make
-gpu_pretrained` does so with all of them, with another seed and JPEG for longer.
+gpu_pretrained` does so with all of them, with another seed, JPEG for longer and
+colour denoising with pictures of stronger colours.
 """
 
 from types import ModuleType
