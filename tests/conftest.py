@@ -1,4 +1,4 @@
-"""Shared by all tests: eight CPU devices and the benchmark images."""
+"""Shared by tests: eight CPU devices, benchmark images, trained networks."""
 
 import os
 import pathlib
@@ -27,6 +27,25 @@ def shared_data() -> pathlib.Path:
   if not root.is_dir():
     pytest.skip(f"needs the benchmark images of {root}")
   return root
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory) -> dict[str, str]:
+  """Workdirs of a colour, a gray and a super-resolution network."""
+  from tests import small  # JAX is set up above
+
+  folder = tmp_path_factory.mktemp("runs")
+  gray = {"model__in_channels": 1, "model__out_channels": 1}
+  super_resolution = {
+    "model__architecture": "columnar",
+    "model__scale": 2,
+    "model__depths": (1,),
+  }
+  configs = {"color": {}, "gray": gray, "x2": super_resolution}
+  return {
+    name: str(small.save_run(folder / name, small.config(**changes)))
+    for name, changes in configs.items()
+  }
 
 
 # A file goes to one of the two workers of `make test` as a whole. The longest
