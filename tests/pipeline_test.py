@@ -139,7 +139,8 @@ def test_workers_outlive_the_sigterm_of_a_scheduler():
     num_workers=2,
     prefetch_batches=1,
   )
-  next(iterator)
+  for _ in range(2):  # from either worker, so that both have begun
+    next(iterator)
   workers = multiprocessing.active_children()
   assert len(workers) == 2
   for worker in workers:
