@@ -181,7 +181,8 @@ def _live_as_long_as_the_run(worker_index: int, worker_count: int) -> None:
 
   A scheduler's SIGTERM reaches the whole group of processes, but the run needs
   batches until its step is saved, and ends its workers itself. If it is killed
-  it cannot, and they would wait forever.
+  it cannot, and they would wait forever. A worker that is still starting is not
+  prepared: a SIGTERM then ends the run with an error.
   """
   del worker_index, worker_count
   signal.signal(signal.SIGTERM, signal.SIG_IGN)
