@@ -3,7 +3,9 @@
 No row of the paper, whose authors name one model for many degradations as
 future work; there is no published figure. Each example draws its degradation:
 half of them noise of sigma 0 to 50, a quarter JPEG of quality 10 to 40, a
-quarter an RGGB mosaic filled in by Malvar's filters.
+quarter an RGGB mosaic filled in by Malvar's filters. Test sets are degraded as
+in the tasks' own configs, and measured without a border, which demosaicking has
+there: 10 px (`--config.eval.protocol.crop_px=10` for that row).
 
 Recipe: that of configs/denoise.py.
 
@@ -36,8 +38,9 @@ def get_config(arg: str = "") -> ConfigDict:
   config.data.train = tuple(s for s in base.DFWB if s != "bsds500/test")
   config.train.num_steps = 1_600_000
   config.schedule.milestones = (800_000, 1_200_000, 1_400_000, 1_500_000)
+  noise = base.noise(25.0, channel_order="bgr")
   config.eval.sets = {
-    "cbsd68_s25": base.benchmark("cbsd68", base.noise(25.0)),
+    "cbsd68_s25": base.benchmark("cbsd68", noise),
     "live1_q10": base.benchmark("live1", _jpeg(10, 10)),
     "mcmaster_mosaic": base.benchmark("mcmaster", _MALVAR, crop_multiple=8),
   }

@@ -3,12 +3,14 @@
 import functools
 import pathlib
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from absl import logging
 
 from semanir_jax import distributed, ensemble, reports, sharding, test_sets
-from semanir_jax.evaluation import evaluate_shared
+from semanir_jax.data import splits
+from semanir_jax.evaluation import Restore, check_options, evaluate_shared
 from semanir_jax.inference import Restorer
 from semanir_jax.weights import load_network
 
@@ -42,23 +44,19 @@ def evaluate(
       "inputs are measured without a network: leave out --num_keys and"
       " --self_ensemble, or --baseline"
     )
-  test_sets.check_counts(config)
+  check_options(config)
   protocol = config.protocol.to_dict()
   sets = test_sets.present(config.sets, data_dir)
   restore = None
   if checkpoint_path is not None:
     with distributed.shared_errors():
-      model, params, trained = load_network(checkpoint_path)
-      if self_ensemble:
-        for options in (trained["data"], *(options for _, options, _ in sets)):
-          ensemble.check_turnable(options["degradation"])
-    restorer = Restorer(model, params, mesh=sharding.make_local_mesh())
-    num_keys = restorer.checked_num_keys(num_keys)
-    restore = functools.partial(
-      restorer, num_keys=num_keys, self_ensemble=self_ensemble
-    )
-    protocol |= {"num_keys": num_keys, "window_size": model.window_size}
-    protocol["self_ensemble"] = self_ensemble
+      restore, facts = _load(
+        checkpoint_path,
+        {name: options for name, options, _ in sets},
+        num_keys=num_keys,
+        self_ensemble=self_ensemble,
+      )
+    protocol |= facts
   with distributed.shared_errors():
     report = reports.Report(output, protocol, baseline=restore is None)
   logging.info("%s", report.protocol_line())
@@ -81,8 +79,37 @@ def evaluate(
           if index < config.num_pictures:
             report.write_pictures(name, result)
       progress.show(len(rows))
-    report.add_set(name, rows, options)
+    report.add_set(name, rows, options, num_images=len(source))
   report.finish()
+
+
+def _load(
+  path: str,
+  sets: Mapping[str, Mapping[str, Any]],
+  *,
+  num_keys: int | None,
+  self_ensemble: bool,
+) -> tuple[Restore, dict[str, Any]]:
+  """Loads the network to measure on these entries of `config.sets`.
+
+  Returns:
+    What restores, and the facts of it that belong to the protocol.
+  """
+  model, params, trained = load_network(path)
+  splits.warn_of_seen_images(sets, trained["data"]["train"])
+  if self_ensemble:
+    for options in (trained["data"], *sets.values()):
+      ensemble.check_turnable(options["degradation"])
+  restorer = Restorer(model, params, mesh=sharding.make_local_mesh())
+  facts = {
+    "num_keys": restorer.checked_num_keys(num_keys),
+    "window_size": model.window_size,
+    "self_ensemble": self_ensemble,
+  }
+  restore = functools.partial(
+    restorer, num_keys=facts["num_keys"], self_ensemble=self_ensemble
+  )
+  return restore, facts
 
 
 class _Progress:

@@ -3,7 +3,7 @@
 import numpy as np
 from absl import logging
 
-from semanir_jax import evaluation, pixel_formats, reports, test_sets
+from semanir_jax import evaluation, pixel_formats, reports, test_sets, wording
 from semanir_jax.data import images
 from semanir_jax.restoration_plan import Job
 
@@ -19,7 +19,7 @@ _PROTOCOL = {
 
 def protocol_line() -> str:
   """One line that says how the numbers are made."""
-  return f"protocol: {reports.measures(_PROTOCOL)}"
+  return f"protocol: {wording.measures(_PROTOCOL)}"
 
 
 def read_reference(job: Job, shape: tuple[int, int, int]) -> np.ndarray:

@@ -144,6 +144,25 @@ def evaluate_shared(
     yield Round(rows, dict(zip(share[start:], results, strict=False)))
 
 
+def check_options(options: Any) -> None:
+  """Refuses numbers of images that are none, and protocols of no measure.
+
+  Args:
+    options: `config.eval`.
+
+  Raises:
+    ValueError: `batch_size` or `max_images` is too small, or see `measure`.
+  """
+  for field, least in (("batch_size", 1), ("max_images", 0)):
+    if options[field] < least:
+      raise ValueError(
+        f"config.eval.{field}={options[field]} must be at least {least}"
+      )
+  side = 64 + 2 * max(0, options["protocol"]["crop_px"])
+  image = np.zeros((side, side, 3), np.uint8)
+  measure(image, image, options["protocol"])
+
+
 def measured(
   example: test_sets.Example,
   output: np.ndarray | None,
@@ -153,16 +172,17 @@ def measured(
   target = metrics.to_uint8(example.hq)
   before = as_output(example.lq, example.hq.shape[0] // example.lq.shape[0])
   after = before if output is None else metrics.to_uint8(output)
-  if after.shape != target.shape:
-    raise ValueError(
-      f"{example.name}: the network returns {after.shape} for an input of"
-      f" {example.lq.shape} whose clean image is {target.shape}; use the config"
-      " of the scale and channels it was trained for"
-    )
-  values = measure(before, target, protocol)
   row = {"name": example.name}
-  row |= {f"input_{name}": value for name, value in values.items()}
-  row |= values if output is None else measure(after, target, protocol)
+  with test_sets.errors_name(example.name):
+    if after.shape != target.shape:
+      raise ValueError(
+        f"the network returns {after.shape} for an input of {example.lq.shape}"
+        f" whose clean image is {target.shape}; use the config of the scale and"
+        " channels it was trained for"
+      )
+    values = measure(before, target, protocol)
+    row |= {f"input_{name}": value for name, value in values.items()}
+    row |= values if output is None else measure(after, target, protocol)
   return Result(row, before, after, target)
 
 

@@ -12,27 +12,13 @@ import jax
 import numpy as np
 from absl import logging
 
-from semanir_jax import pictures
+from semanir_jax import pictures, wording
 from semanir_jax.data import images
 
 if TYPE_CHECKING:
   from semanir_jax.evaluation import Result
 
 Row = Mapping[str, Any]
-
-CHANNELS = {
-  "rgb": "all channels",
-  "y": "BT.601 Y (not rounded)",
-  "y_rounded": "BT.601 Y (rounded)",
-}
-
-
-def measures(protocol: Mapping[str, Any]) -> str:
-  """Says how PSNR and SSIM are measured, see `evaluation.measure`."""
-  return (
-    f"8 bits; PSNR in dB on {CHANNELS[protocol['channel']]}, crop"
-    f" {protocol['crop_px']} px; SSIM {protocol['ssim']}"
-  )
 
 
 def mean_row(rows: Sequence[Row]) -> dict[str, Any]:
@@ -85,24 +71,32 @@ class Report:
       plus = ", self-ensemble of 8" if p["self_ensemble"] else ""
       network = f"; k = {p['num_keys']}, window {p['window_size']}{plus}"
     return (
-      f"protocol: {p['result']}, {measures(p)}{network}; mean of per-image"
-      f" values; {p['device']}, jax {p['jax']}"
+      f"protocol: {p['result']}, {wording.measures(p)}{network}; mean of"
+      f" per-image values; {p['device']}, jax {p['jax']}"
     )
 
   def add_set(
-    self, name: str, rows: Sequence[Row], options: Mapping[str, Any]
+    self,
+    name: str,
+    rows: Sequence[Row],
+    options: Mapping[str, Any],
+    *,
+    num_images: int,
   ) -> None:
     """Adds a set: its CSV file is written, its table printed.
 
     Args:
       name: of the set.
-      rows: of its images.
+      rows: of its images that were measured.
       options: entry of `config.eval.sets`; its published figures are shown
         beside ours.
+      num_images: that the set has.
     """
     mean = mean_row(rows)
     means = {k: v for k, v in mean.items() if k != "name"}
     means["images"] = len(rows)
+    if len(rows) != num_images:
+      means["images_of_set"] = num_images
     for key in ("published", "published_ssim"):
       if options[key]:
         means[key] = options[key]
@@ -122,7 +116,7 @@ class Report:
   def write_pictures(self, name: str, result: "Result") -> None:
     """Writes the input, the result, the truth, and them side by side."""
     folder = self._output / name
-    stem = result.row["name"]
+    stem = result.row["name"].replace("/", "-")  # as in tfds:div2k/bicubic_x2
     views = {"input": result.before, "target": result.target}
     if not self._baseline:
       views["restored"] = result.after
@@ -158,7 +152,9 @@ class Report:
   def _write(self, name: str, text: str) -> None:
     """Writes a file, in the first process."""
     if jax.process_index() == 0:
-      images.write_bytes(self._output / name, text.encode())
+      # Bytes of a file's name that are no text are shown as their escapes.
+      data = text.encode(errors="backslashreplace")
+      images.write_bytes(self._output / name, data)
 
   def _table(self, name: str, rows: Sequence[Row]) -> str:
     """Markdown table of one set, its mean last."""
@@ -166,13 +162,13 @@ class Report:
     lines = [
       f"### {name}, {len(rows) - 1} images",
       "",
-      degradation_line(self._facts[name]),
+      wording.degradation_line(self._facts[name]),
       "",
-      f"| image | {' | '.join(_title(key) for key in keys)} |",
+      f"| image | {' | '.join(wording.title(key) for key in keys)} |",
       "| --- |" + " ---: |" * len(keys),
     ]
     for row in rows:
-      values = [_format(key, row[key]) for key in keys]
+      values = [wording.number(key, row[key]) for key in keys]
       lines.append(f"| {row['name']} | {' | '.join(values)} |")
     return "\n".join(lines) + "\n"
 
@@ -186,13 +182,16 @@ class Report:
       if any(published in means for means in self._sets.values()):
         keys.insert(keys.index(key) + 1, published)
     lines = [
-      f"| set | images | {' | '.join(_title(key) for key in keys)} |",
+      f"| set | images | {' | '.join(wording.title(key) for key in keys)} |",
       "| --- |" + " ---: |" * (len(keys) + 1),
     ]
     for name, means in self._sets.items():
-      count, full = means["images"], self._facts[name]["num_images"]
-      images_of = f"{count} of {full}" if 0 < full != count else f"{count}"
-      values = [_format(k, means[k]) if k in means else "-" for k in keys]
+      images_of = f"{means['images']}"
+      if "images_of_set" in means:
+        images_of += f" of {means['images_of_set']}"
+      values = [
+        wording.number(k, means[k]) if k in means else "-" for k in keys
+      ]
       lines.append(f"| {name} | {images_of} | {' | '.join(values)} |")
     return "\n".join(lines) + "\n"
 
@@ -219,32 +218,3 @@ def comparison(result: "Result", *, baseline: bool = False) -> np.ndarray:
   if baseline:
     del panels[1]
   return pictures.side_by_side(panels)
-
-
-def degradation_line(options: Mapping[str, Any]) -> str:
-  """How the inputs of a set were made."""
-  degradation = dict(options["degradation"])
-  name = degradation.pop("name", "pairs as they are")
-  words = [f"{key} {value}" for key, value in degradation.items()]
-  defaults = {"gray": "", "center_crop_px": 0, "crop_multiple": 1, "resize": ""}
-  for key, default in defaults.items():
-    if options[key] != default:
-      words.append(f"{key} {options[key]}")
-  return f"{options['source']}: {', '.join([name, *words])}"
-
-
-def _title(key: str) -> str:
-  """As "PSNR", "input SSIM (zero_pad)", "SemanIR's published SSIM"."""
-  key = "published_psnr" if key == "published" else key
-  kind = key.removeprefix("input_").removeprefix("published_")
-  prefix = key.removesuffix(kind).replace("_", " ")
-  prefix = prefix.replace("published", "SemanIR's published")
-  metric, _, choice = kind.partition("_")
-  if kind == "psnr_b":
-    return f"{prefix}PSNR-B"
-  return prefix + metric.upper() + (f" ({choice})" if choice else "")
-
-
-def _format(key: str, value: float) -> str:
-  """Two digits of dB, four of SSIM."""
-  return f"{value:.{4 if 'ssim' in key else 2}f}"

@@ -1,5 +1,6 @@
 """Test sets in the fixed form that published numbers were measured on."""
 
+import contextlib
 import math
 import pathlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,7 +11,7 @@ from absl import logging
 from PIL import Image
 
 from semanir_jax import distributed
-from semanir_jax.data import split_sizes
+from semanir_jax.data import splits
 from semanir_jax.data.degradations import make as make_degradation
 from semanir_jax.data.degradations import modcrop
 from semanir_jax.data.sources import Source, open_source
@@ -34,26 +35,20 @@ def locate(source: str, data_dir: str) -> str:
   """Puts `data_dir` in front of the folders of a source, where they are
   relative; "photographs:" and "tfds:" sources stay as they are.
   """
-  if source.startswith(("photographs:", "tfds:")):
-    return source
-  folders = [str(pathlib.Path(data_dir) / part) for part in source.split(",")]
-  return ",".join(folders)
+  return ",".join(_parts(source, data_dir))
 
 
-def check_counts(options: Any) -> None:
-  """Refuses numbers of images that are none.
+def _parts(source: str, data_dir: str) -> list[str]:
+  """The folders of a source: one or, of pairs, two; or a source that is none.
 
-  Args:
-    options: `config.eval`.
-
-  Raises:
-    ValueError: `batch_size` or `max_images` is too small.
+  A comma separates two folders, unless a folder is called so.
   """
-  for field, least in (("batch_size", 1), ("max_images", 0)):
-    if options[field] < least:
-      raise ValueError(
-        f"config.eval.{field}={options[field]} must be at least {least}"
-      )
+  if source.startswith(("photographs:", "tfds:")):
+    return [source]
+  whole = pathlib.Path(data_dir) / source
+  if whole.exists():
+    return [str(whole)]
+  return [str(pathlib.Path(data_dir) / part) for part in source.split(",")]
 
 
 def present(
@@ -76,10 +71,10 @@ def present(
   found = []
   with distributed.shared_errors():
     for name, options in sets.items():
-      source = locate(options["source"], data_dir)
-      remote = source.startswith(("photographs:", "tfds:"))
-      folders = [] if remote else source.split(",")
+      remote = options["source"].startswith(("photographs:", "tfds:"))
+      folders = [] if remote else _parts(options["source"], data_dir)
       absent = [f for f in folders if not pathlib.Path(f).exists()]
+      _make_degradation(options)  # a mistake is told before hours of work
       if absent:
         logging.warning("%s: left out, there is no %s", name, absent[0])
       else:
@@ -117,30 +112,13 @@ def open_test_set(
   )
   expected = options["num_images"]
   if expected and len(source) != expected:
-    cause = split_sizes.likely_cause(len(source), expected)
+    cause = splits.likely_cause(name, len(source), expected)
     raise ValueError(
       f"{name} ({options['source']}) has {len(source)} images where the"
       f" published numbers have {expected}: {cause}; put that right, or take"
       f" them as they are with --config.eval.sets.{name}.num_images=0"
     )
   return source
-
-
-def warn_of_mixed_splits(
-  specs: Sequence[str], sources: Sequence[Source]
-) -> None:
-  """Names training sets whose number of images says that test images are in.
-
-  Args:
-    specs: `config.data.train`.
-    sources: what was opened for them.
-  """
-  for spec, source in zip(specs, sources, strict=True):
-    # A pack of sub-images has more records than images.
-    num_images = getattr(source, "num_images", None) or len(source)
-    for part, count, cause in split_sizes.MIXED_SPLITS:
-      if part in spec.lower() and num_images == count:
-        logging.warning("%s has %d images: %s", spec, count, cause)
 
 
 def examples(
@@ -162,19 +140,34 @@ def examples(
     ImageError: an image cannot be read.
     ValueError: an image has other sides, or pairs are needed and not there.
   """
-  degrade = dict(options["degradation"])
-  degradation = make_degradation(**degrade) if degrade else None
+  degradation = _make_degradation(options)
   for index in indices:
     record = source[index]
-    if degradation is None:
-      pair = _as_they_are(record, options["resize"])
-    else:
-      clean = record["image"] if "image" in record else record["target"]
-      _check_sides(record["name"], clean, options["sides_px"])
-      clean = _center(record["name"], clean, options["center_crop_px"])
-      clean = modcrop(clean, options["crop_multiple"])
-      pair = degradation(np.random.RandomState(0), clean)
+    with errors_name(record["name"]):
+      if degradation is None:
+        pair = _as_they_are(record, options["resize"])
+      else:
+        clean = record["image"] if "image" in record else record["target"]
+        _check_sides(clean, options["sides_px"])
+        clean = _center(clean, options["center_crop_px"])
+        clean = modcrop(clean, options["crop_multiple"])
+        pair = degradation(np.random.RandomState(0), clean)
     yield Example(record["name"], *pair)
+
+
+def _make_degradation(options: Mapping[str, Any]) -> Any:
+  """What degrades the images of a set; None for pairs as they are."""
+  degrade = dict(options["degradation"])
+  return make_degradation(**degrade) if degrade else None
+
+
+@contextlib.contextmanager
+def errors_name(image: str) -> Iterator[None]:
+  """Puts the name of an image in front of what is wrong with it."""
+  try:
+    yield
+  except ValueError as error:
+    raise ValueError(f"{image}: {error}") from error
 
 
 def all_weather_size(height: int, width: int) -> tuple[int, int]:
@@ -197,8 +190,8 @@ def _as_they_are(
   """A pair, resized where its benchmark does; float32 in [0, 1]."""
   if "input" not in record:
     raise ValueError(
-      f"{record['name']}: is a single image where pairs are expected; give a"
-      " folder that holds `input` and `target`, or INPUT_FOLDER,TARGET_FOLDER"
+      "is a single image where pairs are expected; give a folder that holds"
+      " `input` and `target`, or INPUT_FOLDER,TARGET_FOLDER"
     )
   pair = record["input"], record["target"]
   if resize == "all_weather":
@@ -217,28 +210,28 @@ def _all_weather(image: np.ndarray) -> np.ndarray:
   return np.asarray(resized).reshape(*size, image.shape[2])
 
 
-def _center(name: str, image: np.ndarray, side: int) -> np.ndarray:
+def _center(image: np.ndarray, side: int) -> np.ndarray:
   """The centre of an image, as FFDNet cut Kodak24; all of it for side 0."""
   if not side:
     return image
   height, width = image.shape[:2]
   if min(height, width) < side:
     raise ValueError(
-      f"{name}: is {height}x{width} px, too small for the {side}x{side} centre"
+      f"is {height}x{width} px, too small for the {side}x{side} centre"
       " that the published numbers are of; get the original images"
     )
   top, left = (height - side) // 2, (width - side) // 2
   return image[top : top + side, left : left + side]
 
 
-def _check_sides(name: str, image: np.ndarray, sides: Sequence[int]) -> None:
+def _check_sides(image: np.ndarray, sides: Sequence[int]) -> None:
   """Refuses another form of a set than the published numbers are of."""
   height, width = image.shape[:2]
   if not sides or sorted((height, width)) == sorted(sides):
     return
   shorter, longer = sorted(sides)
   raise ValueError(
-    f"{name}: is {height}x{width} px where the published numbers are of images"
+    f"is {height}x{width} px where the published numbers are of images"
     f" of {longer}x{shorter}. Kodak24 has two forms: 768x512 (demosaicking) and"
     " its 500x500 centres (denoising); get the other one, or set"
     " config.eval.sets.NAME.sides_px to () and compare with nobody"

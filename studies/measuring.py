@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from semanir_jax import checkpoint, evaluation, reports, test_sets
+from semanir_jax import checkpoint, evaluation, reports, test_sets, wording
 from semanir_jax.inference import Restorer
 from semanir_jax.models.semanir import SemanIR
 
@@ -30,7 +30,7 @@ def open_test_set(
   Raises:
     ValueError: there is no such set, or its images are not there.
   """
-  test_sets.check_counts(config.eval)
+  evaluation.check_options(config.eval)
   sets = config.eval.sets
   if name is not None:
     if name not in sets:
@@ -48,8 +48,8 @@ def open_test_set(
   protocol = config.eval.protocol
   words = (
     f"{name}, {count} of {len(source)} images;"
-    f" {reports.degradation_line(options)}; 8 bits, PSNR on"
-    f" {reports.CHANNELS[protocol.channel]}, crop {protocol.crop_px} px, SSIM"
+    f" {wording.degradation_line(options)}; 8 bits, PSNR on"
+    f" {wording.CHANNELS[protocol.channel]}, crop {protocol.crop_px} px, SSIM"
     f" {protocol.ssim}, means of per-image values"
   )
   return name, examples, words

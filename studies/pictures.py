@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from semanir_jax import reports, test_sets
+from semanir_jax import test_sets, wording
 from semanir_jax.data.sources import open_source
 
 
@@ -34,4 +34,4 @@ def open_examples(
   images = open_source(source, **pixels)
   indices = range(min(count, len(images)))
   examples = list(test_sets.examples(images, options, indices))
-  return examples, reports.degradation_line(options)
+  return examples, wording.degradation_line(options)

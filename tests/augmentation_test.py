@@ -99,6 +99,7 @@ def test_saturation_is_drawn_from_its_range():
     ({"shrink": (0.5, 1.0)}, r"data.shrink=\(0.5, 1.0\) .* at least 1"),
     ({"shrink": (2.0, 1.5)}, "the smallest first"),
     ({"shrink": (2.0,)}, "two numbers"),
+    ({"shrink": ("a", "b")}, "two numbers"),
     ({"shrink": (1.0, float("inf"))}, "data.shrink"),
     ({"saturation": (-1.0, 1.0)}, "data.saturation=.* at least 0"),
     ({"saturation": (1.0, float("nan"))}, "data.saturation"),

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from configs import base
+from configs import base, pretrained
 from semanir_jax import checkpoint
 from semanir_jax.data import degradations
 from semanir_jax.training import phases, setup
@@ -206,10 +206,27 @@ def test_deblurring_states_the_published_ssim():
   assert (sets.gopro.published_ssim, sets.hide.published_ssim) == (0.964, 0.941)
 
 
-def test_colour_jpeg_does_not_train_on_its_test_images():
-  config = _config("jpeg", "color,q10")
+@pytest.mark.parametrize(
+  "name, arg",
+  [
+    ("all_in_one", ""),
+    ("deblur", ""),
+    ("demosaic", ""),
+    ("denoise", "color"),
+    ("denoise", "demo"),
+    ("denoise", "gray"),
+    ("jpeg", "color"),
+    ("jpeg", "color,q10"),
+    ("jpeg", "gray"),
+    ("sr", ""),
+    ("weather", ""),
+    *(("pretrained", network) for network in pretrained.NETWORKS),
+  ],
+)
+def test_no_network_trains_on_its_test_images(name, arg):
+  config = _config(name, arg)
   tested = {options.source for options in config.eval.sets.values()}
-  assert not tested & set(config.data.train)
+  assert tested and not tested & set(config.data.train)
 
 
 @pytest.mark.parametrize("name, gray", [("jpeg", "y"), ("denoise", "rgb2gray")])

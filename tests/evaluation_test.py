@@ -11,7 +11,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import base
-from semanir_jax import benchmark, metrics, pictures, test_sets
+from semanir_jax import benchmark, evaluation, metrics, pictures, test_sets
 from semanir_jax.data.images import ImageError, read_image, write_image
 from semanir_jax.data.imresize import imresize
 from semanir_jax.evaluation import (
@@ -312,7 +312,7 @@ def _report(output: pathlib.Path, **changes: Any) -> Report:
     rows.append(result.row)
     report.write_pictures("ours", result)
   options = base.test_set("ours", base.noise(25.0), published=30.5)
-  report.add_set("ours", rows, options)
+  report.add_set("ours", rows, options, num_images=2)
   report.finish()
   return report
 
@@ -347,7 +347,8 @@ def test_a_report_holds_images_means_and_protocol(tmp_path):
 def test_identical_images_leave_the_json_strict(tmp_path):
   report = Report(tmp_path, PROTOCOL, baseline=True)
   row = {"name": "a", "psnr": float("inf"), "ssim": 1.0}
-  report.add_set("ours", [row], base.test_set("ours", base.noise(0.0)))
+  options = base.test_set("ours", base.noise(0.0))
+  report.add_set("ours", [row], options, num_images=1)
   report.finish()
 
   def refuse(word):
@@ -357,6 +358,47 @@ def test_identical_images_leave_the_json_strict(tmp_path):
   document = json.loads(text, parse_constant=refuse)
   assert document["ours"]["psnr"] is None and document["ours"]["ssim"] == 1.0
   assert "| inf |" in (tmp_path / "results.md").read_text()
+
+
+def test_a_part_of_a_set_never_looks_like_the_whole(tmp_path):
+  report = Report(tmp_path, PROTOCOL, baseline=True)
+  row = {"name": "a", "psnr": 30.0, "ssim": 1.0}
+  options = base.test_set("ours", base.noise(25.0))  # of any number of images
+  report.add_set("ours", [row], options, num_images=2)
+  report.finish()
+  assert "| ours | 1 of 2 | 30.00 |" in (tmp_path / "results.md").read_text()
+  document = json.loads((tmp_path / "results.json").read_text())
+  assert document["ours"]["images_of_set"] == 2
+
+
+def test_names_that_are_no_paths_and_no_text_are_written(tmp_path):
+  report = Report(tmp_path, PROTOCOL, baseline=True)
+  example = _example("tfds:div2k/bicubic_x2:train[0]", 16, 16, 3)
+  (result,) = evaluate_set(None, [example], PROTOCOL, batch_size=1)
+  report.write_pictures("ours", result)
+  (picture,) = (tmp_path / "ours" / "comparison").iterdir()
+  assert picture.name == "tfds:div2k-bicubic_x2:train[0].png"
+  options = base.test_set("ours", base.noise(25.0))
+  row = result.row | {"name": "caf\udce9"}  # of a file named in Latin-1
+  report.add_set("ours", [row], options, num_images=1)
+  report.finish()
+  assert "caf\\udce9," in (tmp_path / "ours.csv").read_text()
+
+
+@pytest.mark.parametrize(
+  "changes", [{"ssim": "valdi"}, {"channel": "z"}, {"also": ("psnr_yy",)}]
+)
+def test_a_protocol_that_measures_nothing_is_refused(changes):
+  options = {"batch_size": 1, "max_images": 0}
+  evaluation.check_options(options | {"protocol": PROTOCOL | {"crop_px": 200}})
+  with pytest.raises(ValueError, match="valdi|'z'|psnr_yy"):
+    evaluation.check_options(options | {"protocol": PROTOCOL | changes})
+
+
+def test_an_image_too_small_to_be_measured_is_named():
+  example = _example("small", 5, 16, 3)
+  with pytest.raises(ValueError, match="^small: .*needs 11 px on each side"):
+    list(evaluate_set(None, [example], PROTOCOL, batch_size=1))
 
 
 def test_the_report_of_a_baseline_names_no_network(tmp_path):

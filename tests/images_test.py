@@ -279,6 +279,13 @@ def test_exif_orientation_equals_pillows(tmp_path, orientation, suffix):
   assert (info.height, info.width) == expected.shape[:2]
 
 
+def test_an_orientation_that_is_none_turns_nothing(tmp_path):
+  pixels, exif = _random((16, 24, 3)), Image.Exif()
+  exif[274] = 9
+  path = _save(tmp_path / "a.png", pixels, exif=exif)
+  np.testing.assert_array_equal(images.read_image(path), pixels)
+
+
 def test_a_stereo_jpeg_gives_its_first_picture(tmp_path):
   left, right = (Image.fromarray(_random((8, 8, 3)) // k) for k in (1, 2))
   left.save(tmp_path / "left.jpg")
@@ -448,6 +455,7 @@ def test_list_images(tmp_path):
     (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / name).touch()
   (tmp_path / "folder.png").mkdir()
+  (tmp_path / "link.png").symlink_to(tmp_path / "folder.png")
   assert [p.name for p in images.list_images(tmp_path)] == ["a.jpeg", "b.PNG"]
   found = images.list_images(tmp_path, recursive=True)
   assert [p.name for p in found] == ["a.jpeg", "b.PNG", "c.tif"]

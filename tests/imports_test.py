@@ -23,6 +23,7 @@ LAYERS = (
     "flops",
     "losses",
     "ops",
+    "wording",
   ),
   ("ensemble", "pictures", "sharding"),
   ("models", "metrics", "test_sets"),

@@ -37,7 +37,7 @@ def _files(folder):
   return {p.name: p.read_bytes() for p in folder.iterdir()}
 
 
-@pytest.mark.parametrize(("images_per_shard", "num_shards"), [(3, 3), (100, 1)])
+@pytest.mark.parametrize(("images_per_shard", "num_shards"), [(3, 3), (8, 1)])
 def test_pack_holds_the_files_as_they_are(
   tmp_path, shared_data, monkeypatch, images_per_shard, num_shards
 ):
@@ -45,8 +45,10 @@ def test_pack_holds_the_files_as_they_are(
   _write(tmp_path / "in")
   jpeg = shared_data / "bsds500" / "train" / "100075.jpg"
   shutil.copy(jpeg, tmp_path / "in" / "photo.jpg")
-  index = prepare.prepare(tmp_path / "in", tmp_path / "out", images_per_shard=3)
-  assert (index["records"], len(index["shards"])) == (8, 3)
+  index = prepare.prepare(
+    tmp_path / "in", tmp_path / "out", images_per_shard=images_per_shard
+  )
+  assert (index["records"], len(index["shards"])) == (8, num_shards)
   source = sources.open_source(str(tmp_path / "out"))
   assert isinstance(source, sources.ArrayRecordSource)
   assert [record["name"] for record in source] == [*"0123456", "photo"]
@@ -143,6 +145,33 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(tmp_path, monkeypatch):
   assert _files(tmp_path / "out") == _files(tmp_path / "whole")
   again = (tmp_path / "out" / shard).stat()
   assert (again.st_ino, again.st_mtime_ns) == (done.st_ino, done.st_mtime_ns)
+
+
+def test_a_replaced_image_is_no_image_of_the_pack(tmp_path, monkeypatch):
+  _write(tmp_path / "in")
+  prepare.prepare(tmp_path / "in", tmp_path / "out")
+  monkeypatch.chdir(tmp_path)
+  prepare.prepare("in", "out")  # the same folder by another name
+  path = tmp_path / "in" / "0.png"
+  data = path.read_bytes()
+  path.write_bytes(data[:-20] + b"\0" + data[-19:])  # of the same size
+  with pytest.raises(ImageError, match="was begun with other images"):
+    prepare.prepare("in", "out")
+
+
+@pytest.mark.parametrize("place", [0.1, 0.5])
+def test_a_damaged_record_is_named_with_a_remedy(tmp_path, place):
+  _write(tmp_path / "in")
+  prepare.prepare(tmp_path / "in", tmp_path / "out")
+  (shard,) = (tmp_path / "out").glob("*.array_record")
+  data = bytearray(shard.read_bytes())
+  for at in range(int(place * len(data)), len(data) - 1):
+    data[at] ^= 1
+  shard.write_bytes(data)
+  with pytest.raises(
+    ImageError, match=r"out.*: a shard is damaged .*sha256sum -c SHA256SUMS"
+  ):
+    list(sources.open_source(str(tmp_path / "out")))
 
 
 def test_checksums_find_and_mend_a_damaged_shard(tmp_path):

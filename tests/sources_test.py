@@ -124,10 +124,28 @@ def test_pairs_that_are_none_are_named(tmp_path):
     sources.PairedFolder(tmp_path)
 
 
+def test_one_odd_pair_does_not_decide_the_scale(tmp_path):
+  names = [f"{i}.png" for i in range(4)]
+  _write(tmp_path / "input", names)
+  _write(tmp_path / "target", names)
+  images.write_image(tmp_path / "input" / "0.png", _image(3, 4))
+  with pytest.raises(ImageError, match="(?s)1 of 4.*0.png: is 6x8 but its"):
+    sources.PairedFolder(tmp_path)
+  source = sources.PairedFolder(tmp_path, on_bad_image="skip")
+  assert (len(source), source.scale) == (3, 1)
+
+
+def test_a_link_to_nothing_is_an_image_that_is_missing(tmp_path):
+  _write(tmp_path, ["a.png"])
+  (tmp_path / "b.png").symlink_to(tmp_path / "gone.png")
+  with pytest.raises(ImageError, match="(?s)1 of 2.*b.png: No such file"):
+    sources.ImageFolder(tmp_path)
+
+
 def test_pairs_of_gray_and_colour_need_channels(tmp_path):
   _write(tmp_path / "input", ["a.png"], channels=1)
   _write(tmp_path / "target", ["a.png"])
-  with pytest.raises(ImageError, match="1 channels but its target 3; set"):
+  with pytest.raises(ImageError, match="1 channels but its target 3; save"):
     sources.PairedFolder(tmp_path)
   record = sources.PairedFolder(tmp_path, channels=3)[0]
   assert record["input"].shape == record["target"].shape == (6, 8, 3)
@@ -209,7 +227,7 @@ def test_open_source_understands(tmp_path):
 
 @pytest.fixture(scope="module")
 def tfds_dir(tmp_path_factory):
-  """Three small sets of TensorFlow Datasets, prepared without TensorFlow."""
+  """Small sets of TensorFlow Datasets, prepared without TensorFlow."""
   tfds = pytest.importorskip("tensorflow_datasets")
   folder = tmp_path_factory.mktemp("tfds")
   picture = tfds.features.Image(shape=(None, None, 3), encoding_format="png")
@@ -233,8 +251,9 @@ def tfds_dir(tmp_path_factory):
   files = {}
   for key, image in (
     ("lr", _image(4, 5)),
-    ("hr", _image(8, 10)),
+    ("hr", _image(9, 10)),
     ("image", _image()),
+    ("clear", _image(channels=4)),
   ):
     files[key] = str(folder / f"{key}.png")  # Arrays would need TensorFlow.
     images.write_image(files[key], image)
@@ -242,6 +261,8 @@ def tfds_dir(tmp_path_factory):
   features = tfds.features.FeaturesDict
   build("toy_pairs", features({"lr": picture, "hr": picture}), pair)
   build("toy_images", features({"image": picture}), {"image": files["image"]})
+  clear = tfds.features.Image(shape=(None, None, 4), encoding_format="png")
+  build("toy_clear", features({"image": clear}), {"image": files["clear"]})
   build("toy_text", features({"text": tfds.features.Text()}), {"text": "a"})
   return folder
 
@@ -256,7 +277,11 @@ def test_tfds_sets(tfds_dir):
   assert len(list(part)) == len(part) == 2
   record = pickle.loads(pickle.dumps(part))[1]
   np.testing.assert_array_equal(record["input"], _image(4, 5))
-  np.testing.assert_array_equal(record["target"], _image(8, 10))
+  # As of `PairedFolder`, a row that is too many is cut off.
+  np.testing.assert_array_equal(record["target"], _image(9, 10)[:8])
+  clear = sources.open_source("tfds:toy_clear:train", data_dir=tfds_dir)
+  with pytest.raises(ImageError, match=r"train\[1\]: is uint8 \(6, 8, 4\)"):
+    clear[1]
   with pytest.raises(ImageError, match=r"features \['text'\]; a set with"):
     sources.open_source("tfds:toy_text:train", data_dir=tfds_dir)
   with pytest.raises(

@@ -7,7 +7,7 @@ from PIL import Image
 
 from configs import base
 from semanir_jax import evaluation, metrics, test_sets
-from semanir_jax.data import prepare
+from semanir_jax.data import prepare, splits
 from semanir_jax.data.images import ImageError
 from semanir_jax.data.records import ArrayRecordSource
 
@@ -57,6 +57,7 @@ def test_absent_sets_are_named_and_left_out(tmp_path, warnings):
     (900, 100, "training and validation images of DIV2K"),
     (10, 5, "every image is there 2 times"),
     (100, 68, "68 of the 100 `val` images of BSDS500"),
+    (200, 100, "every image is there 2 times"),
     (23, 24, "1 are missing, look for an incomplete download"),
     (25, 24, "1 are too many, look for extra files"),
   ],
@@ -72,15 +73,25 @@ def test_wrong_count_names_the_likely_cause(
   assert "--config.eval.sets.name.num_images=0" in str(caught.value)
 
 
+def test_another_split_of_bsds500_is_no_doubled_bsd100(monkeypatch):
+  monkeypatch.setattr(test_sets, "open_source", lambda *_, **__: [{}] * 200)
+  options = base.benchmark("bsd100", NO_NOISE)
+  with pytest.raises(ValueError, match="BSD100 is the `val` split of BSDS500"):
+    test_sets.open_test_set("bsd100", options, "")
+
+
 def test_training_on_the_validation_images_is_named(warnings):
   specs = ("packs/DIV2K_HR", "flickr2k", "bsds500")
   sources = [[{}] * 900, [{}] * 2650, [{}] * 500]
-  test_sets.warn_of_mixed_splits(specs, sources)
+  splits.warn_of_mixed_splits(specs, sources)
   assert len(warnings) == 2
   assert "DIV2K_HR has 900 images: its training split has 800" in warnings[0]
   assert "CBSD68" in warnings[1]
-  test_sets.warn_of_mixed_splits(["div2k"], [[{}] * 800])
+  splits.warn_of_mixed_splits(["div2k"], [[{}] * 800])
   assert len(warnings) == 2
+  # Without the two that docs/data.md tells to remove.
+  splits.warn_of_mixed_splits(["bsds500"], [[{}] * 498])
+  assert "bsds500 has 498 images: its `val` split" in warnings[2]
 
 
 def test_sub_images_of_the_validation_images_are_named(
@@ -91,9 +102,9 @@ def test_sub_images_of_the_validation_images_are_named(
   prepare.prepare(tmp_path / "bsd", tmp_path / "bsd_pack", crop_size=8)
   source = ArrayRecordSource(tmp_path / "bsd_pack")
   assert len(source) == 8
-  split = ("bsd", 2, "they are together")
-  monkeypatch.setattr(test_sets.split_sizes, "MIXED_SPLITS", (split,))
-  test_sets.warn_of_mixed_splits(["bsd_pack"], [source])
+  split = ("bsd", (2,), "they are together")
+  monkeypatch.setattr(splits, "MIXED_SPLITS", (split,))
+  splits.warn_of_mixed_splits(["bsd_pack"], [source])
   assert warnings == ["bsd_pack has 2 images: they are together"]
 
 
@@ -233,7 +244,34 @@ def test_noise_starts_anew_at_every_image():
   np.testing.assert_array_equal(first.lq, second.lq)
 
 
-def test_max_images_stops_early():
-  record = {"image": _image(8, 8), "name": "a"}
-  options = base.test_set("x", NO_NOISE)
-  assert len(list(test_sets.examples([record] * 3, options, (0, 2)))) == 2
+def test_a_mistake_in_a_degradation_is_told_before_an_image_is_read(tmp_path):
+  options = base.test_set("nowhere", base.noise(25.0, 400.0))
+  options.degradation.sigma_255 = (25.0, -1.0)
+  with pytest.raises(ValueError, match="sigma_255"):
+    test_sets.present({"ours": options}, str(tmp_path))
+
+
+def test_an_image_too_small_for_the_degradation_is_named():
+  record = {"image": _image(3, 8), "name": "small"}
+  options = base.test_set("x", {"name": "bicubic", "scale": 4})
+  with pytest.raises(ValueError, match="^small: "):
+    _example(record, options)
+
+
+def test_a_test_set_that_a_network_learns_from_is_named(warnings):
+  sets = {
+    "seen": base.test_set("bsds500/test", NO_NOISE),
+    "new": base.test_set("set5", NO_NOISE),
+  }
+  splits.warn_of_seen_images(sets, ("bsds500/train", "bsds500/test"))
+  (warning,) = warnings
+  assert warning.startswith(
+    "seen: the network was trained on the images of bsd"
+  )
+
+
+def test_a_folder_with_a_comma_is_one_folder(tmp_path):
+  _write(tmp_path / "a,b/c,d/0.png", _image(8, 8))
+  sets = {"ours": base.test_set("c,d", NO_NOISE)}
+  ((name, _, source),) = test_sets.present(sets, str(tmp_path / "a,b"))
+  assert name == "ours" and len(source) == 1

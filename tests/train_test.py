@@ -101,7 +101,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
   shutil.rmtree(tmp_path / checkpoint.FOLDER / "4")
   config = _config(photographs)
   half, position, _ = _last(tmp_path, config)
-  assert half.step == 2 and position == {"batches_taken": 2}
+  assert half.step == 2 and position["batches_taken"] == 2
   # Where the run began from once is not needed any more.
   gone = str(tmp_path / "gone")
   config = _config(photographs, log__every_steps=0, init_from=gone)
@@ -110,7 +110,8 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
   expected, expected_position, _ = _last(uninterrupted, config)
   small.assert_equal_trees(state, expected)
   assert state.step == 4 and state.skipped == 0
-  assert position == expected_position == {"batches_taken": 4}
+  assert position == expected_position
+  assert position["batches_taken"] == 4
   assert settings == json.loads(config.to_json())
   # Training went on between the two: not everything is equal anyway.
   kernels = [
@@ -234,7 +235,7 @@ def test_a_preempted_run_saves_its_step_and_goes_on_exactly(
   assert not loop.train_and_evaluate(config, str(tmp_path))
   state, position, _ = _last(tmp_path, config)
   assert state.step == 1  # which no interval asked for
-  assert position == {"batches_taken": 1}
+  assert position["batches_taken"] == 1
   assert loop.train_and_evaluate(config, str(tmp_path))
   state, _, _ = _last(tmp_path, config)
   small.assert_equal_trees(state, _last(uninterrupted, config)[0])
@@ -312,7 +313,7 @@ def test_phases_change_sizes_and_are_resumed_exactly(photographs, tmp_path):
     assert loop.train_and_evaluate(config, str(whole))
   assert shapes == [(8, 16, 16, 3), (16, 24, 24, 3)]
   expected, position, _ = _last(whole, config)
-  assert position == {"batches_taken": 2}  # of the second phase
+  assert position["batches_taken"] == 2  # of the second phase
   for step in (2, 3):  # between the phases, and inside the second
     part = tmp_path / str(step)
     shutil.copytree(whole / checkpoint.FOLDER, part / checkpoint.FOLDER)
@@ -452,6 +453,34 @@ def test_a_test_set_that_does_not_fit_is_found_before_the_first_step(
   with pytest.raises(ValueError, match=r"ours \(test\) has 2 images"):
     loop.train_and_evaluate(config, str(tmp_path / "run"))
   assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+  ("field", "value", "message"),
+  [
+    ("protocol.ssim", "valdi", "variant='valdi'"),
+    ("sets.ours.degradation.sigma_255", (25.0, -1.0), "sigma_255"),
+  ],
+)
+def test_a_mistake_in_the_evaluation_is_found_before_the_first_step(
+  photographs, tmp_path, field, value, message
+):
+  config = _config(photographs, eval__every_steps=2).unlock()
+  config.update_from_flattened_dict({f"eval.{field}": value})
+  with pytest.raises(ValueError, match=message):
+    loop.train_and_evaluate(config, str(tmp_path / "run"))
+  assert not (tmp_path / "run").exists()
+
+
+def test_a_validation_that_fails_loses_no_step(photographs, tmp_path):
+  changes = {"checkpoint__every_steps": 0, "data__data_dir": str(tmp_path)}
+  config = _config(photographs, eval__every_steps=2, **changes)
+  shutil.copytree(photographs, tmp_path, dirs_exist_ok=True)
+  path = next((tmp_path / "test").iterdir())
+  path.write_bytes(path.read_bytes()[:-40])  # with a sound header
+  with pytest.raises(ImageError, match=path.name):
+    loop.train_and_evaluate(config, str(tmp_path / "run"))
+  assert _last(tmp_path / "run", config)[0].step == 2
 
 
 def test_a_scale_that_does_not_fit_the_data_is_refused(photographs, tmp_path):

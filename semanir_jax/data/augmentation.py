@@ -34,7 +34,12 @@ class Augmentation:
   def __post_init__(self) -> None:
     for name, least in (("shrink", 1.0), ("saturation", 0.0)):
       value = getattr(self, name)
-      if len(value) != 2 or not least <= value[0] <= value[1] < math.inf:
+      numbers = all(isinstance(factor, int | float) for factor in value)
+      if (
+        not numbers
+        or len(value) != 2
+        or not least <= value[0] <= value[1] < math.inf
+      ):
         raise ValueError(
           f"config.data.{name}={value} must be two numbers of at least {least},"
           " the smallest first"

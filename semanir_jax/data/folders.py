@@ -4,7 +4,9 @@ Headers are read when a source is made, so that wrong files are named before
 training starts, all at once; pixels are decoded when asked for.
 """
 
+import collections
 import contextlib
+import itertools
 import os
 import pathlib
 import re
@@ -18,6 +20,9 @@ from semanir_jax.data.bad_images import (
   select_good,
 )
 from semanir_jax.data.images import ImageError, ImageInfo, Path
+
+# Pairs whose headers decide the scale of a folder.
+_NUM_PROBED = 100
 
 
 class ImageFolder:
@@ -157,7 +162,7 @@ class PairedFolder:
     if lq.channels != hq.channels and self._options["channels"] is None:
       raise ImageError(
         f"{pair[0]}: has {lq.channels} channels but its target {hq.channels}; "
-        "set channels"
+        "save both as gray or both as colour, or set channels"
       )
     if _scale(lq, hq) != self.scale:
       raise ImageError(
@@ -197,12 +202,14 @@ def _partner_key(key: str, targets: dict[str, pathlib.Path]) -> str:
 def _common_scale(
   pairs: Sequence[tuple[pathlib.Path | None, pathlib.Path | None]],
 ) -> int:
-  """Returns the scale of the first proper pair; 1 if there is none."""
-  for pair in pairs:
+  """Returns the scale that most of the first pairs have; 1 if none has one."""
+  scales: collections.Counter[int] = collections.Counter()
+  whole = (pair for pair in pairs if None not in pair)
+  for pair in itertools.islice(whole, _NUM_PROBED):
     with contextlib.suppress(ImageError):
-      if None not in pair and (scale := _scale(*map(images.probe_image, pair))):
-        return scale
-  return 1
+      if scale := _scale(*map(images.probe_image, pair)):
+        scales[scale] += 1
+  return scales.most_common(1)[0][0] if scales else 1
 
 
 def _scale(lq: ImageInfo, hq: ImageInfo) -> int:

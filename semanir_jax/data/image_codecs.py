@@ -216,7 +216,8 @@ def _orientation(image: Image.Image) -> int:
   if image.format == "PNG" and "exif" not in image.info:
     return 1
   try:
-    return int(image.getexif().get(_ORIENTATION, 1))
+    orientation = int(image.getexif().get(_ORIENTATION, 1))
+    return orientation if 1 <= orientation <= 8 else 1
   except Exception:  # As viewers do: broken metadata does not hide a picture.
     return 1
 

@@ -193,7 +193,8 @@ def list_images(folder: Path, *, recursive: bool = False) -> list[pathlib.Path]:
     for path in (folder.rglob("*") if recursive else folder.glob("*"))
     if path.suffix.lower() in SUFFIXES
     and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    and path.is_file()
+    # A link to nothing is an image that is missing, and named by who reads it.
+    and (path.is_file() or (path.is_symlink() and not path.exists()))
   ]
   if not found:
     hint = "" if recursive else ", or search subfolders too (recursive)"

@@ -16,7 +16,7 @@ import threading
 from collections.abc import Sequence
 
 import grain
-from absl import flags
+from absl import flags, logging
 
 from semanir_jax.data.augmentation import Augmentation
 from semanir_jax.data.cache import CachedRecords
@@ -112,7 +112,7 @@ def _shuffled(
 
 
 class TrainIterator(grain.DatasetIterator):
-  """Iterator whose state is the number of batches taken, and nothing else.
+  """Iterator whose state is the number of batches taken, and of which records.
 
   Grain's own states count for each worker; this one can be restored with any
   number of workers and processes (write the state of one process for all).
@@ -140,11 +140,22 @@ class TrainIterator(grain.DatasetIterator):
     return batch
 
   def get_state(self) -> dict[str, int]:
-    return {"batches_taken": self._taken}
+    return {"batches_taken": self._taken, "records": len(self._records)}
 
   def set_state(self, state: dict[str, int]) -> None:
+    """Goes on from a position; warns if it is one of another data set."""
     self._stop()
     self._taken = state["batches_taken"]
+    records = state.get(
+      "records", len(self._records)
+    )  # absent before 2026-11-27
+    if records != len(self._records):
+      logging.warning(
+        "%d training images, %d when the checkpoint was saved: the run goes on"
+        " with other batches than it would have had",
+        len(self._records),
+        records,
+      )
 
   def start_prefetch(self) -> None:
     """Starts making batches; `next` does so too."""

@@ -78,7 +78,9 @@ def prepare(
   cutter = Cutter(crop_size, crop_size if step is None else step, scale)
   shards = _split(items, images_per_shard)
   output = pathlib.Path(output_folder)
-  index = _open_index(output, plan=f"{cutter}, {_fingerprint(shards)}")
+  roots = (input_folder, target_folder or input_folder)
+  plan = f"{cutter}, {_fingerprint(shards, roots)}"
+  index = _open_index(output, plan=plan)
   index["scale"], index["bad_headers"] = scale, source.bad_images
   index["images"] = len(items)
   with tqdm.tqdm(total=len(items), unit="image", disable=None) as bar:
@@ -104,16 +106,23 @@ def _split(items: Sequence[Files], size: int) -> dict[str, Sequence[Files]]:
   }
 
 
-def _fingerprint(shards: dict[str, Sequence[Files]]) -> str:
-  """Hashes which files, of which size, go where."""
-  facts = [
-    (
-      name,
-      [(str(p), p.stat().st_size) for item in items for p in item.values()],
-    )
+def _fingerprint(
+  shards: dict[str, Sequence[Files]], roots: Sequence[Path]
+) -> str:
+  """Hashes which files of the folders `roots`, of which size and last change,
+  go where; not where the folders lie.
+  """
+
+  def facts(path: pathlib.Path, root: Path) -> tuple[str, int, int]:
+    status = path.stat()
+    inside = path.relative_to(root).as_posix()
+    return inside, status.st_size, status.st_mtime_ns
+
+  plan = [
+    (name, [tuple(map(facts, item.values(), roots)) for item in items])
     for name, items in shards.items()
   ]
-  return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+  return hashlib.sha256(json.dumps(plan).encode()).hexdigest()
 
 
 def _open_index(output: pathlib.Path, *, plan: str) -> dict[str, Any]:

@@ -6,12 +6,14 @@ follows it. `prepare` writes packs; both sources give the records described in
 `sources`.
 """
 
+import contextlib
 import functools
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 from array_record.python import array_record_data_source
 
 from semanir_jax.data import images
@@ -58,7 +60,8 @@ class ArrayRecordSource:
       gray: as in `images.read_image`.
 
     Raises:
-      ImageError: no pack, an unfinished one, or a shard of the wrong size.
+      ImageError: no pack, an unfinished one, a shard of the wrong size, or a
+        damaged one, which may be found only when a record is read.
     """
     folder = pathlib.Path(folder)
     index = read_index(folder)
@@ -77,9 +80,10 @@ class ArrayRecordSource:
     self.num_images = index.get("images")
     self._folder = folder
     self._options = {"channels": channels, "gray": gray}
-    self._records = array_record_data_source.ArrayRecordDataSource(
-      [str(folder / shard) for shard in index["shards"]]
-    )
+    with _damage_named(f"{folder}"):
+      self._records = array_record_data_source.ArrayRecordDataSource(
+        [str(folder / shard) for shard in index["shards"]]
+      )
 
   def __len__(self) -> int:
     return len(self._records)
@@ -87,12 +91,26 @@ class ArrayRecordSource:
   def __getitem__(self, index: int) -> dict[str, Any]:
     if not 0 <= index < len(self):
       raise IndexError(f"record {index} of {len(self)}")
-    name, files = unpack(self._records[index])
+    with _damage_named(f"{self._folder}, record {index}"):
+      name, files = unpack(self._records[index])
     where = f"{self._folder}, record {index} ({name})"
     return {"name": name} | {
       key: images.decode_image(data, where, **self._options)
       for key, data in files.items()
     }
+
+
+@contextlib.contextmanager
+def _damage_named(what: str) -> Iterator[None]:
+  """Turns what the record reader raises of damaged shards into one line."""
+  try:
+    yield
+  except (RuntimeError, ValueError) as error:
+    reason = " ".join(str(error).split())
+    raise ImageError(
+      f"{what}: a shard is damaged ({reason}); find it with sha256sum -c"
+      " SHA256SUMS, and copy it again or remove it and run prepare again"
+    ) from error
 
 
 def read_index(folder: pathlib.Path) -> dict[str, Any]:
@@ -176,10 +194,30 @@ class TfdsSource:
     if not 0 <= index < len(self):
       raise IndexError(f"record {index} of {len(self)}")
     record, name = self._records[index], f"{self._name}[{index}]"
-    return {"name": name} | {
-      ours: images.with_channels(record[theirs], name, **self._options)
+    arrays = {
+      ours: self._pixels(record[theirs], name)
       for ours, theirs in self._keys.items()
     }
+    if "target" in arrays:
+      arrays["target"] = _cut_to_scale(arrays["input"], arrays["target"])
+    return {"name": name} | arrays
+
+  def _pixels(self, image: np.ndarray, name: str) -> np.ndarray:
+    """Checks an image of the catalogue, and gives it the channels asked."""
+    if (
+      image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (1, 3)
+    ):
+      raise ImageError(
+        f"{name}: is {image.dtype} {image.shape}; sets of gray or RGB images of"
+        " 8 bits can be read"
+      )
+    return images.with_channels(image, name, **self._options)
+
+
+def _cut_to_scale(lq: np.ndarray, hq: np.ndarray) -> np.ndarray:
+  """Cuts off what `PairedFolder` does: of DIV2K's odd targets, the rest."""
+  scale = max(1, hq.shape[0] // lq.shape[0])
+  return hq[: scale * lq.shape[0], : scale * lq.shape[1]]
 
 
 def _how_to_prepare(name: str, place: Path, data_dir: Path | None) -> str:

@@ -85,7 +85,11 @@ def train_phase(
     stop, score = run.preemption.after_step(), None
     with progress.paused():
       if due(config.eval.every_steps) and not stop:
-        score = _validate(run, state, step)
+        try:
+          score = _validate(run, state, step)
+        except ValueError:  # of all processes alike
+          run.save(step, state, data, None)
+          raise
         stop = run.preemption.agreed()
       if stop or last or due(config.checkpoint.every_steps):
         _check_health(run, step, metrics)

@@ -5,8 +5,10 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from absl import logging
 
 from semanir_jax import test_sets
+from semanir_jax.data import splits
 from semanir_jax.data.augmentation import Augmentation
 from semanir_jax.data.degradations import make as make_degradation
 from semanir_jax.data.pipeline import TrainIterator, make_train_iterator
@@ -96,7 +98,15 @@ def open_train_sources(config: Any) -> list[Source]:
     )
     for spec in data.train
   ]
-  test_sets.warn_of_mixed_splits(data.train, sources)
+  splits.warn_of_mixed_splits(data.train, sources)
+  total = max(1, sum(map(len, sources)))
+  for spec, source in zip(data.train, sources, strict=True):
+    logging.info(
+      "training data: %s, %d records, %.1f %% of the patches",
+      spec,
+      len(source),
+      100 * len(source) / total,
+    )
   return sources
 
 

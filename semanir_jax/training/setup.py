@@ -9,7 +9,14 @@ import jax.numpy as jnp
 from absl import logging
 from jax.sharding import Mesh
 
-from semanir_jax import checkpoint, distributed, sharding, test_sets
+from semanir_jax import (
+  checkpoint,
+  distributed,
+  evaluation,
+  sharding,
+  test_sets,
+)
+from semanir_jax.data import splits
 from semanir_jax.data.pipeline import TrainIterator
 from semanir_jax.data.sources import Source
 from semanir_jax.flops import count_flops
@@ -64,7 +71,7 @@ def make_plan(config: Any) -> Plan:
     ImageError: an image cannot be read.
   """
   _check_numbers(config)
-  test_sets.check_counts(config.eval)
+  evaluation.check_options(config.eval)
   mesh = sharding.make_mesh(data=config.mesh.data, fsdp=config.mesh.fsdp)
   logging.info("devices: %s, mesh %s", jax.devices(), dict(mesh.shape))
   phases = make_phases(config, mesh.size)
@@ -75,6 +82,7 @@ def make_plan(config: Any) -> Plan:
     data = [make_data(config, sources, phase) for phase in phases]
     sets = []
     if config.eval.every_steps > 0:
+      splits.warn_of_seen_images(config.eval.sets, config.data.train)
       sets = list(test_sets.present(config.eval.sets, config.data.data_dir))
   return Plan(
     model, mesh, phases, data, sets, train_step, init, shapes, shardings

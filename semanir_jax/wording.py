@@ -1,0 +1,47 @@
+"""How a report says what was measured: protocol, degradation, columns."""
+
+from collections.abc import Mapping
+from typing import Any
+
+CHANNELS = {
+  "rgb": "all channels",
+  "y": "BT.601 Y (not rounded)",
+  "y_rounded": "BT.601 Y (rounded)",
+}
+
+
+def measures(protocol: Mapping[str, Any]) -> str:
+  """Says how PSNR and SSIM are measured, see `evaluation.measure`."""
+  return (
+    f"8 bits; PSNR in dB on {CHANNELS[protocol['channel']]}, crop"
+    f" {protocol['crop_px']} px; SSIM {protocol['ssim']}"
+  )
+
+
+def degradation_line(options: Mapping[str, Any]) -> str:
+  """How the inputs of a set were made."""
+  degradation = dict(options["degradation"])
+  name = degradation.pop("name", "pairs as they are")
+  words = [f"{key} {value}" for key, value in degradation.items()]
+  defaults = {"gray": "", "center_crop_px": 0, "crop_multiple": 1, "resize": ""}
+  for key, default in defaults.items():
+    if options[key] != default:
+      words.append(f"{key} {options[key]}")
+  return f"{options['source']}: {', '.join([name, *words])}"
+
+
+def title(key: str) -> str:
+  """As "PSNR", "input SSIM (zero_pad)", "SemanIR's published SSIM"."""
+  key = "published_psnr" if key == "published" else key
+  kind = key.removeprefix("input_").removeprefix("published_")
+  prefix = key.removesuffix(kind).replace("_", " ")
+  prefix = prefix.replace("published", "SemanIR's published")
+  metric, _, choice = kind.partition("_")
+  if kind == "psnr_b":
+    return f"{prefix}PSNR-B"
+  return prefix + metric.upper() + (f" ({choice})" if choice else "")
+
+
+def number(key: str, value: float) -> str:
+  """Two digits of dB, four of SSIM."""
+  return f"{value:.{4 if 'ssim' in key else 2}f}"
