@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 from configs._benchmarks import BENCHMARKS
+from configs._smoke import SMOKE
 from semanir_jax.models.semanir import SemanIR
 from semanir_jax.models.sizes import SIZES
 
@@ -185,20 +186,23 @@ def apply_variants(
   Args:
     config: changed in place, and locked.
     arg: as "color,s25,smoke"; every config also knows "random_k", the paper's
-      training with many k, and "smoke", applied last: a minute on a CPU.
+      training with many k, and "smoke", applied last: a minute on a CPU, with
+      photographs that need no download.
     variants: what each word sets, by dotted field name.
 
   Raises:
     ValueError: an unknown word; the nearest known one is named.
   """
   known = {"random_k": {}, "smoke": SMOKE} | dict(variants)
-  words = list(filter(None, arg.split(",")))
-  for word in sorted(words, key=lambda word: word == "smoke"):
+  words = sorted(filter(None, arg.split(",")), key="smoke".__eq__)
+  for word in words:
     if word not in known:
       near = difflib.get_close_matches(word, known, n=1)
       hint = f"did you mean {near[0]!r}" if near else "known"
       raise ValueError(f"unknown variant {word!r}: {hint} ({', '.join(known)})")
     config.update_from_flattened_dict(known[word])
+  if "smoke" in words and config.data.degradation:  # pairs have to be there
+    config.data.train = ("photographs:train",)
   if "random_k" in words or config.train.random_num_keys:
     tokens = config.model.window_size**2  # of the window that is left
     config.train.random_num_keys = tuple(k * tokens // 1024 for k in RANDOM_K)
@@ -226,25 +230,6 @@ GRAY: Mapping[str, Any] = dict.fromkeys(
 
 # [paper] Of the 1024 tokens of a window of 32; other windows: these shares.
 RANDOM_K = (64, 128, 192, 256, 384, 512)
-
-SMOKE: Mapping[str, Any] = {
-  "model.dim": 8,
-  "model.num_heads": 1,
-  "model.depths": (1, 1),
-  "model.window_size": 4,
-  "model.num_keys": 8,
-  "model.max_keys": 16,
-  "data.patch_size": 16,
-  "train.batch_size": 8,
-  "train.num_steps": 4,
-  "schedule.milestones": (2,),
-  "schedule.warmup_steps": 0,
-  "schedule.hold_steps": 0,
-  "eval.every_steps": 2,
-  "eval.max_images": 1,
-  "checkpoint.every_steps": 2,
-  "log.every_steps": 1,
-}
 
 # DIV2K, Flickr2K, WED and BSD500 without its `val`, which holds CBSD68.
 DFWB = ("div2k", "flickr2k", "wed", "bsds500/train", "bsds500/test")

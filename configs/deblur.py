@@ -22,6 +22,7 @@ instead, Restormer's fourth: --config.train.progressive="()"
 from ml_collections import ConfigDict
 
 from configs import base
+from configs._smoke import SMOKE
 
 _SIZES = ("U", "U_light", "U_tiny")
 _SETS = ("gopro", "realblur_j", "realblur_r")
@@ -64,6 +65,6 @@ def get_config(arg: str = "") -> ConfigDict:
     config.eval.sets = {kind: base.benchmark(kind, {})}
   config.eval.protocol.ssim = "3d"
   variants = dict.fromkeys(_SIZES + _SETS, {}) | {
-    "smoke": base.SMOKE | {"train.progressive": ((2, 16, 8), (2, 24, 8))}
+    "smoke": SMOKE | {"train.progressive": ((2, 16, 8), (2, 24, 8))}
   }
   return base.apply_variants(config, arg, variants)

@@ -25,6 +25,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from configs import base, demosaic, denoise, jpeg, sr
+from configs._smoke import SMOKE
 
 _RECIPE = {
   "data.train": ("bsds500/train", "bsds500/test"),
@@ -140,7 +141,7 @@ _FURTHER_BY_NAME: dict[str, dict[str, Any]] = {
 }
 
 # Another network, which starts from random values; few images, no workers.
-_SMOKE = base.SMOKE | {
+_SMOKE = SMOKE | {
   "init_from": "",
   "data.patch_size": 32,
   "data.num_workers": 0,

@@ -30,6 +30,7 @@ own starts anew. HAT's last milestone is 240 k, here 237.5 k.
 from ml_collections import ConfigDict
 
 from configs import base
+from configs._smoke import SMOKE
 
 _SETS = ("set5", "set14", "bsd100", "urban100", "manga109")
 _SCALES = ("x2", "x3", "x4", "x8")
@@ -80,7 +81,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.eval.protocol.also = ("psnr_y_rounded", "ssim_zero_pad_y_rounded")
   variants = dict.fromkeys((*_SCALES, *_SIZES, "lr_files"), {}) | {
     "finetune": base.finetune(config, "runs/sr_x2"),
-    "smoke": base.SMOKE | {"data.patch_size": 8 * scale},
+    "smoke": SMOKE | {"data.patch_size": 8 * scale},
   }
   return base.apply_variants(config, arg, variants)
 

@@ -59,6 +59,7 @@ class Network:
         returns NaN or infinity.
     """
     image = np.asarray(image)
+    image = image.astype(image.dtype.newbyteorder("="), copy=False)
     if image.dtype not in _DTYPES or image.ndim not in (2, 3) or not image.size:
       raise ValueError(
         f"image of {image.dtype}, shape {image.shape}: give [height, width] or"
@@ -73,6 +74,14 @@ class Network:
       )
     pixels = image[..., None] if image.ndim == 2 else image
     mosaic = self._mosaics and pixels.shape[2] == 1
+    if not mosaic and pixels.shape[2] != self.channels:
+      remedy = "channels are the last axis"
+      if pixels.shape[2] == 1:
+        remedy = "repeat a gray one: np.repeat(image, 3, axis=2)"
+      raise ValueError(
+        f"image of shape {image.shape}: this network takes {self.channels}"
+        f" channels; {remedy}"
+      )
     if mosaic:
       pixels = demosaic.fill_in(pixels[..., 0])
     result = np.concatenate(list(map(np.copy, self._restorer.bands(pixels))))
@@ -98,7 +107,7 @@ def load(
   Args:
     name: of a bundled network, a `.safetensors` file or a training run, see
       `weights.load_network`.
-    num_keys: k, keys per token: quality for speed; None for the network's own.
+    num_keys: k, keys per token; None for the network's own.
     tile: side of overlapping tiles, px; None for what fits the memory.
     self_ensemble: mean over 8 flips and turns, in 8 times the time; not for
       demosaicking.

@@ -97,6 +97,7 @@ def _load(
   """
   model, params, trained = load_network(path)
   splits.warn_of_seen_images(sets, trained["data"]["train"])
+  _warn_of_other_tasks(sets, trained["data"]["degradation"])
   if self_ensemble:
     for options in (trained["data"], *sets.values()):
       ensemble.check_turnable(options["degradation"])
@@ -110,6 +111,22 @@ def _load(
     restorer, num_keys=facts["num_keys"], self_ensemble=self_ensemble
   )
   return restore, facts
+
+
+def _warn_of_other_tasks(
+  sets: Mapping[str, Mapping[str, Any]], learned: Mapping[str, Any]
+) -> None:
+  """Names test sets of a degradation that the network has not learned."""
+  names = {part["name"] for part in learned.get("degradations", (learned,))}
+  for set_name, options in sets.items():
+    name = options["degradation"].get("name")
+    if name is not None and name not in names:
+      logging.warning(
+        "%s: is of %s, and the network has learned %s",
+        set_name,
+        name,
+        ", ".join(sorted(names)),
+      )
 
 
 class _Progress:

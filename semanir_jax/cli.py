@@ -1,6 +1,8 @@
 """What the command-line programs share: errors as one line, exit code 1."""
 
+import difflib
 import logging as python_logging
+import pathlib
 import re
 import sys
 from collections.abc import Callable
@@ -62,6 +64,14 @@ def _parse(argv: list[str]) -> list[str]:
     _exit(text)
 
 
+def _no_such_config(path: pathlib.Path) -> str:
+  """Says which configs there are instead, the nearest name first."""
+  known = sorted(other.stem for other in path.parent.glob("[!_]*.py"))
+  near = difflib.get_close_matches(path.stem, known, n=1)
+  hint = f"did you mean {near[0]}? " if near else ""
+  return f"{path}: no such config; {hint}{path.parent} has {', '.join(known)}"
+
+
 def _is_for_the_user(record: python_logging.LogRecord) -> bool:
   """Whether a log line is shown: ours, or a warning of anybody."""
   quiet = any(package in record.pathname for package in _QUIET_PACKAGES)
@@ -70,5 +80,8 @@ def _is_for_the_user(record: python_logging.LogRecord) -> bool:
 
 def _exit(message: str) -> NoReturn:
   """Prints one line and ends the program."""
-  print(f"error: {' '.join(message.split())}", file=sys.stderr)
+  message = " ".join(message.split())
+  if missing := re.search(r"Failed loading config file .*'(\S+\.py)'", message):
+    message = _no_such_config(pathlib.Path(missing[1]))
+  print(f"error: {message}", file=sys.stderr)
   sys.exit(1)

@@ -94,7 +94,8 @@ def evaluate_set(
     while batch := list(itertools.islice(same_size, batch_size)):
       restored = [None] * len(batch)
       if restore is not None:
-        restored = restore(np.stack([example.lq for example in batch]))
+        with test_sets.errors_name(batch[0].name):
+          restored = restore(np.stack([example.lq for example in batch]))
       for example, output in zip(batch, restored, strict=True):
         yield measured(example, output, protocol)
 

@@ -9,6 +9,7 @@ must say the same. docs/export.md says more.
 """
 
 import json
+import math
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags, logging
 
-from semanir_jax import cli, exported
+from semanir_jax import cli, exported, tile_size
 from semanir_jax.data.images import write_bytes
 from semanir_jax.exported import ExportedNetwork
 from semanir_jax.inference import Restorer
@@ -32,6 +33,9 @@ SUFFIX = ".stablehlo"
 # are one program but for the order of sums; a key in the dictionary that
 # changes place with an equal one may change single pixels by more.
 _LARGEST_RMS = {"float32": 1e-4, "bfloat16": 4e-3}
+
+
+_VERIFIED = 3  # tiles in the larger of the batches that are compared
 
 
 def export_network(
@@ -56,7 +60,7 @@ def export_network(
     `[b, tile * S, tile * S, C']` float32, not clipped.
 
   Raises:
-    ValueError: the tile or a platform is none.
+    ValueError: the tile or a platform is none, or the tile too large to verify.
   """
   unknown = sorted(set(platforms) - set(PLATFORMS))
   if unknown or not platforms:
@@ -66,6 +70,13 @@ def export_network(
     )
   if tile < 1:
     raise ValueError(f"tile={tile} must be at least 1 px")
+  fits = tile_size.px_that_fit(model, tile_size.free_memory())
+  if _VERIFIED * tile**2 > fits:
+    raise ValueError(
+      f"tile={tile}: the export is verified here, with {_VERIFIED} tiles, for"
+      " which the memory does not suffice; it does up to"
+      f" {math.isqrt(fits // _VERIFIED)} px"
+    )
   # Named here, or the machine that exports would decide. Windows go in chunks
   # as on a CPU: the least memory, and a batch fills a larger device.
   portable = model.clone(implementation="mask", platform="cpu")
@@ -92,8 +103,8 @@ def verify(
   """Compares an export with the network, on the platform JAX runs on.
 
   Returns:
-    The largest root mean square of the differences, over batches of 1 and 3
-    and two values of k.
+    The largest root mean square of the differences, over batches of one tile
+    and of several, and two values of k.
 
   Raises:
     ValueError: it is too large, or not a number.
@@ -101,12 +112,13 @@ def verify(
   facts = network.facts
   tile, channels = facts["tile"], facts["in_channels"]
   eager = Restorer(model, params)
-  images = np.random.RandomState(0).uniform(0, 1, (3, tile, tile, channels))
+  shape = (_VERIFIED, tile, tile, channels)
+  images = np.random.RandomState(0).uniform(0, 1, shape)
   images = images.astype(np.float32)
   found = []
   for num_keys in (facts["num_keys"], 1):
     expected = eager(images, num_keys=num_keys)
-    for count in (1, 3):
+    for count in (1, _VERIFIED):
       restored = network(images[:count], num_keys=num_keys)
       difference = np.mean(np.square(restored - expected[:count]))
       found.append(float(np.sqrt(difference)))

@@ -16,6 +16,8 @@ import jax.export
 import numpy as np
 
 FORMAT = "semanir_jax export 1"
+# No noise takes [0, 1] this far; values of 8 bits do.
+_LARGEST = 10.0
 _NEEDED = ("tile", "in_channels", "num_keys", "max_keys")  # of the facts
 
 
@@ -52,6 +54,7 @@ class ExportedNetwork:
     Raises:
       ValueError: shape, type, k, or the platform JAX runs on do not fit.
     """
+    images = np.asarray(images)
     tile, channels = self.facts["tile"], self.facts["in_channels"]
     most = self.facts["max_keys"]
     num_keys = self.facts["num_keys"] if num_keys is None else num_keys
@@ -62,11 +65,18 @@ class ExportedNetwork:
     ):
       raise ValueError(
         f"images {images.shape} {images.dtype}: this export takes"
-        f" [batch, {tile}, {tile}, {channels}] float32; cut or pad images to"
-        " its tile, or export another with --tile"
+        f" [batch, {tile}, {tile}, {channels}] float32 (a single image:"
+        " image[None]); cut or pad images to its tile, or export another with"
+        " --tile"
       )
-    if not 1 <= num_keys <= most:
-      raise ValueError(f"num_keys={num_keys} must lie in [1, {most}]")
+    if images.max() > _LARGEST:
+      raise ValueError(
+        f"images with values up to {images.max()}: give [0, 1], as uint8 / 255"
+      )
+    if num_keys != int(num_keys) or not 1 <= num_keys <= most:
+      raise ValueError(
+        f"num_keys={num_keys} must be a whole number in [1, {most}]"
+      )
     here = jax.export.default_export_platform()
     if here not in self.program.platforms:
       raise ValueError(

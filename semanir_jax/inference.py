@@ -11,6 +11,7 @@ from jax.sharding import Mesh, PartitionSpec
 from semanir_jax import ensemble, sharding
 from semanir_jax.models.semanir import SemanIR
 from semanir_jax.models.windows import reflected_positions
+from semanir_jax.ops import whole_number
 
 
 class Restorer:
@@ -85,7 +86,9 @@ class Restorer:
 
   def checked_num_keys(self, num_keys: int | None) -> int:
     """The k to use, the model's own for None; ValueError if it does not fit."""
-    num_keys = self.model.num_keys if num_keys is None else num_keys
+    num_keys = whole_number(
+      self.model.num_keys if num_keys is None else num_keys
+    )
     if not 1 <= num_keys <= self.model.max_keys:
       raise ValueError(
         f"num_keys={num_keys} must lie in [1, {self.model.max_keys}], the most"

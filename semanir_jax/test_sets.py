@@ -38,6 +38,14 @@ def locate(source: str, data_dir: str) -> str:
   return ",".join(_parts(source, data_dir))
 
 
+def absent_folder(source: str, data_dir: str) -> str | None:
+  """The folder, or file, of a source that is not there, if there is one."""
+  if source.startswith(("photographs:", "tfds:")):
+    return None
+  folders = _parts(source, data_dir)
+  return next((f for f in folders if not pathlib.Path(f).exists()), None)
+
+
 def _parts(source: str, data_dir: str) -> list[str]:
   """The folders of a source: one or, of pairs, two; or a source that is none.
 
@@ -71,12 +79,10 @@ def present(
   found = []
   with distributed.shared_errors():
     for name, options in sets.items():
-      remote = options["source"].startswith(("photographs:", "tfds:"))
-      folders = [] if remote else _parts(options["source"], data_dir)
-      absent = [f for f in folders if not pathlib.Path(f).exists()]
+      absent = absent_folder(options["source"], data_dir)
       _make_degradation(options)  # a mistake is told before hours of work
       if absent:
-        logging.warning("%s: left out, there is no %s", name, absent[0])
+        logging.warning("%s: left out, there is no %s", name, absent)
       else:
         found.append((name, options, open_test_set(name, options, data_dir)))
   sizes = distributed.gather({name: len(source) for name, _, source in found})

@@ -12,6 +12,7 @@ kernel `[in, out]`, a convolution's `[height, width, in, out]`, the layers of a
 stage stacked along the first axis.
 """
 
+import difflib
 import hashlib
 import json
 import pathlib
@@ -64,8 +65,10 @@ def load_network(name: str) -> Network:
     if pathlib.Path(name).exists() or not PRETRAINED.is_dir():
       raise
     known = sorted(path.stem for path in PRETRAINED.glob(f"*{SUFFIX}"))
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
     raise CheckpointError(
-      f"{error}; or the name of a bundled network: {', '.join(known)}"
+      f"{error}; or the name of a bundled network: {', '.join(known)}{hint}"
     ) from error
 
 

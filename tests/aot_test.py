@@ -214,6 +214,12 @@ def test_unknown_topology_is_refused(name):
     topology.topology_devices("tpu", name)
 
 
+def test_a_cpu_has_no_topology():
+  assert topology.topology_devices("cpu", None) == jax.devices("cpu")
+  with pytest.raises(ValueError, match="v5e:4x8: --platform=cpu compiles for"):
+    topology.topology_devices("cpu", "v5e:4x8")
+
+
 def test_gpus_are_named_by_kind_and_number():
   for name in ("h100:8", "h200", "h200:two", None):
     with pytest.raises(ValueError, match="name H200 GPUs, as h200:8"):
@@ -265,5 +271,8 @@ def test_gather_needs_memory_for_a_chunk_and_not_for_the_image(backward):
   large = _attention_bytes(n, k, 64, backward=backward)
   more_gathered = (64 - 16) * n * k * row
   assert large - small < 0.1 * more_gathered
-  # Half the keys in chunks of twice the queries.
-  assert large < 1.3 * _attention_bytes(n, k // 2, 64, backward=backward)
+  # Half the keys in chunks of twice the queries: what is left to differ are
+  # the indices and their copies.
+  half = _attention_bytes(n, k // 2, 64, backward=backward)
+  more_indices = 64 * n * (k - k // 2) * 4
+  assert large - half < 3 * more_indices

@@ -62,6 +62,13 @@ def test_types_and_ranges_are_kept(files):
     assert np.abs(result - expected * top).max() <= 0.5 + 1e-5 * top
 
 
+def test_the_order_of_bytes_does_not_matter(files):
+  network = semanir_jax.load(files["rgb"])
+  image = np.random.default_rng(0).integers(0, 2**16, (4, 4, 3), np.uint16)
+  swapped = network(image.astype(">u2"))
+  np.testing.assert_array_equal(swapped, network(image))
+
+
 def test_gray_images_may_have_two_axes(files):
   network = semanir_jax.load(files["gray"])
   image = _image(8, 8, 1)
@@ -122,7 +129,8 @@ def test_a_network_of_nan_is_refused(files, monkeypatch, dtype, bad):
     (np.zeros((0, 4, 3), np.uint8), r"shape \(0, 4, 3\)"),
     (np.full((4, 4, 3), 1.5, np.float32), "values from 1.5 to 1.5"),
     (np.full((4, 4, 3), np.nan, np.float32), "values from nan"),
-    (np.zeros((4, 4), np.uint8), "channels"),
+    (np.zeros((4, 4), np.uint8), "takes 3 channels; repeat a gray one"),
+    (np.zeros((3, 4, 4), np.uint8), "takes 3 channels; channels are the last"),
   ],
 )
 def test_images_that_do_not_fit_are_refused(files, image, message):

@@ -320,6 +320,13 @@ def test_every_config_states_the_form_of_its_loss(name):
   assert loss.fft_weight == 0
 
 
+def test_smoke_needs_no_download_but_for_pairs():
+  for name in ("denoise", "jpeg", "sr", "demosaic", "all_in_one"):
+    assert _config(name, "smoke").data.train == ("photographs:train",)
+  for name in ("deblur", "weather"):
+    assert _config(name, "smoke").data.train == _config(name, "").data.train
+
+
 def test_smoke_wins_wherever_it_stands():
   for arg in ("x4,finetune,smoke", "smoke,x4,finetune"):
     assert _config("sr", arg).train.num_steps == 4

@@ -81,6 +81,15 @@ def _evaluate(folder, network, test_set=OPTIONS, **options):
   return json.loads(text), (folder / "eval" / "results.md").read_text()
 
 
+def test_a_network_of_another_task_is_told(folder, caplog):
+  _evaluate(folder, "noise.safetensors")
+  assert "has learned" not in caplog.text
+  _evaluate(folder, "mosaic.safetensors")
+  assert (
+    "ours: is of noise, and the network has learned demosaic" in caplog.text
+  )
+
+
 def test_a_benchmark_measures_it_and_says_so(folder):
   alone, table = _evaluate(folder, "noise.safetensors")
   assert not alone["protocol"]["self_ensemble"] and "ensemble" not in table

@@ -21,11 +21,12 @@ from semanir_jax.evaluation import (
   evaluate_shared,
   measure,
 )
+from semanir_jax.inference import Restorer
 from semanir_jax.reports import Report
 from semanir_jax.test_sets import Example
 from semanir_jax.training import setup
 from studies.measuring import open_test_set
-from tests import processes
+from tests import processes, small
 
 PROTOCOL = {
   "channel": "rgb",
@@ -393,6 +394,13 @@ def test_a_protocol_that_measures_nothing_is_refused(changes):
   evaluation.check_options(options | {"protocol": PROTOCOL | {"crop_px": 200}})
   with pytest.raises(ValueError, match="valdi|'z'|psnr_yy"):
     evaluation.check_options(options | {"protocol": PROTOCOL | changes})
+
+
+def test_an_image_that_a_network_refuses_is_named():
+  restorer = Restorer(small.USHAPE, small.params(small.USHAPE))
+  gray = _example("gray", 16, 16, 1)
+  with pytest.raises(ValueError, match="^gray: images of 1 channels; this n"):
+    list(evaluate_set(restorer, [gray], PROTOCOL, batch_size=1))
 
 
 def test_an_image_too_small_to_be_measured_is_named():

@@ -127,6 +127,7 @@ def test_what_it_is_exported_on_does_not_matter(monkeypatch):
     _tiles(1)[0],
     _tiles(1)[:0],
     _tiles(1).astype(np.float64),
+    _tiles(1).tolist(),
   ],
 )
 def test_images_that_do_not_fit_an_export_are_refused(network, images):
@@ -134,9 +135,16 @@ def test_images_that_do_not_fit_an_export_are_refused(network, images):
     network(images)
 
 
-@pytest.mark.parametrize("num_keys", [0, 17])
+def test_images_of_8_bits_are_no_images_of_an_export(network):
+  with pytest.raises(ValueError, match=r"values up to .*give \[0, 1\]"):
+    network(255 * _tiles(1))
+
+
+@pytest.mark.parametrize("num_keys", [0, 17, 2.5])
 def test_k_that_does_not_fit_an_export_is_refused(network, num_keys):
-  with pytest.raises(ValueError, match=f"={num_keys} must lie in .1, 16"):
+  with pytest.raises(
+    ValueError, match=f"={num_keys} must be a whole number in"
+  ):
     network(_tiles(1), num_keys=num_keys)
 
 
@@ -193,6 +201,7 @@ def test_a_wrong_export_is_not_written(network, tmp_path, monkeypatch, wrong):
   [
     ("a.bin", {}, "must end with .stablehlo"),
     ("a.stablehlo", {"tile": 0}, "tile=0 must be at least 1"),
+    ("a.stablehlo", {"tile": 10**6}, "memory does not suffice; it does up to"),
     ("a.stablehlo", {"num_keys": 17}, r"num_keys=17 must lie in \[1, 16\]"),
     ("a.stablehlo", {"platforms": ("cpu", "gpu")}, "gpu: use some of cpu, cud"),
     ("a.stablehlo", {"platforms": ("tpu",)}, "verified here, on cpu; add it"),

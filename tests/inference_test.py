@@ -129,11 +129,17 @@ def test_k_is_the_one_asked_for():
     assert (restorer(images, num_keys=k) != own).any()
 
 
-@pytest.mark.parametrize("num_keys", [0, -1, 17])
+@pytest.mark.parametrize("num_keys", [0, -1, np.int64(17)])
 def test_k_out_of_range_is_refused(num_keys):
   restorer = Restorer(small.USHAPE, small.params(small.USHAPE))
   with pytest.raises(ValueError, match=rf"num_keys={num_keys} .*\[1, 16\]"):
     restorer(_images(small.USHAPE, 1, 4, 4), num_keys=num_keys)
+
+
+def test_a_k_that_is_no_whole_number_is_refused():
+  restorer = Restorer(small.USHAPE, small.params(small.USHAPE))
+  with pytest.raises(ValueError, match=r"num_keys=12\.5: give a whole number"):
+    restorer(_images(small.USHAPE, 1, 4, 4), num_keys=12.5)
 
 
 def test_other_channels_are_refused():

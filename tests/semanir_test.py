@@ -289,6 +289,16 @@ def test_relative_coordinates_of_a_window_of_three():
     ({"architecture": "ushape", "depths": (1, 1, 1)}, "even count"),
     ({"depths": (2, 0)}, "every stage needs a layer"),
     ({"num_heads": 3}, "num_heads=3 must divide dim=8"),
+    ({"dim": 0}, "num_heads=2 must divide dim=0"),
+    (
+      {"architecture": "ushape", "dim": 9, "num_heads": 1},
+      "dim=9: the U shape",
+    ),
+    ({"mlp_ratio": 0.0}, "mlp_ratio=0.0"),
+    ({"drop_path_rate": 1.0}, r"drop_path_rate=1.0 must lie in \[0, 1\)"),
+    ({"scale": 4.0}, "scale=4.0"),
+    ({"platform": "cuda"}, "platform='cuda': use one of .*'gpu'"),
+    ({"num_keys": 3.5}, "num_keys=3.5: give a whole number"),
     ({"window_size": 1, "max_keys": 1}, "window_size=1"),
     ({"upsampler": "nearest"}, "upsampler='nearest'"),
     ({"in_channels": 1}, r"must be \[B, H, W, 1\]"),
@@ -300,3 +310,8 @@ def test_what_cannot_be_built_is_refused(options, message):
   images = jnp.zeros((1, 8, 8, 3))
   with pytest.raises(ValueError, match=message):
     jax.eval_shape(model.init, jax.random.key(0), images)
+
+
+def test_images_of_whole_numbers_are_refused():
+  with pytest.raises(ValueError, match="images of uint8: give floats"):
+    SemanIR(**SMALL).init(jax.random.key(0), jnp.zeros((1, 8, 8, 3), jnp.uint8))

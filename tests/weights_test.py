@@ -73,7 +73,9 @@ def test_bundled_networks_have_names_and_sums(file, tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   _, params, _ = weights.load_network("net")
   small.assert_equal_trees(params, small.params(small.USHAPE))
-  with pytest.raises(CheckpointError, match="bundled network: net$"):
+  with pytest.raises(
+    CheckpointError, match=r"bundled network: net; did you mean .net.\?$"
+  ):
     weights.load_network("nett")
   # A whole file, but another one.
   weights.write_weights(

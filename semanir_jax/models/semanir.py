@@ -20,6 +20,7 @@ from semanir_jax.models.resampling import (
   Upsampler,
 )
 from semanir_jax.models.stage import Stage
+from semanir_jax.ops import whole_number
 
 # Mean of DIV2K in RGB, subtracted from colour images as EDSR, SwinIR, GRL do.
 RGB_MEAN = np.array([0.4488, 0.4371, 0.4040], np.float32)
@@ -106,8 +107,8 @@ class SemanIR(nn.Module):
     Raises:
       ValueError: a hyper-parameter, k or the channel count does not fit.
     """
+    num_keys = whole_number(self.num_keys if num_keys is None else num_keys)
     check_options(self, images, num_keys)
-    num_keys = self.num_keys if num_keys is None else num_keys
     if not isinstance(num_keys, int):
       num_keys = jnp.clip(num_keys, 1, self.max_keys)
     _, h, w, _ = images.shape

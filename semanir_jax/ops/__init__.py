@@ -7,6 +7,7 @@ from semanir_jax.ops.attention import (
 )
 from semanir_jax.ops.dictionary import Dictionary, build_dictionary
 from semanir_jax.ops.dictionary_random import random_dictionary
+from semanir_jax.ops.num_keys import whole_number
 
 __all__ = [
   "IMPLEMENTATIONS",
@@ -15,4 +16,5 @@ __all__ = [
   "choose_implementation",
   "key_semantic_attention",
   "random_dictionary",
+  "whole_number",
 ]

@@ -7,11 +7,13 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-# Intermediate numbers that may be live at once. On a CPU 16 MiB, about its
-# last-level cache; elsewhere 1 GiB, to bound memory only. Up to 16 MiB may be
-# kept for the backward pass, by each layer, on all of them.
-CPU_ELEMENTS = 1 << 22
+# Intermediate numbers that may be live at once. On a CPU 2 MiB, for its caches
+# (docs/design.md); elsewhere 1 GiB, to bound memory only.
+CPU_ELEMENTS = 1 << 19
 ACCELERATOR_ELEMENTS = 1 << 28
+# That each layer may keep for its backward pass, if they are live at once: at
+# most 16 MiB. More is computed again.
+KEPT_ELEMENTS = 1 << 22
 
 
 def elements_at_once(platform: str | None) -> int:
@@ -50,10 +52,10 @@ def over_windows(
   """
   b, g = arrays[0].shape[:2]
   chunk = largest_divisor(g, elements_at_once(platform) // elements_per_window)
-  if chunk == g and g * elements_per_window <= CPU_ELEMENTS:
-    return function(*arrays)
+  if chunk < g or g * elements_per_window > KEPT_ELEMENTS:
+    function = jax.checkpoint(function)
   if chunk == g:
-    return jax.checkpoint(function)(*arrays)
+    return function(*arrays)
 
   def split(x: jax.Array) -> jax.Array:
     return jnp.moveaxis(x.reshape(b, g // chunk, chunk, *x.shape[2:]), 1, 0)
@@ -61,5 +63,5 @@ def over_windows(
   def join(x: jax.Array) -> jax.Array:
     return jnp.moveaxis(x, 0, 1).reshape(b, g, *x.shape[3:])
 
-  run = jax.checkpoint(lambda xs: function(*xs))
-  return jax.tree.map(join, lax.map(run, tuple(map(split, arrays))))
+  results = lax.map(lambda xs: function(*xs), tuple(map(split, arrays)))
+  return jax.tree.map(join, results)

@@ -14,6 +14,7 @@ from jax import lax
 
 from semanir_jax.ops import triton_launch
 from semanir_jax.ops.chunks import over_windows
+from semanir_jax.ops.num_keys import whole_number
 
 WORD = 32  # bits of one packed word
 # 0.0 and the smallest normal float32, as `_to_ordered` maps them.
@@ -206,8 +207,8 @@ def build_dictionary(
     The dictionary; a row holds min(k, tokens of its region) keys.
 
   Raises:
-    ValueError: `num_keys` or `max_keys` is out of range (a traced `num_keys`
-      cannot be checked: it is clipped to the range).
+    ValueError: `num_keys` or `max_keys` is out of range or no whole number (a
+      traced `num_keys` cannot be checked: it is clipped to the range).
 
   Source: SemanIR, NeurIPS 2024, section 3 [paper].
   """
@@ -218,6 +219,7 @@ def build_dictionary(
       f"max_keys={max_keys} must lie in [1, {num_tokens}], the tokens of a"
       " window"
     )
+  num_keys = whole_number(num_keys)
   if isinstance(num_keys, int) and not 1 <= num_keys <= bound:
     raise ValueError(
       f"num_keys={num_keys} must lie in [1, {bound}]; use fewer keys or a"

@@ -11,6 +11,7 @@ from semanir_jax import test_sets
 from semanir_jax.data import splits
 from semanir_jax.data.augmentation import Augmentation
 from semanir_jax.data.degradations import make as make_degradation
+from semanir_jax.data.images import ImageError
 from semanir_jax.data.pipeline import TrainIterator, make_train_iterator
 from semanir_jax.data.sources import Source, open_source
 
@@ -87,6 +88,13 @@ def open_train_sources(config: Any) -> list[Source]:
     ImageError: one cannot be read.
   """
   data = config.data
+  for spec in data.train:
+    if absent := test_sets.absent_folder(spec, data.data_dir):
+      raise ImageError(
+        f"{absent}: no such folder; config.data.train has {spec!r}, looked for"
+        f" in config.data.data_dir={data.data_dir!r} (docs/data.md says where"
+        " to get the sets)"
+      )
   sources = [
     open_source(
       test_sets.locate(spec, data.data_dir),

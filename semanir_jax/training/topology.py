@@ -14,13 +14,18 @@ def topology_devices(platform: str, topology: str | None) -> list[Any]:
 
   Args:
     platform: "tpu", "cuda" or "cpu"; those here of a CPU.
-    topology: a TPU slice, as "v5e:4x8"; or GPUs, "h200:8".
+    topology: a TPU slice, as "v5e:4x8"; or GPUs, "h200:8"; None for a CPU.
 
   Raises:
     ValueError: no such topology, its devices are parts of chips, or the
       compiler is not installed.
   """
   if platform == "cpu":
+    if topology is not None:
+      raise ValueError(
+        f"--topology={topology}: --platform=cpu compiles for the CPU here;"
+        " leave one of them out"
+      )
     return jax.devices("cpu")
   if platform == "cuda":
     kind, _, count = (topology or "").partition(":")
