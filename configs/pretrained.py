@@ -13,10 +13,10 @@ is run with.
   python -m semanir_jax.weights --checkpoint=runs/denoise_color_light \
     --output=pretrained/denoise_color_light.safetensors --dtype=float32
 
-`further` goes on from the bundled file, as all the light ones but the gray one
-have done once (x2 and x4 twice, with other seeds and steps); `make
-gpu_pretrained` does so with all of them, with another seed, JPEG for longer and
-colour denoising with pictures of stronger colours.
+`further` goes on from the bundled file, as all the light ones have done once
+(x2 and x4 twice, with other seeds and steps; gray from the colour denoiser);
+`make gpu_pretrained` does so with all of them, with another seed, JPEG for
+longer and colour denoising with pictures of stronger colours.
 """
 
 from types import ModuleType

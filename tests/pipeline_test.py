@@ -151,12 +151,25 @@ def test_workers_outlive_the_sigterm_of_a_scheduler():
     num_workers=2,
     prefetch_batches=1,
   )
-  for _ in range(2):  # from either worker, so that both have begun
-    next(iterator)
-  workers = multiprocessing.active_children()
+  workers, done = set(), threading.Event()
+
+  def send() -> None:
+    """To every worker, from the moment that it is there."""
+    while not done.wait(0.05):
+      for worker in multiprocessing.active_children():
+        workers.add(worker.pid)
+        os.kill(worker.pid, signal.SIGTERM)
+
+  sender = threading.Thread(target=send)
+  sender.start()
+  try:
+    for _ in range(2):  # from either worker, so that both have begun
+      next(iterator)
+    time.sleep(0.2)
+  finally:
+    done.set()
+    sender.join()
   assert len(workers) == 2
-  for worker in workers:
-    os.kill(worker.pid, signal.SIGTERM)
   for _ in range(20):  # more than could have been made before
     next(iterator)
   iterator.close()

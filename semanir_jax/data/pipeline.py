@@ -8,11 +8,8 @@ and the position in the stream is one number: the batches taken.
 Arrays are uint8 until the degradation makes them float32.
 """
 
-import multiprocessing
-import os
-import signal
+import contextlib
 import sys
-import threading
 from collections.abc import Sequence
 
 import grain
@@ -23,6 +20,7 @@ from semanir_jax.data.cache import CachedRecords
 from semanir_jax.data.degradations import Degradation, Mixture
 from semanir_jax.data.patches import Example, RandomPatch
 from semanir_jax.data.sources import Source
+from semanir_jax.data.workers import live_as_long_as_the_run, sigterm_later
 
 # Grain draws the place of a record in 13 ms / number of records: a few records
 # are shuffled many epochs at a time, unless the epochs are counted.
@@ -131,11 +129,16 @@ class TrainIterator(grain.DatasetIterator):
     self._read = read
     self._num_workers = num_workers
     self._taken = 0
+    self._working = False
     self._rest: grain.DatasetIterator | None = None
 
   def __next__(self) -> Example:
     self.start_prefetch()
-    batch = next(self._rest)
+    # Workers start when the first batch is asked for.
+    starts = self._num_workers and not self._working
+    with sigterm_later() if starts else contextlib.nullcontext():
+      batch = next(self._rest)
+    self._working = True
     self._taken += 1
     return batch
 
@@ -171,7 +174,7 @@ class TrainIterator(grain.DatasetIterator):
   def _stop(self) -> None:
     if self._rest is not None:
       self._rest.close()
-    self._rest = None
+    self._rest, self._working = None, False
 
   def _start(self) -> grain.DatasetIterator:
     rest = self._batches.slice(slice(self._taken, None))
@@ -184,25 +187,7 @@ class TrainIterator(grain.DatasetIterator):
       per_worker_buffer_size=self._read.prefetch_buffer_size,
     )
     dataset = rest.to_iter_dataset(self._read)
-    return iter(dataset.mp_prefetch(options, _live_as_long_as_the_run))
-
-
-def _live_as_long_as_the_run(worker_index: int, worker_count: int) -> None:
-  """Prepares a worker for the end of the process that started it.
-
-  A scheduler's SIGTERM reaches the whole group of processes, but the run needs
-  batches until its step is saved, and ends its workers itself. If it is killed
-  it cannot, and they would wait forever. A worker that is still starting is not
-  prepared: a SIGTERM then ends the run with an error.
-  """
-  del worker_index, worker_count
-  signal.signal(signal.SIGTERM, signal.SIG_IGN)
-  threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-  multiprocessing.parent_process().join()
-  os._exit(1)
+    return iter(dataset.mp_prefetch(options, live_as_long_as_the_run))
 
 
 def _check(
