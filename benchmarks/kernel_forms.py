@@ -187,7 +187,8 @@ def main() -> None:
   results, platform = ResultFile(_OUT.value), _PLATFORM.value
   missing = list(results.missing(shapes(_QUICK.value)))
   if _COMPILE.value and missing:
-    device = topology_devices(platform, _TOPOLOGY)[0]
+    topology = None if platform == "cpu" else _TOPOLOGY
+    device = topology_devices(platform, topology)[0]
     compiled_for = {"device_kind": device.device_kind, "devices": []}
     results.begin(environment.describe() | compiled_for)
     for shape in missing:

@@ -1,5 +1,7 @@
 """The Triton dictionary, in the interpreter, and when it is taken."""
 
+import functools
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -41,9 +43,12 @@ def taken(monkeypatch):
 
 def test_a_gpu_takes_the_kernel_with_k_in_range(taken):
   features, regions = jnp.ones((1, 2, 32, 4)), np.zeros((2, 32), int)
-  build_dictionary(
-    features, jnp.int32(99), regions=regions, max_keys=9, platform="gpu"
+  build = functools.partial(
+    build_dictionary, features, regions=regions, max_keys=9, platform="gpu"
   )
+  build(9)
+  with pytest.raises(ValueError, match="num_keys=99 must lie in .1, 9."):
+    build(jnp.int32(99))
   options = {"regions": regions, "max_keys": 9}
   assert taken == [((1, 2, 32, 4), 9, options)]
 
