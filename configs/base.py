@@ -194,7 +194,7 @@ def apply_variants(
     ValueError: an unknown word; the nearest known one is named.
   """
   known = {"random_k": {}, "smoke": SMOKE} | dict(variants)
-  words = sorted(filter(None, arg.split(",")), key="smoke".__eq__)
+  words = sorted(filter(None, arg.split(",")), key=lambda word: word == "smoke")
   for word in words:
     if word not in known:
       near = difflib.get_close_matches(word, known, n=1)

@@ -33,8 +33,6 @@ SUFFIX = ".stablehlo"
 # are one program but for the order of sums; a key in the dictionary that
 # changes place with an equal one may change single pixels by more.
 _LARGEST_RMS = {"float32": 1e-4, "bfloat16": 4e-3}
-
-
 _VERIFIED = 3  # tiles in the larger of the batches that are compared
 
 

@@ -6,6 +6,7 @@ import tempfile
 
 import jax
 import pytest
+from absl import logging
 
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
@@ -46,6 +47,24 @@ def runs(tmp_path_factory) -> dict[str, str]:
     name: str(small.save_run(folder / name, small.config(**changes)))
     for name, changes in configs.items()
   }
+
+
+@pytest.fixture(scope="session")
+def photographs(tmp_path_factory) -> pathlib.Path:
+  """Folders of images to train on and to test with, see `train_cases`."""
+  from tests import train_cases  # JAX is set up above
+
+  return train_cases.write_photographs(tmp_path_factory.mktemp("photographs"))
+
+
+@pytest.fixture
+def warnings(monkeypatch):
+  """What is logged as a warning."""
+  lines = []
+  monkeypatch.setattr(
+    logging, "warning", lambda text, *values: lines.append(text % values)
+  )
+  return lines
 
 
 # A file goes to one of the two workers of `make test` as a whole. The longest

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from absl import logging
 from PIL import Image
 
 from configs import base
@@ -28,16 +27,6 @@ def _example(record, options):
   record = {"name": "kodim01"} | record
   (example,) = test_sets.examples([record], options, range(1))
   return example
-
-
-@pytest.fixture
-def warnings(monkeypatch):
-  """What is logged as a warning."""
-  lines = []
-  monkeypatch.setattr(
-    logging, "warning", lambda text, *values: lines.append(text % values)
-  )
-  return lines
 
 
 def test_absent_sets_are_named_and_left_out(tmp_path, warnings):

@@ -149,9 +149,8 @@ class TrainIterator(grain.DatasetIterator):
     """Goes on from a position; warns if it is one of another data set."""
     self._stop()
     self._taken = state["batches_taken"]
-    records = state.get(
-      "records", len(self._records)
-    )  # absent before 2026-11-27
+    # Checkpoints of before 2026-11-27 do not have it.
+    records = state.get("records", len(self._records))
     if records != len(self._records):
       logging.warning(
         "%d training images, %d when the checkpoint was saved: the run goes on"
