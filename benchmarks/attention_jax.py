@@ -23,7 +23,7 @@ from semanir_jax.ops import (
 )
 from semanir_jax.ops.attention_gather import attend_chunk
 from semanir_jax.ops.attention_mask import attend_windows
-from semanir_jax.ops.dictionary import WORD, pack_bits
+from semanir_jax.ops.bits import WORD, pack_bits
 
 # The paper's Torch-Mask and Torch-Gather: all windows at once, whose logits or
 # gathered rows the backward pass keeps. Ours take the same functions in chunks.

@@ -21,7 +21,7 @@ from benchmarks.attention_cases import Case, Rule, cases, make_rule
 from benchmarks.model_cases import QUICK_NETWORKS
 from benchmarks.result_file import ResultFile
 from benchmarks.worker import Worker, call_here
-from semanir_jax.ops import dictionary
+from semanir_jax.ops import bits as bits_lib
 from semanir_jax.ops.attention_mask import mask_attention
 
 
@@ -149,7 +149,7 @@ def test_a_rule_keeps_the_same_keys_as_bits_and_as_indices(num_keys):
     ):
       assert (array.shape, array.dtype) == (shape.shape, shape.dtype)
     arguments[form] = arrays[1]
-  bits = dictionary.unpack_bits(arguments["mask"].bits, 64)
+  bits = bits_lib.unpack_bits(arguments["mask"].bits, 64)
   np.testing.assert_array_equal(bits[0], mask)
   np.testing.assert_array_equal(arguments["gather"].indices[0], indices)
 
@@ -194,7 +194,7 @@ def test_torch_computes_what_the_mask_form_does(form):
   scale = np.linspace(5, 10, heads).astype(np.float32)
   bias = rng.normal(size=(heads, n, n)).astype(np.float32)
   mask = make_rule(windows, n).mask(np.arange(n), n, 20)
-  bits = dictionary.pack_bits(jnp.asarray(mask))
+  bits = bits_lib.pack_bits(jnp.asarray(mask))
 
   def to_ours(x):
     return jnp.asarray(x.transpose(0, 2, 1, 3)[None])

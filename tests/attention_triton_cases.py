@@ -21,7 +21,8 @@ from semanir_jax.models.semanir import SemanIR
 from semanir_jax.models.stage import Stage
 from semanir_jax.ops import attention, attention_triton
 from semanir_jax.ops.attention_tiles import Tiles
-from semanir_jax.ops.dictionary import build_dictionary, pack_bits
+from semanir_jax.ops.bits import pack_bits
+from semanir_jax.ops.dictionary import build_dictionary
 from semanir_jax.sharding import DATA_AXES
 from semanir_jax.training.step import create_state, make_train_step
 from tests import reference, small, triton_interpreter

@@ -11,6 +11,7 @@ from jax import lax
 from semanir_jax.models import windows
 from semanir_jax.ops import build_dictionary, chunks
 from semanir_jax.ops import dictionary as dictionary_lib
+from semanir_jax.ops.bits import unpack_bits
 from tests import jaxprs, reference
 
 
@@ -37,7 +38,7 @@ def test_both_forms_equal_the_reference_with_ties(num_keys, shift):
     reference.dictionary(features, num_keys, regions)
   )
   bits = build_dictionary(features, num_keys, regions=regions).bits
-  np.testing.assert_array_equal(dictionary_lib.unpack_bits(bits, 16), expected)
+  np.testing.assert_array_equal(unpack_bits(bits, 16), expected)
   sparse = build_dictionary(features, num_keys, regions=regions, max_keys=16)
   np.testing.assert_array_equal(
     _mask_of_indices(np.asarray(sparse.indices), np.asarray(sparse.valid)),
@@ -52,7 +53,7 @@ def test_forms_agree_on_real_valued_features(dtype):
     bits = build_dictionary(features, num_keys).bits
     sparse = build_dictionary(features, num_keys, max_keys=49)
     np.testing.assert_array_equal(
-      dictionary_lib.unpack_bits(bits, 49),
+      unpack_bits(bits, 49),
       _mask_of_indices(np.asarray(sparse.indices), np.asarray(sparse.valid)),
     )
 
@@ -60,22 +61,25 @@ def test_forms_agree_on_real_valued_features(dtype):
 def test_flat_area_keeps_exactly_k_of_the_lowest_indices():
   # All dot products tie: a threshold alone would keep all 64 keys.
   bits = build_dictionary(jnp.ones((1, 1, 64, 3)), 10).bits
-  mask = np.asarray(dictionary_lib.unpack_bits(bits, 64))[0, 0]
+  mask = np.asarray(unpack_bits(bits, 64))[0, 0]
   expected = np.zeros((64, 64), bool)
   expected[:, :10] = True
   np.testing.assert_array_equal(mask, expected)
 
 
 def test_signed_zeros_tie_and_extremes_sort():
-  row = np.array([0.0, -0.0, -2e-38, 2e-38, 3e38, -3e38, -0.0, 0.0], np.float32)
+  least, most = np.finfo(np.float32).min, np.finfo(np.float32).max
+  row = np.array([0.0, -0.0, -2e-38, 2e-38, most, least, -0.0, -np.inf])
+  row = row.astype(np.float32)
   scores = dictionary_lib.similarity(
     jnp.array([[[[1.0], [-0.0], [0.0]]]], jnp.float32)
   )
   assert not np.signbit(np.asarray(scores)).any()
   scores = jnp.where(row == 0, 0.0, row)[None]
   for num_keys in range(1, 9):
-    order = np.argsort(-row, kind="stable")[:num_keys]
-    mask = dictionary_lib.select_mask(scores, num_keys)
+    order = np.argsort(-row, kind="stable")[: min(num_keys, 7)]
+    bits = dictionary_lib.select_bits(scores, num_keys)
+    mask = unpack_bits(bits, 8)
     np.testing.assert_array_equal(np.flatnonzero(mask[0]), np.sort(order))
 
 
@@ -104,7 +108,7 @@ def test_small_regions_give_rows_with_fewer_keys():
   regions = windows.regions(8, 8, 4, (2, 2))
   features = _integers(1, (1, 4, 16, 3))
   bits = build_dictionary(features, 9, regions=regions).bits
-  counts = np.asarray(dictionary_lib.unpack_bits(bits, 16)).sum(-1)[0]
+  counts = np.asarray(unpack_bits(bits, 16)).sum(-1)[0]
   # Window 0 is whole, windows 1 and 2 are cut in two, window 3 in four.
   np.testing.assert_array_equal(
     counts, np.array([9, 8, 8, 4])[:, None] * np.ones((1, 16), int)
@@ -147,26 +151,25 @@ def test_another_k_does_not_recompile(max_keys):
   assert compiled._cache_size() == 1
 
 
-def test_pack_is_low_bit_first_and_inverted_by_unpack():
-  mask = np.zeros((1, 40), bool)
-  mask[0, [0, 5, 31, 32, 39]] = True
-  bits = dictionary_lib.pack_bits(mask)
-  assert bits.dtype == jnp.uint32
-  np.testing.assert_array_equal(bits, [[1 | 1 << 5 | 1 << 31, 1 | 1 << 7]])
-  np.testing.assert_array_equal(dictionary_lib.unpack_bits(bits, 40), mask)
-
-
-def test_selection_equals_a_stable_top_k():
-  scores = jnp.round(jax.random.normal(jax.random.key(2), (3, 64, 64)) * 2) / 2
+@pytest.mark.parametrize("platform", ["cpu", "tpu"])
+def test_selection_equals_a_stable_top_k(platform):
+  scores = jnp.round(jax.random.normal(jax.random.key(2), (3, 70, 70)) * 2) / 2
   scores = jnp.where(scores == 0, 0.0, scores)
-  for num_keys in (1, 13, 64):
+  for num_keys in (1, 13, 64, 70):
     expected = np.zeros(scores.shape, bool)
     np.put_along_axis(
       expected, np.asarray(lax.top_k(scores, num_keys)[1]), True, -1
     )
-    np.testing.assert_array_equal(
-      dictionary_lib.select_mask(scores, num_keys), expected
-    )
+    bits = dictionary_lib.select_bits(scores, num_keys, platform=platform)
+    np.testing.assert_array_equal(unpack_bits(bits, scores.shape[-1]), expected)
+
+
+@pytest.mark.parametrize("num_tokens", [255 * 32, 256 * 32])
+def test_as_many_ties_as_a_byte_can_count_and_more(num_tokens):
+  num_keys = num_tokens - 5
+  bits = dictionary_lib.select_bits(jnp.zeros((2, num_tokens)), num_keys)
+  expected = np.broadcast_to(np.arange(num_tokens) < num_keys, (2, num_tokens))
+  np.testing.assert_array_equal(unpack_bits(bits, num_tokens), expected)
 
 
 @pytest.mark.parametrize("max_keys", [None, 8])

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from semanir_jax.ops import build_dictionary, dictionary_triton
-from semanir_jax.ops.dictionary import unpack_bits
+from semanir_jax.ops.bits import unpack_bits
 from tests import reference, triton_interpreter
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"

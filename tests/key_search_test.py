@@ -12,7 +12,7 @@ from semanir_jax import checkpoint, weights
 from semanir_jax.models import key_search, windows
 from semanir_jax.models.semanir import SemanIR
 from semanir_jax.models.stage import Stage
-from semanir_jax.ops.dictionary import unpack_bits
+from semanir_jax.ops.bits import unpack_bits
 from tests import jaxprs, small
 
 SMALL = {

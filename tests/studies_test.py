@@ -16,7 +16,7 @@ from semanir_jax.flops import count_flops
 from semanir_jax.inference import Restorer
 from semanir_jax.models.stage import Stage
 from semanir_jax.ops import build_dictionary
-from semanir_jax.ops.dictionary import unpack_bits
+from semanir_jax.ops.bits import unpack_bits
 from semanir_jax.weights import write_weights
 from studies import (
   ablation,

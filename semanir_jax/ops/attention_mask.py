@@ -3,8 +3,8 @@
 import jax
 import jax.numpy as jnp
 
+from semanir_jax.ops.bits import unpack_bits
 from semanir_jax.ops.chunks import over_windows
-from semanir_jax.ops.dictionary import unpack_bits
 
 # Added to no logit: it replaces them. Finite, so that a row without any key (a
 # broken input) gives a number and not a NaN.

@@ -13,13 +13,11 @@ import numpy as np
 from jax import lax
 
 from semanir_jax.ops import triton_launch
+from semanir_jax.ops.bits import WORD, lowest_bits, pack_bits
 from semanir_jax.ops.chunks import over_windows
 from semanir_jax.ops.num_keys import whole_number
 
-WORD = 32  # bits of one packed word
-# 0.0 and the smallest normal float32, as `_to_ordered` maps them.
-_ZERO = np.uint32(1 << 31)
-_TINY = np.uint32(1 << 31 | 1 << 23)
+_LEAST = np.uint32(1 << 23)  # `_from_ordered` maps it to the least float32
 
 
 @flax.struct.dataclass
@@ -79,57 +77,67 @@ def connected(scores: jax.Array, regions: jax.Array) -> jax.Array:
   return jnp.where(same, scores, -jnp.inf)
 
 
-def select_mask(scores: jax.Array, num_keys: jax.Array | int) -> jax.Array:
-  """The `num_keys` largest scores of each row, as a mask.
+def select_bits(
+  scores: jax.Array,
+  num_keys: jax.Array | int,
+  *,
+  platform: str | None = None,
+) -> jax.Array:
+  """The `num_keys` largest scores of each row, as packed bits.
 
   Finds each row's num_keys-th largest score by bisection over the 32 bits of an
   order-preserving integer image of float32. Unlike a comparison with a
   threshold alone, exactly `num_keys` entries stay when scores tie (flat image
-  areas tie by the hundred).
+  areas tie by the hundred). The ties are counted in words: a running count over
+  N numbers took a CPU as long as the bisection.
 
   Args:
     scores: `[..., N, N]` float32 without denormals; -inf marks pairs that may
       not be connected.
     num_keys: k, at least 1; may be traced.
+    platform: see `chunks.elements_at_once`; decides how a row is counted.
 
   Returns:
-    `[..., N, N]` bool with min(k, number of scores above -inf) True per row:
-    the set that a stable descending sort would put first.
+    `[..., N, ceil(N / 32)]` uint32 with min(k, number of scores above -inf)
+    bits per row: the set that a stable descending sort would put first.
   """
-  ordered = _to_ordered(scores)
   num_keys = jnp.asarray(num_keys, jnp.int32)
+  padding = [(0, 0)] * (scores.ndim - 1) + [(0, -scores.shape[-1] % WORD)]
+  scores = jnp.pad(scores, padding, constant_values=-jnp.inf)
+  platform = platform or jax.default_backend()
 
   def raise_threshold(step: jax.Array, threshold: jax.Array) -> jax.Array:
     candidate = threshold | (jnp.uint32(1) << (31 - step).astype(jnp.uint32))
-    # Compared and counted as floats: XLA's CPU compiler vectorises this sum and
-    # not the one of integers (3.4 times as fast at N = 64). A candidate that is
-    # no number (NaN) is above no score, as it should be.
-    reached = (scores >= _from_ordered(candidate)).astype(jnp.float32)
-    count = jnp.sum(reached, axis=-1, keepdims=True)
+    # Compared as floats, for a candidate that is no number (NaN) is above no
+    # score, as it should be.
+    count = _count(scores >= _from_ordered(candidate), platform)
     return jnp.where(count >= num_keys, candidate, threshold)
 
-  threshold = jnp.zeros_like(ordered[..., :1])
-  threshold = lax.fori_loop(0, 32, raise_threshold, threshold)
-  # A processor that flushes denormals takes zero for any of them, so the search
-  # may end on one; no score is (`similarity`), so the threshold means zero.
-  denormal = (threshold > _ZERO) & (threshold < _TINY)
-  threshold = jnp.where(denormal, _ZERO, threshold)
-  above = ordered > threshold
-  tied = ordered == threshold
-  room = num_keys - jnp.sum(above, axis=-1, keepdims=True)
-  first_ties = tied & (jnp.cumsum(tied, axis=-1) <= room)
-  return (above | first_ties) & (scores != -jnp.inf)
+  ordered = jnp.zeros((*scores.shape[:-1], 1), jnp.uint32)
+  ordered = lax.fori_loop(0, 32, raise_threshold, ordered)
+  # Where fewer than k may be connected, all that may: -inf is below the least.
+  # A processor that flushes denormals may end on one, and compares it as the
+  # zero that it stands for; no score is denormal (`similarity`).
+  threshold = _from_ordered(jnp.maximum(ordered, _LEAST))
+  above = scores > threshold
+  tied = scores == threshold
+  room = num_keys - _count(above, platform).astype(jnp.int32)
+  return pack_bits(above) | lowest_bits(pack_bits(tied), room)
 
 
-def _to_ordered(x: jax.Array) -> jax.Array:
-  """Maps float32 to uint32 of the same order."""
-  raw = lax.bitcast_convert_type(x, jnp.int32)
-  flipped = raw ^ ((raw >> 31) & jnp.int32(0x7FFFFFFF))
-  return lax.bitcast_convert_type(flipped, jnp.uint32) ^ jnp.uint32(1 << 31)
+def _count(reached: jax.Array, platform: str) -> jax.Array:
+  """Trues in each row of `[..., N]` bool, N a multiple of 32, `[..., 1]`."""
+  words = reached.shape[-1] // WORD
+  if platform == "cpu" and words <= np.iinfo(np.uint8).max:
+    # Lanes of bytes: XLA's CPU compiler makes one loop of this, with a quarter
+    # of the memory, and two of a sum along the row (docs/design.md).
+    lanes = reached.reshape(*reached.shape[:-1], words, WORD)
+    reached = jnp.sum(lanes, axis=-2, dtype=jnp.uint8)
+  return jnp.sum(reached, axis=-1, keepdims=True, dtype=jnp.float32)
 
 
 def _from_ordered(x: jax.Array) -> jax.Array:
-  """Inverse of `_to_ordered`."""
+  """The float32 of a uint32, larger ones of larger ones; NaN at both ends."""
   flipped = lax.bitcast_convert_type(x ^ jnp.uint32(1 << 31), jnp.int32)
   raw = flipped ^ ((flipped >> 31) & jnp.int32(0x7FFFFFFF))
   return lax.bitcast_convert_type(raw, jnp.float32)
@@ -147,37 +155,22 @@ def select_indices(
 
   Returns:
     indices `[..., N, K]` int32 and valid `[..., N, K]` bool: the same set as
-    `select_mask` gives.
+    `select_bits` gives.
   """
   values, indices = lax.top_k(scores, max_keys)
   valid = (jnp.arange(max_keys) < num_keys) & (values != -jnp.inf)
   return indices, valid
 
 
-def pack_bits(mask: jax.Array) -> jax.Array:
-  """Packs `[..., N]` bool into `[..., ceil(N / 32)]` uint32, low bit first."""
-  n = mask.shape[-1]
-  words = -(-n // WORD)
-  padding = [(0, 0)] * (mask.ndim - 1) + [(0, words * WORD - n)]
-  lanes = jnp.pad(mask, padding).reshape(*mask.shape[:-1], words, WORD)
-  weights = jnp.left_shift(jnp.uint32(1), jnp.arange(WORD, dtype=jnp.uint32))
-  weighted = jnp.where(lanes, weights, jnp.uint32(0))
-  return jnp.sum(weighted, axis=-1, dtype=jnp.uint32)
-
-
-def unpack_bits(bits: jax.Array, num_tokens: int) -> jax.Array:
-  """Unpacks `[..., ceil(N / 32)]` uint32 into `[..., N]` bool."""
-  lanes = jnp.right_shift(bits[..., None], jnp.arange(WORD, dtype=jnp.uint32))
-  mask = (lanes & jnp.uint32(1)).astype(bool)
-  return mask.reshape(*bits.shape[:-1], -1)[..., :num_tokens]
-
-
 def select_keys(
-  scores: jax.Array, num_keys: jax.Array | int, max_keys: int | None
+  scores: jax.Array,
+  num_keys: jax.Array | int,
+  max_keys: int | None,
+  platform: str | None,
 ) -> Dictionary:
   """The largest scores of each row, as indices, or as bits for None."""
   if max_keys is None:
-    return Dictionary(bits=pack_bits(select_mask(scores, num_keys)))
+    return Dictionary(bits=select_bits(scores, num_keys, platform=platform))
   indices, valid = select_indices(scores, num_keys, max_keys)
   return Dictionary(indices=indices, valid=valid)
 
@@ -237,7 +230,8 @@ def build_dictionary(
       )
 
   def select(features: jax.Array, *regions: jax.Array) -> Dictionary:
-    return select_keys(similarity(features, *regions), num_keys, max_keys)
+    scores = similarity(features, *regions)
+    return select_keys(scores, num_keys, max_keys, platform)
 
   arrays = [lax.stop_gradient(features)]
   if regions is not None:

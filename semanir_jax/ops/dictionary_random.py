@@ -43,7 +43,7 @@ def random_dictionary(
   num_keys = jnp.clip(num_keys, 1, max_keys or n)
 
   def select(regions: jax.Array) -> Dictionary:
-    return select_keys(connected(scores, regions), num_keys, max_keys)
+    return select_keys(connected(scores, regions), num_keys, max_keys, platform)
 
   if regions is None:
     regions = np.zeros((1, n), np.uint8)

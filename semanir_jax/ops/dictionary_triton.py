@@ -6,7 +6,7 @@ it again at every step of the search would take no registers but 33 times the
 products; a row of 4096 float32 scores is 16 KiB, so a row fits for every window
 that a dictionary of N^2 bits is worth building for (`MOST_TOKENS`).
 
-The set is that of `dictionary.select_mask`, bit for bit where a score is the
+The set is that of `dictionary.select_bits`, bit for bit where a score is the
 same float32 in both. Sums of C products depend on their order by some units in
 the last place, so keys that tie but for that may be chosen otherwise.
 """
@@ -18,7 +18,8 @@ import triton.language as tl
 from jax import lax
 
 from semanir_jax.ops import triton_launch
-from semanir_jax.ops.dictionary import WORD, Dictionary
+from semanir_jax.ops.bits import WORD
+from semanir_jax.ops.dictionary import Dictionary
 from semanir_jax.ops.triton_launch import Launcher, launch
 
 # Scores of a program: 64 registers of each of 256 threads.
