@@ -9,7 +9,8 @@ there: 10 px (`--config.eval.protocol.crop_px=10` for that row).
 
 Recipe: that of configs/denoise.py.
 
-  python train.py --config=configs/all_in_one.py:U_light --workdir=runs/all
+  python train.py --config=configs/all_in_one.py:U_light \
+    --config.data.data_dir=data --workdir=runs/all
   python eval.py --config=configs/all_in_one.py:U_light --data_dir=data \
     --workdir=runs/all
 """

@@ -14,7 +14,8 @@ the pixels of the first. U_light pads 160 px to 192, U_tiny nothing. One phase
 instead, Restormer's fourth: --config.train.progressive="()"
 --config.data.patch_size=256 --config.train.batch_size=16.
 
-  python train.py --config=configs/deblur.py --workdir=runs/deblur
+  python train.py --config=configs/deblur.py --config.data.data_dir=data \
+    --workdir=runs/deblur
   python eval.py --config=configs/deblur.py --data_dir=data \
     --workdir=runs/deblur
 """

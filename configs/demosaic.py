@@ -12,7 +12,8 @@ moving average.
 
   python eval.py --baseline --config=configs/demosaic.py --data_dir=data \
     --workdir=/tmp/malvar
-  python train.py --config=configs/demosaic.py --workdir=runs/demosaic
+  python train.py --config=configs/demosaic.py --config.data.data_dir=data \
+    --workdir=runs/demosaic
   python eval.py --config=configs/demosaic.py --data_dir=data \
     --workdir=runs/demosaic
 """

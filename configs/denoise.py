@@ -15,10 +15,13 @@ of sigma 15, in half the steps, with halved milestones and rate.
 
   python eval.py --baseline --config=configs/denoise.py:color,s25 \
     --data_dir=data --workdir=/tmp/noisy
-  python train.py --config=configs/denoise.py:color,s25 --workdir=runs/denoise
-  python eval.py --config=configs/denoise.py:color,s25 --workdir=runs/denoise
+  python train.py --config=configs/denoise.py:color,s25 \
+    --config.data.data_dir=data --workdir=runs/denoise
+  python eval.py --config=configs/denoise.py:color,s25 --data_dir=data \
+    --workdir=runs/denoise
   python train.py --config=configs/denoise.py:color,s50,finetune \
-    --config.init_from=runs/denoise --workdir=runs/denoise_s50
+    --config.init_from=runs/denoise --config.data.data_dir=data \
+    --workdir=runs/denoise_s50
 """
 
 from typing import Any

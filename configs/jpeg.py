@@ -17,12 +17,15 @@ images of BSDS500, which it is measured on, out of DFWB.
 
   python eval.py --baseline --config=configs/jpeg.py:gray,q10 --data_dir=data \
     --workdir=/tmp/jpeg
-  python train.py --config=configs/jpeg.py:gray,q10 --workdir=runs/jpeg
+  python train.py --config=configs/jpeg.py:gray,q10 \
+    --config.data.data_dir=data --workdir=runs/jpeg
   python eval.py --config=configs/jpeg.py:gray,q10 --data_dir=data \
     --workdir=runs/jpeg
-  python train.py --config=configs/jpeg.py:gray,q40 --workdir=runs/jpeg_q40
+  python train.py --config=configs/jpeg.py:gray,q40 \
+    --config.data.data_dir=data --workdir=runs/jpeg_q40
   python train.py --config=configs/jpeg.py:gray,q10,finetune \
-    --config.init_from=runs/jpeg_q40 --workdir=runs/jpeg_q10
+    --config.init_from=runs/jpeg_q40 --config.data.data_dir=data \
+    --workdir=runs/jpeg_q10
 """
 
 from ml_collections import ConfigDict

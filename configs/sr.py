@@ -19,12 +19,15 @@ own starts anew. HAT's last milestone is 240 k, here 237.5 k.
 
   python eval.py --baseline --config=configs/sr.py:x4 --data_dir=data \
     --workdir=/tmp/bicubic
-  python train.py --config=configs/sr.py:x4,S --workdir=runs/sr_x4
+  python train.py --config=configs/sr.py:x4,S --config.data.data_dir=data \
+    --workdir=runs/sr_x4
   python eval.py --config=configs/sr.py:x4,S --data_dir=data \
     --workdir=runs/sr_x4
-  python train.py --config=configs/sr.py:x2,S --workdir=runs/sr_x2
+  python train.py --config=configs/sr.py:x2,S --config.data.data_dir=data \
+    --workdir=runs/sr_x2
   python train.py --config=configs/sr.py:x4,S,finetune \
-    --config.init_from=runs/sr_x2 --workdir=runs/sr_x4_finetuned
+    --config.init_from=runs/sr_x2 --config.data.data_dir=data \
+    --workdir=runs/sr_x4_finetuned
 """
 
 from ml_collections import ConfigDict

@@ -11,7 +11,8 @@ Recipe: patch, learning rate and the 200 epochs of 18,069 images of TransWeather
 cosine are ours: AdamW and Charbonnier, sqrt(d^2 + (1e-3)^2), as in the other
 tasks, where TransWeather has Adam, smooth L1 and a VGG term.
 
-  python train.py --config=configs/weather.py --workdir=runs/weather
+  python train.py --config=configs/weather.py --config.data.data_dir=data \
+    --workdir=runs/weather
   python eval.py --config=configs/weather.py --data_dir=data \
     --workdir=runs/weather
 """

@@ -12,7 +12,7 @@ from semanir_jax import distributed, ensemble, reports, sharding, test_sets
 from semanir_jax.data import splits
 from semanir_jax.evaluation import Restore, check_options, evaluate_shared
 from semanir_jax.inference import Restorer
-from semanir_jax.weights import load_network
+from semanir_jax.weights import identity, load_network
 
 
 def evaluate(
@@ -103,6 +103,7 @@ def _load(
       ensemble.check_turnable(options["degradation"])
   restorer = Restorer(model, params, mesh=sharding.make_local_mesh())
   facts = {
+    "network": identity(path),
     "num_keys": restorer.checked_num_keys(num_keys),
     "window_size": model.window_size,
     "self_ensemble": self_ensemble,

@@ -2,8 +2,7 @@
 
 A checkpoint holds `params` (and `ema_params` where there is a moving average),
 `training` (optimizer, step, random key), `data` (position in the stream) and
-`config` (the whole config as JSON). Inference reads the config and one set of
-parameters: nothing has to be told to it twice.
+`config` (all of it as JSON). Inference needs no more than it and parameters.
 """
 
 import contextlib
@@ -19,6 +18,7 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from jax.sharding import SingleDeviceSharding
 
+from semanir_jax import wording
 from semanir_jax.models.semanir import SemanIR
 
 FOLDER = "checkpoints"  # inside a workdir
@@ -197,10 +197,10 @@ def reading(manager: ocp.CheckpointManager, step: int) -> Iterator[None]:
   except Exception as error:
     others = [s for s in manager.all_steps() if s != step]
     remedy = f"use step {max(others)}" if others else "train again"
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
     raise CheckpointError(
-      f"{manager.directory / str(step)} cannot be read ({reason}); it is"
-      f" damaged or not of semanir_jax: move it away and {remedy}"
+      f"{manager.directory / str(step)} cannot be read"
+      f" ({wording.first_line(error)}); it is damaged or not of semanir_jax:"
+      f" move it away and {remedy}"
     ) from error
   sys.unraisablehook = usual
 

@@ -75,6 +75,9 @@ def _no_such_config(path: pathlib.Path) -> str:
 def _is_for_the_user(record: python_logging.LogRecord) -> bool:
   """Whether a log line is shown: ours, or a warning of anybody."""
   quiet = any(package in record.pathname for package in _QUIET_PACKAGES)
+  if record.exc_info and (quiet or record.name == "asyncio"):
+    # Of their threads, a dozen for one full disk; what matters is raised too.
+    return DEBUG.value
   return record.levelno > python_logging.INFO or not quiet
 
 

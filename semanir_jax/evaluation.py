@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from semanir_jax import distributed, metrics, test_sets
+from semanir_jax import distributed, memory, metrics, test_sets
 from semanir_jax.data.imresize import imresize
 from semanir_jax.data.sources import Source
 
@@ -88,13 +88,20 @@ def evaluate_set(
     Results in the order of the examples.
 
   Raises:
-    ValueError: the restored image has not the size of the clean one.
+    ValueError: the restored image has not the size of the clean one, or does
+      not fit the memory.
   """
   for _, same_size in itertools.groupby(examples, key=lambda e: e.lq.shape):
     while batch := list(itertools.islice(same_size, batch_size)):
       restored = [None] * len(batch)
       if restore is not None:
-        with test_sets.errors_name(batch[0].name):
+        height, width, _ = batch[0].lq.shape
+        short = memory.explained(
+          f"{len(batch)} of {height}x{width} px do not fit the memory at a"
+          " time; use a smaller config.eval.batch_size, or leave out images as"
+          " large as this (restore.py restores them in tiles)"
+        )
+        with test_sets.errors_name(batch[0].name), short:
           restored = restore(np.stack([example.lq for example in batch]))
       for example, output in zip(batch, restored, strict=True):
         yield measured(example, output, protocol)

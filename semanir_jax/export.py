@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags, logging
 
-from semanir_jax import cli, exported, tile_size
+from semanir_jax import cli, exported, memory, tile_size
 from semanir_jax.data.images import write_bytes
 from semanir_jax.exported import ExportedNetwork
 from semanir_jax.inference import Restorer
@@ -68,7 +68,7 @@ def export_network(
     )
   if tile < 1:
     raise ValueError(f"tile={tile} must be at least 1 px")
-  fits = tile_size.px_that_fit(model, tile_size.free_memory())
+  fits = tile_size.px_that_fit(model, memory.free_memory())
   if _VERIFIED * tile**2 > fits:
     raise ValueError(
       f"tile={tile}: the export is verified here, with {_VERIFIED} tiles, for"

@@ -35,6 +35,7 @@ FORMATS = {
 }
 _LOSSLESS = (".png", ".tif", ".tiff", ".webp")
 _DEEP = (".png", ".tif", ".tiff")
+_PNG = "use --format=png, or name the output .png"
 _NO_ALPHA = (".jpg", ".jpeg", ".bmp")
 _MOST_PX = {".webp": 16_383, ".jpg": 65_500, ".jpeg": 65_500}  # of a side
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # BT.601
@@ -95,20 +96,20 @@ def fitted(picture: Picture, suffix: str, scale: int) -> Picture:
   if most is not None and max(height, width) > most:
     raise images.ImageError(
       f"{picture.name}: its result of {height}x{width} px is too large for"
-      f" {suffix} ({most} px a side); use --format=png"
+      f" {suffix} ({most} px a side); {_PNG}"
     )
   if picture.alpha is None:
     return picture
   if picture.pixels.dtype == np.uint16 and suffix in (".tif", ".tiff"):
     raise images.ImageError(
-      f"{picture.name}: 16-bit TIFF with alpha is not written; use --format=png"
+      f"{picture.name}: 16-bit TIFF with alpha is not written; {_PNG}"
     )
   if suffix not in _NO_ALPHA:
     return picture
   if picture.alpha.min() < np.iinfo(picture.alpha.dtype).max:
     raise images.ImageError(
       f"{picture.name}: has transparent pixels, which {suffix} does not hold;"
-      " use --format=png"
+      f" {_PNG}"
     )
   return picture._replace(alpha=None)
 

@@ -1,5 +1,6 @@
 """Tables and pictures of an evaluation, with their protocol."""
 
+import contextlib
 import csv
 import io
 import json
@@ -41,8 +42,8 @@ class Report:
 
     Args:
       output: folder to write to; created if needed.
-      protocol: see `evaluation.measure`; of a network also `num_keys`,
-        `window_size` and `self_ensemble`.
+      protocol: see `evaluation.measure`; of a network also `network` (which
+        one), `num_keys`, `window_size` and `self_ensemble`.
       baseline: the numbers are those of the degraded inputs.
     """
     self._output = output
@@ -69,7 +70,10 @@ class Report:
     network = ""
     if not self._baseline:
       plus = ", self-ensemble of 8" if p["self_ensemble"] else ""
-      network = f"; k = {p['num_keys']}, window {p['window_size']}{plus}"
+      network = (
+        f"; {p['network']}; k = {p['num_keys']}, window"
+        f" {p['window_size']}{plus}"
+      )
     return (
       f"protocol: {p['result']}, {wording.measures(p)}{network}; mean of"
       f" per-image values; {p['device']}, jax {p['jax']}"
@@ -128,6 +132,9 @@ class Report:
   def finish(self) -> None:
     """Writes `results.json`, where an infinite PSNR is null, and `results.md`.
 
+    Those that another evaluation left there (another network, step, k, set or
+    protocol) are kept, with a number in their names.
+
     Raises:
       ValueError: no set could be evaluated.
     """
@@ -142,6 +149,8 @@ class Report:
     }
     document = sets | {"protocol": self._protocol | {"sets": self._facts}}
     text = json.dumps(document, indent=2, allow_nan=False) + "\n"
+    if jax.process_index() == 0:
+      _keep_others(self._output, json.loads(text)["protocol"])
     self._write("results.json", text)
     means = self._means_table()
     markdown = "\n".join([self.protocol_line(), "", means, *self._tables])
@@ -203,6 +212,27 @@ class Report:
       if key.removeprefix("input_").startswith(("psnr", "ssim"))
       and not (self._baseline and key.startswith("input_"))
     ]
+
+
+def _keep_others(output: pathlib.Path, protocol: Mapping[str, Any]) -> None:
+  """Renames the results in a folder, unless they are of this protocol."""
+  try:
+    found = json.loads((output / "results.json").read_text())
+  except FileNotFoundError:
+    return
+  except ValueError:
+    found = {}  # damaged
+  if found.get("protocol") == protocol:
+    return
+  number = 1
+  while (output / f"results_{number}.json").exists():
+    number += 1
+  for name in ("results.md", "results.json"):
+    kept = output / name.replace(".", f"_{number}.")
+    with contextlib.suppress(FileNotFoundError):
+      (output / name).replace(kept)
+  message = "%s: the results of another evaluation are kept as results_%d"
+  logging.warning(message, output, number)
 
 
 def comparison(result: "Result", *, baseline: bool = False) -> np.ndarray:

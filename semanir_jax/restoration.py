@@ -1,9 +1,8 @@
 """Restores image files with a trained network."""
 
-import contextlib
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -13,6 +12,7 @@ from absl import logging
 from semanir_jax import (
   comparison,
   ensemble,
+  memory,
   pixel_formats,
   restoration_plan,
   result_files,
@@ -72,7 +72,8 @@ def restore_files(
   open_jobs = [job for job in jobs if overwrite or not job.is_done()]
   if len(open_jobs) < len(jobs):
     logging.info(
-      "%d of %d are restored already and kept; --overwrite restores them again",
+      "%d of %d are restored already and kept, by whatever network and k and"
+      " from whatever image of that name; --overwrite restores them again",
       len(jobs) - len(open_jobs),
       len(jobs),
     )
@@ -120,9 +121,12 @@ def _restore_all(
   start = time.monotonic()
   for done, job in enumerate(jobs, 1):
     try:
-      with _explained_memory(job):
+      with memory.explained(
+        f"{job.source}: does not fit the memory together with its result; free"
+        " some, or cut it into parts"
+      ):
         _restore_file(restorer, job, quality, mosaics)
-    except images.ImageError as error:
+    except (images.ImageError, memory.OutOfMemoryError) as error:
       if len(jobs) == 1:
         raise
       logging.error("%s", error)
@@ -142,18 +146,6 @@ def _restore_all(
       f"{len(failures)} of {len(jobs)} images were not restored:"
       f" {', '.join(failures)}; the messages above say why"
     )
-
-
-@contextlib.contextmanager
-def _explained_memory(job: Job) -> Iterator[None]:
-  """Turns memory that runs out beside the network into one line."""
-  try:
-    yield
-  except MemoryError as error:
-    raise images.ImageError(
-      f"{job.source}: does not fit the memory together with its result; free"
-      " some, or cut it into parts"
-    ) from error
 
 
 def _restore_file(
@@ -207,27 +199,25 @@ def restore_into(
     logging.info("%s: in %d tiles of %dx%d px", name, tiles[2], *tiles[:2])
   top, start = 0, time.monotonic()
   told = start
+  short = (
+    f"does not fit the memory in tiles of {tiles[0]}x{tiles[1]} px; give a"
+    " smaller --tile"
+  )
   try:
-    for band in restorer.bands(pixels):
-      bottom = top + len(band)
-      levels[top:bottom] = pixel_formats.to_levels(
-        band, channels=channels, dtype=levels.dtype
-      )
-      top, now = bottom, time.monotonic()
-      if now - told > _PROGRESS_SECONDS and top < height:
-        told = now
-        left = (now - start) * (height / top - 1)
-        share = math.floor(100 * top / height)
-        logging.info("%s: %d %%, %.0f s left", name, share, left)
+    with memory.explained(short):
+      for band in restorer.bands(pixels):
+        bottom = top + len(band)
+        levels[top:bottom] = pixel_formats.to_levels(
+          band, channels=channels, dtype=levels.dtype
+        )
+        top, now = bottom, time.monotonic()
+        if now - told > _PROGRESS_SECONDS and top < height:
+          told = now
+          left = (now - start) * (height / top - 1)
+          share = math.floor(100 * top / height)
+          logging.info("%s: %d %%, %.0f s left", name, share, left)
   except ValueError as error:
     raise images.ImageError(f"{name}: {error}") from error
-  except (MemoryError, jax.errors.JaxRuntimeError) as error:
-    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
-      raise images.ImageError(
-        f"{name}: does not fit the memory in tiles of {tiles[0]}x"
-        f"{tiles[1]} px; give a smaller --tile"
-      ) from error
-    raise
 
 
 def _warn_of_no_change(

@@ -14,7 +14,7 @@ from semanir_jax import distributed
 from semanir_jax.data import splits
 from semanir_jax.data.degradations import make as make_degradation
 from semanir_jax.data.degradations import modcrop
-from semanir_jax.data.sources import Source, open_source
+from semanir_jax.data.sources import ImageFolder, Source, open_source
 
 
 class Example(NamedTuple):
@@ -108,7 +108,7 @@ def open_test_set(
 
   Raises:
     ImageError: the images are not there or cannot be read.
-    ValueError: the set has another number of images.
+    ValueError: the set has another number of images, or two of one name.
   """
   source = open_source(
     locate(options["source"], data_dir),
@@ -124,6 +124,8 @@ def open_test_set(
       f" published numbers have {expected}: {cause}; put that right, or take"
       f" them as they are with --config.eval.sets.{name}.num_images=0"
     )
+  if isinstance(source, ImageFolder):
+    source.check_names()
   return source
 
 

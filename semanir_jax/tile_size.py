@@ -11,11 +11,6 @@ more. With 0.55 GiB for the program, the process held at most 1.7 kB a pixel
 channels, 4096 x 4096; 0.6). x8 and accelerators: not measured.
 """
 
-import os
-import pathlib
-
-import jax
-
 from semanir_jax.models.resampling import UPSAMPLER_WIDTH
 from semanir_jax.models.semanir import SemanIR
 
@@ -75,30 +70,3 @@ def largest_tile_px(model: SemanIR, memory: int) -> int:
   while (2 * side) ** 2 <= px_that_fit(model, memory):
     side *= 2
   return side
-
-
-def free_memory() -> int:
-  """Bytes that each device of this process may still use.
-
-  Devices that say what they have are asked; CPUs share the machine's memory.
-  """
-  devices = jax.local_devices()
-  stats = devices[0].memory_stats()
-  if stats and "bytes_limit" in stats:
-    return stats["bytes_limit"] - stats["bytes_in_use"]
-  return _free_host_memory() // len(devices)
-
-
-def _free_host_memory() -> int:
-  """What the system, and a container's limit, leave; else half of it all."""
-  try:
-    text = pathlib.Path("/proc/meminfo").read_text()
-    free = int(text.split("MemAvailable:")[1].split()[0]) * 1024
-  except (OSError, IndexError):  # no Linux
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-  try:
-    group = pathlib.Path("/sys/fs/cgroup")
-    limit = int((group / "memory.max").read_text())
-    return min(free, limit - int((group / "memory.current").read_text()))
-  except (OSError, ValueError):  # no container, or one without a limit
-    return free

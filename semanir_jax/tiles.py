@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from semanir_jax import sharding, tile_size
+from semanir_jax import memory, sharding, tile_size
 from semanir_jax.inference import Restorer
 from semanir_jax.models.semanir import SemanIR
 from semanir_jax.models.windows import reflected_positions
@@ -56,7 +56,7 @@ class TiledRestorer:
     self._num_keys = self._alone.checked_num_keys(num_keys)
     self._self_ensemble = self_ensemble
     # Asked once: all images of a run get tiles of one size.
-    self._memory = tile_size.free_memory()
+    self._memory = memory.free_memory()
     self._tile = tile
     grid, least = model.size_multiple, tile_size.smallest_tile_px(model)
     if tile is not None and (tile < least or tile % grid):

@@ -80,6 +80,21 @@ def weights_file(name: str) -> pathlib.Path | None:
   return pathlib.Path(name) if name.endswith(SUFFIX) else None
 
 
+def identity(name: str) -> str:
+  """Which weights `load_network` reads: a file and its sum, or a run's step.
+
+  Raises:
+    CheckpointError: nothing is there.
+  """
+  file = weights_file(name)
+  if file is not None:
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    return f"{file.name}, sha256 {digest[:12]}"
+  folder, step = checkpoint.checkpoint_folder(name)
+  steps = [int(path.name) for path in folder.iterdir() if path.name.isdigit()]
+  return str(folder / str(max(steps) if step is None else step))
+
+
 def write_weights(
   path: pathlib.Path, params: Mapping[str, Any], config: Mapping[str, Any]
 ) -> None:

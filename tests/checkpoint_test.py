@@ -3,7 +3,10 @@
 import functools
 import json
 import pathlib
+import re
+import resource
 import shutil
+import time
 from typing import Any
 
 import jax
@@ -88,6 +91,32 @@ def test_a_state_split_over_eight_devices_comes_back_on_one(tmp_path):
   assert len(jax.tree.leaves(restored)[0].sharding.device_set) == 1
   _, params, _ = load_for_inference(str(tmp_path))
   small.assert_equal_trees(params, state.params)
+
+
+# Of the many parallel writes all but the first that fails are orbax's affair.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_save_that_fails_is_told_before_the_next_is_due(tmp_path):
+  state = small.state(small.USHAPE, 0.9)
+  checkpoints = Checkpoints(str(tmp_path), keep=3)
+  checkpoints.save(1, state, {}, {})
+  checkpoints.close()
+  checkpoints = Checkpoints(str(tmp_path), keep=3)
+  limit, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (3000, hard))  # as a full disk
+  try:
+    checkpoints.save(2, state, {}, {})
+    with pytest.raises(CheckpointError) as error:
+      for _ in range(600):  # it is written in the background
+        time.sleep(0.1)
+        checkpoints.check()
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+  assert re.fullmatch(
+    f"{tmp_path}/checkpoints: a checkpoint cannot be written .*; see that the"
+    " folder may be written and has space, then the same command goes on from"
+    " step 1",
+    str(error.value),
+  )
 
 
 def test_only_the_newest_stay(tmp_path):

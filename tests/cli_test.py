@@ -1,15 +1,17 @@
 """Bad input of the programs: one line on stderr, exit code 1, nothing left."""
 
 import json
+import logging as python_logging
 import pathlib
 import shutil
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
 
-from semanir_jax import checkpoint
+from semanir_jax import checkpoint, cli
 from semanir_jax.data.images import write_image
 from tests import programs, small
 
@@ -207,3 +209,26 @@ def test_restore_as_people_start_it(tmp_path):
   assert (tmp_path / "out" / "a.png").is_file()
   line = result.stderr.splitlines()[-1]
   assert line.startswith(f"1 of 1, {tmp_path / 'out' / 'a.png'}, ")
+
+
+@pytest.mark.parametrize(
+  ("logger", "pathname", "level", "with_error", "shown"),
+  [
+    ("absl", "/x/semanir_jax/a.py", python_logging.INFO, False, True),
+    ("absl", "/x/orbax/a.py", python_logging.INFO, False, False),
+    ("absl", "/x/orbax/a.py", python_logging.WARNING, False, True),
+    ("absl", "/x/orbax/a.py", python_logging.ERROR, True, False),
+    ("asyncio", "/x/asyncio/a.py", python_logging.ERROR, True, False),
+    ("absl", "/x/semanir_jax/a.py", python_logging.ERROR, True, True),
+  ],
+)
+def test_what_other_packages_log_is_for_debugging(
+  monkeypatch, logger, pathname, level, with_error, shown
+):
+  error = (ValueError, ValueError("disk full"), None) if with_error else None
+  record = python_logging.LogRecord(
+    logger, level, pathname, 1, "text", (), error
+  )
+  for debug in (False, True):
+    monkeypatch.setattr(cli, "DEBUG", types.SimpleNamespace(value=debug))
+    assert cli._is_for_the_user(record) is (shown or (debug and with_error))

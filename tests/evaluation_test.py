@@ -303,7 +303,7 @@ def test_panels_stand_side_by_side_under_their_captions():
 
 def _report(output: pathlib.Path, **changes: Any) -> Report:
   protocol = PROTOCOL | {"num_keys": 8, "window_size": 4}
-  protocol |= {"self_ensemble": False}
+  protocol |= {"self_ensemble": False, "network": "ours, step 5"}
   report = Report(output, protocol, **{"baseline": False} | changes)
   examples = [_example(name, 16, 16, 3, seed=ord(name)) for name in "ab"]
   restore = None if changes else lambda x: x
@@ -335,7 +335,7 @@ def test_a_report_holds_images_means_and_protocol(tmp_path):
   assert report.protocol_line() in markdown
   assert report.protocol_line().startswith(
     "protocol: restored, 8 bits; PSNR in dB on all channels, crop 0 px; SSIM"
-    " valid; k = 8, window 4; mean of per-image values; cpu, jax "
+    " valid; ours, step 5; k = 8, window 4; mean of per-image values; cpu, jax "
   )
   assert f"{float(mean['psnr']):.2f}" in markdown and "30.50" in markdown
   for view in ("input", "restored", "target"):
@@ -343,6 +343,21 @@ def test_a_report_holds_images_means_and_protocol(tmp_path):
     assert picture.shape == (16, 16, 3)
   picture = read_image(tmp_path / "eval" / "ours" / "comparison" / "b.png")
   assert picture.shape == (16 + 26, 3 * 16 + 12, 3)
+
+
+def test_the_results_of_another_evaluation_are_kept(tmp_path, warnings):
+  _report(tmp_path)
+  first = (tmp_path / "results.json").read_text()
+  _report(tmp_path)  # the same again
+  assert not warnings and not (tmp_path / "results_1.json").exists()
+  _report(tmp_path, baseline=True)
+  assert (tmp_path / "results_1.json").read_text() == first
+  assert "ours, step 5" in (tmp_path / "results_1.md").read_text()
+  (tmp_path / "results.json").write_text("damaged")
+  _report(tmp_path)
+  assert (tmp_path / "results_2.json").read_text() == "damaged"
+  assert (tmp_path / "results.json").read_text() == first
+  assert len(warnings) == 2
 
 
 def test_identical_images_leave_the_json_strict(tmp_path):

@@ -10,7 +10,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from semanir_jax.data import deep_png, image_codecs, images
 
@@ -463,3 +463,11 @@ def test_list_images(tmp_path):
     images.list_images(tmp_path / "folder.png")
   with pytest.raises(images.ImageError, match="none: no such folder"):
     images.list_images(tmp_path / "none")
+
+
+def test_a_png_with_megabytes_of_text_is_read(tmp_path):
+  text = PngImagePlugin.PngInfo()
+  text.add_itxt("XML:com.adobe.xmp", "a" * 2_000_000, zip=True)
+  image = Image.new("RGB", (4, 4), (1, 2, 3))
+  image.save(tmp_path / "a.png", pnginfo=text)
+  assert (images.read_image(tmp_path / "a.png") == (1, 2, 3)).all()

@@ -22,6 +22,7 @@ LAYERS = (
     "exported",
     "flops",
     "losses",
+    "memory",
     "ops",
     "wording",
   ),

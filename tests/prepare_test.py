@@ -90,13 +90,14 @@ def test_images_smaller_than_the_crop_stay_whole(tmp_path):
 
 
 @pytest.mark.parametrize("crop_size", [None, 8])
-def test_pairs_are_cut_together(tmp_path, crop_size):
+@pytest.mark.parametrize("rows", [15, 14, 13])
+def test_pairs_are_cut_together(tmp_path, crop_size, rows):
   _write(tmp_path / "lr", count=2, height=7, width=9)
   (tmp_path / "hr").mkdir()
-  for seed in range(2):  # one row too many: cut off (modcrop)
+  for seed in range(2):  # one row too many or too few: cut off (modcrop)
     hr = np.pad(
       _image(7, 9, seed).repeat(2, 0).repeat(2, 1), [(0, 1), (0, 0), (0, 0)]
-    )
+    )[:rows]
     images.write_image(tmp_path / "hr" / f"{seed}.png", hr)
   prepare.prepare(
     tmp_path / "lr",

@@ -327,7 +327,7 @@ def test_an_interrupted_folder_run_continues(
   first = (output / "a.png").stat()
   restore_files(runs["color"], str(folder), str(output))
   assert len(calls) == 4  # a; b interrupted; b; c
-  assert "1 of 3 are restored already and kept; --overwrite" in caplog.text
+  assert "1 of 3 are restored already and kept, by whatever net" in caplog.text
   assert (output / "a.png").stat() == first
   for name in ("a.png", "b.png", "c.png"):
     assert (output / name).read_bytes() == (wanted / name).read_bytes()

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from absl import logging
 
-from semanir_jax.data import images, sources
+from semanir_jax.data import images, records, sources
 from semanir_jax.data.images import ImageError
+from semanir_jax.data.pairing import pair_scale
 
 
 def _image(height=6, width=8, channels=3, seed=0):
@@ -96,6 +97,49 @@ def test_pairs_by_name_with_scale_and_modcrop(tmp_path):
   assert record["name"] == "0002"
   assert record["input"].shape == (4, 5, 3)
   np.testing.assert_array_equal(record["target"], _image(14, 16)[:12, :15])
+
+
+def test_inputs_whose_sides_are_rounded_up_are_cut(tmp_path):
+  # As MATLAB's x8 of DIV2K: 170 rows of 1356. The last one shows more than 8.
+  _write(tmp_path / "lr", ["0.png", "1.png"], height=6, width=5)
+  _write(tmp_path / "hr", ["0.png"], height=44, width=40)
+  _write(tmp_path / "hr", ["1.png"], height=48, width=33)
+  source = sources.PairedFolder((tmp_path / "lr", tmp_path / "hr"))
+  assert source.scale == 8
+  for index, (height, width) in enumerate([(5, 5), (6, 4)]):
+    record = source[index]
+    assert record["input"].shape == (height, width, 3)
+    assert record["target"].shape == (8 * height, 8 * width, 3)
+    lq = images.read_image(source.paths[index][0])
+    np.testing.assert_array_equal(record["input"], lq[:height, :width])
+
+
+@pytest.mark.parametrize(
+  ("lq", "hq", "scale"),
+  [
+    ((10, 10), (20, 20), 2),
+    ((10, 10), (21, 19), 2),
+    ((10, 10), (22, 20), 0),
+    ((10, 10), (10, 10), 1),
+    ((10, 10), (10, 9), 0),
+    ((10, 10), (4, 4), 0),
+    ((170, 255), (1356, 2040), 8),
+    ((10, 10), (40, 20), 0),
+  ],
+)
+def test_the_scale_of_a_pair_is_whole_or_none(lq, hq, scale):
+  assert pair_scale(lq, hq) == scale
+
+
+def test_folders_are_entered_through_links_but_not_in_circles(tmp_path):
+  _write(tmp_path / "in", ["a.png"])
+  _write(tmp_path / "else/where", ["b.png"])
+  (tmp_path / "in/linked").symlink_to(tmp_path / "else")
+  (tmp_path / "else/where/back").symlink_to(tmp_path / "in")
+  (tmp_path / "in/self").symlink_to(tmp_path / "in")
+  found = images.list_images(tmp_path / "in", recursive=True)
+  names = [path.relative_to(tmp_path / "in").as_posix() for path in found]
+  assert names == ["a.png", "linked/where/b.png"]
 
 
 def test_pairs_that_are_none_are_named(tmp_path):
@@ -292,6 +336,12 @@ def test_tfds_sets(tfds_dir):
     sources.open_source("tfds:nosuch:train", data_dir=tfds_dir)
   with pytest.raises(ValueError, match="valid"):
     sources.open_source("tfds:toy_images:valid", data_dir=tfds_dir)
+
+
+def test_a_tfds_pair_of_no_scale_is_named():
+  pair = {"input": _image(4, 5), "target": _image(7, 19)}
+  with pytest.raises(ImageError, match=r"^tfds:x\[3\]: a target of \(7, 19\)"):
+    records._cut_to_scale(pair, "tfds:x[3]")
 
 
 def test_skipping_is_logged(tmp_path, monkeypatch):

@@ -247,6 +247,14 @@ def test_an_image_too_small_for_the_degradation_is_named():
     _example(record, options)
 
 
+def test_an_image_that_is_there_twice_is_named(tmp_path):
+  for name in ("a.png", "b.png", "b.bmp"):
+    _write(tmp_path / "in" / name, _image(8, 8))
+  options = base.test_set("in", NO_NOISE)
+  with pytest.raises(ValueError, match=r"b.png: has the name of .*b.bmp; an"):
+    test_sets.open_test_set("ours", options, str(tmp_path))
+
+
 def test_a_test_set_that_a_network_learns_from_is_named(warnings):
   sets = {
     "seen": base.test_set("bsds500/test", NO_NOISE),

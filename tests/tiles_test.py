@@ -229,7 +229,6 @@ def test_tiles_fit_the_memory_they_were_chosen_for():
       used = side**2 * tile_size.bytes_per_px(model)
       assert used <= memory / 2 or side == least
       assert 4 * used > memory / 2
-  assert 2**20 < tile_size.free_memory() * 8 < 2**50
 
 
 @pytest.mark.parametrize("tile", [0, 64, 130])

@@ -39,6 +39,17 @@ def test_the_arrays_are_plain_and_named_by_their_path(file):
   np.testing.assert_array_equal(found, expected["kernel"])
 
 
+def test_what_was_loaded_can_be_told(file, tmp_path):
+  digest = hashlib.sha256(file.read_bytes()).hexdigest()
+  assert weights.identity(str(file)) == f"{file.name}, sha256 {digest[:12]}"
+  run = small.save_run(tmp_path / "run", small.config())
+  (step,) = (run / "checkpoints").iterdir()
+  assert weights.identity(str(run)) == weights.identity(str(step)) == str(step)
+  (run / "checkpoints" / "1000").mkdir()
+  assert weights.identity(str(run)).endswith("/1000")
+  assert weights.identity(str(step)) == str(step)
+
+
 def test_a_training_run_is_found_too_and_becomes_a_file(tmp_path):
   run = small.save_run(tmp_path / "run", small.config())
   _, params, config = weights.load_network(str(run))

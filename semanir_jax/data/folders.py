@@ -20,6 +20,7 @@ from semanir_jax.data.bad_images import (
   select_good,
 )
 from semanir_jax.data.images import ImageError, ImageInfo, Path
+from semanir_jax.data.pairing import cut_pair, pair_scale
 
 # Pairs whose headers decide the scale of a folder.
 _NUM_PROBED = 100
@@ -78,6 +79,17 @@ class ImageFolder:
   def __getitem__(self, index: int) -> dict[str, Any]:
     return read_or_stand_in(self, index, self._on_bad_image)
 
+  def check_names(self) -> None:
+    """Raises ImageError where two files give records of one name."""
+    by_name: dict[str, pathlib.Path] = {}
+    for path in self.paths:
+      other = by_name.setdefault(path.stem, path)
+      if other is not path:
+        raise ImageError(
+          f"{path}: has the name of {other}; an image belongs once into a test"
+          " set: rename or remove one"
+        )
+
   def read(self, index: int) -> dict[str, Any]:
     """Reads one record; raises `ImageError` whatever `on_bad_image` says."""
     image = images.read_image(self.paths[index], **self._options)
@@ -89,8 +101,8 @@ class PairedFolder:
 
   A pair is two files of the same relative path but for the suffix and for the
   scale in the input's name, as in DIV2K: `0001x2.png` and `0001.png`. A target
-  may be up to `scale - 1` px larger than `scale` times its input, as DIV2K's
-  are; the rest is cut off at the bottom and right (modcrop).
+  may differ from `scale` times its input by up to `scale - 1` px; what only one
+  of them shows is cut off at the bottom and right (modcrop).
 
   Attributes:
     paths: the usable (input, target) files, sorted.
@@ -144,12 +156,8 @@ class PairedFolder:
     input_path, target_path = self.paths[index]
     lq = images.read_image(input_path, **self._options)
     hq = images.read_image(target_path, **self._options)
-    height, width = (self.scale * side for side in lq.shape[:2])
-    return {
-      "input": lq,
-      "target": hq[:height, :width],
-      "name": target_path.stem,
-    }
+    lq, hq = cut_pair(lq, hq, self.scale)
+    return {"input": lq, "target": hq, "name": target_path.stem}
 
   def _check(self, pair: tuple[pathlib.Path, pathlib.Path]) -> None:
     if None in pair:
@@ -167,8 +175,8 @@ class PairedFolder:
     if _scale(lq, hq) != self.scale:
       raise ImageError(
         f"{pair[1]}: is {hq.height}x{hq.width} but its input {pair[0].name} "
-        f"{lq.height}x{lq.width}, not a pair of scale {self.scale}; crop the "
-        "target to the part the input shows (modcrop) or fix the names"
+        f"{lq.height}x{lq.width}, not a pair of scale {self.scale}; crop both "
+        "to the part that both show (modcrop) or fix the names"
       )
 
 
@@ -213,7 +221,5 @@ def _common_scale(
 
 
 def _scale(lq: ImageInfo, hq: ImageInfo) -> int:
-  """Returns target side / input side, 0 where the sizes do not belong."""
-  scale = hq.height // lq.height
-  cut = (hq.height - scale * lq.height, hq.width - scale * lq.width)
-  return scale if scale and 0 <= min(cut) and max(cut) < scale else 0
+  """See `pairing.pair_scale`."""
+  return pair_scale((lq.height, lq.width), (hq.height, hq.width))

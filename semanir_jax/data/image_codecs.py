@@ -15,12 +15,14 @@ from types import ModuleType
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from semanir_jax.data import deep_png
 
-# People give their own files: a panorama is no attack.
+# People give their own files: a panorama, or one with megabytes of XMP or of an
+# ICC profile, is no attack.
 Image.MAX_IMAGE_PIXELS = None
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = 1 << 28
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
 _GRAY_MODES = ("1", "L", "LA", "I;16", "I;16B", "I;16L")

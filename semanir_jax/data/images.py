@@ -180,7 +180,7 @@ def list_images(folder: Path, *, recursive: bool = False) -> list[pathlib.Path]:
   """Lists the image files of a folder, sorted by their relative path.
 
   Files are chosen by `SUFFIXES`, in any case; hidden ones, and those of hidden
-  folders below it, are left out.
+  folders below it, are left out. Links to folders count as the folders.
 
   Raises:
     ImageError: the folder is missing or holds no image.
@@ -190,7 +190,7 @@ def list_images(folder: Path, *, recursive: bool = False) -> list[pathlib.Path]:
     raise ImageError(f"{folder}: no such folder; check the path")
   found = [
     path
-    for path in (folder.rglob("*") if recursive else folder.glob("*"))
+    for path in (_walk(folder) if recursive else folder.glob("*"))
     if path.suffix.lower() in SUFFIXES
     and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     # A link to nothing is an image that is missing, and named by who reads it.
@@ -202,6 +202,17 @@ def list_images(folder: Path, *, recursive: bool = False) -> list[pathlib.Path]:
       f"{folder}: holds no image; put files in it ({' '.join(SUFFIXES)}){hint}"
     )
   return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
+
+
+def _walk(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+  """All files below a folder, also below links but where one leads back."""
+  for name, folders, files in os.walk(folder, followlinks=True):
+    here = pathlib.Path(name)
+    above = [p for p in here.parents if p == folder or folder in p.parents]
+    if here.resolve() in [p.resolve() for p in above]:
+      folders.clear()
+    else:
+      yield from (here / file for file in files)
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from array_record.python import array_record_data_source
 
 from semanir_jax.data import images
 from semanir_jax.data.images import ImageError, Path
+from semanir_jax.data.pairing import cut_pair, pair_scale
 
 INDEX_NAME = "pack.json"
 
@@ -199,7 +200,7 @@ class TfdsSource:
       for ours, theirs in self._keys.items()
     }
     if "target" in arrays:
-      arrays["target"] = _cut_to_scale(arrays["input"], arrays["target"])
+      arrays = _cut_to_scale(arrays, name)
     return {"name": name} | arrays
 
   def _pixels(self, image: np.ndarray, name: str) -> np.ndarray:
@@ -214,10 +215,19 @@ class TfdsSource:
     return images.with_channels(image, name, **self._options)
 
 
-def _cut_to_scale(lq: np.ndarray, hq: np.ndarray) -> np.ndarray:
-  """Cuts off what `PairedFolder` does: of DIV2K's odd targets, the rest."""
-  scale = max(1, hq.shape[0] // lq.shape[0])
-  return hq[: scale * lq.shape[0], : scale * lq.shape[1]]
+def _cut_to_scale(
+  pair: Mapping[str, np.ndarray], name: str
+) -> dict[str, np.ndarray]:
+  """Cuts off what only one image of a pair shows, as `PairedFolder` does."""
+  lq, hq = pair["input"], pair["target"]
+  scale = pair_scale(lq.shape[:2], hq.shape[:2])
+  if not scale:
+    raise ImageError(
+      f"{name}: a target of {hq.shape[:2]} and an input of {lq.shape[:2]} are"
+      " of no whole scale; crop both to the part that both show"
+    )
+  lq, hq = cut_pair(lq, hq, scale)
+  return {"input": lq, "target": hq}
 
 
 def _how_to_prepare(name: str, place: Path, data_dir: Path | None) -> str:

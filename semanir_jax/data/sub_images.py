@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from semanir_jax.data import image_encoder, images, records
+from semanir_jax.data.pairing import cut_pair
 
 Files = dict[str, pathlib.Path]  # of "image", or of "input" and "target"
 
@@ -67,10 +68,11 @@ class Cutter:
     }
     name = [*paths.values()][-1].stem
     if "input" in pixels:
-      height, width = (self.scale * n for n in pixels["input"].shape[:2])
-      if pixels["target"].shape[:2] != (height, width):  # modcrop
-        pixels["target"] = pixels["target"][:height, :width]
-        data["target"] = _png(pixels["target"])
+      cut = cut_pair(pixels["input"], pixels["target"], self.scale)
+      for key, image in zip(pixels, cut, strict=True):
+        if image.shape != pixels[key].shape:
+          data[key] = _png(image)
+        pixels[key] = image
     height, width = [*pixels.values()][-1].shape[:2]
     if self.crop_size is None or min(height, width) < self.crop_size:
       return [records.pack(name, data)]

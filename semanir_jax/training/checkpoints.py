@@ -1,9 +1,10 @@
 """Saves and restores a run: state, position in the data, config."""
 
+import contextlib
 import dataclasses
 import math
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -11,7 +12,7 @@ import orbax.checkpoint as ocp
 from absl import logging
 from orbax.checkpoint import checkpoint_managers
 
-from semanir_jax import checkpoint
+from semanir_jax import checkpoint, wording
 from semanir_jax.training.step import TrainState
 
 # Parts of the state that have an item of their own: inference reads only one.
@@ -79,12 +80,19 @@ class Checkpoints:
     }
     if state.ema_params:
       items["ema_params"] = ocp.args.StandardSave(state.ema_params)
-    self._manager.save(
-      step,
-      args=ocp.args.Composite(**items),
-      metrics={_SCORE: score},  # null where it was not measured
-      force=True,
-    )
+    with self._writing():
+      self._manager.save(
+        step,
+        args=ocp.args.Composite(**items),
+        metrics={_SCORE: score},  # null where it was not measured
+        force=True,
+      )
+
+  def check(self) -> None:
+    """Raises CheckpointError if what was to be saved could not be written."""
+    if not self._manager.is_saving_in_progress():
+      with self._writing():
+        self._manager.wait_until_finished()  # of a finished save: its error
 
   def newest(self) -> int | None:
     """Step of the newest finished checkpoint."""
@@ -144,8 +152,26 @@ class Checkpoints:
 
   def close(self) -> None:
     """Waits for what is being written."""
-    self._manager.wait_until_finished()
+    with self._writing():
+      self._manager.wait_until_finished()
     self._manager.close()
+
+  @contextlib.contextmanager
+  def _writing(self) -> Iterator[None]:
+    """Turns what goes wrong while writing into one CheckpointError."""
+    try:
+      yield
+    except Exception as error:
+      names = [path.name for path in self._folder.iterdir()]
+      finished = [int(name) for name in names if name.isdigit()]
+      remedy = "start again"
+      if finished:
+        remedy = f"the same command goes on from step {max(finished)}"
+      raise checkpoint.CheckpointError(
+        f"{self._folder}: a checkpoint cannot be written"
+        f" ({wording.first_line(error)}); see that the folder may be written"
+        f" and has space, then {remedy}"
+      ) from error
 
 
 def _score(metrics: Mapping[str, float]) -> float:

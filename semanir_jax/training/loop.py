@@ -8,7 +8,7 @@ from typing import Any
 import jax
 from absl import logging
 
-from semanir_jax import distributed
+from semanir_jax import distributed, memory
 from semanir_jax.data.images import write_bytes
 from semanir_jax.training import environment, writers
 from semanir_jax.training.checkpoints import Checkpoints
@@ -75,7 +75,7 @@ def train_and_evaluate(
       write_bytes(folder / "config.json", config.to_json().encode())
       environment.record_start(folder, first, changes)
     writer = writers.create_writer(workdir)
-    stack.callback(writer.close)
+    stack.callback(writers.close_writer, writer)
     run = Run(
       config=config,
       plan=plan,
@@ -122,7 +122,12 @@ def _train(
         phase.patch_size,
         phase.batch_size,
       )
-    state, preempted = train_phase(run, state, phase, stream)
+    with memory.explained(
+      f"batches of {phase.batch_size} patches of {phase.patch_size} px do not"
+      " fit the memory; use config.train.accumulate, a smaller"
+      " config.train.batch_size, or more devices (config.mesh.fsdp)"
+    ):
+      state, preempted = train_phase(run, state, phase, stream)
     stream.close()
     if preempted:
       return False

@@ -107,6 +107,7 @@ def _report(
 ) -> None:
   """Logs the steps since the last report and writes them to TensorBoard."""
   _check_health(run, step, pending[-1])
+  run.checkpoints.check()  # not only when the next is due
   fetched = jax.device_get(pending)  # once for all of them
   scalars = {k: float(np.mean([m[k] for m in fetched])) for k in fetched[0]}
   # Counters and settings are reported as they stand now.

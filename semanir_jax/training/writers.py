@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from absl import logging
 
 
 def _install_tensorboardx() -> None:
@@ -80,3 +81,14 @@ def create_writer(workdir: str) -> MetricWriter:
   if jax.process_index() > 0:
     return metric_writers.MultiWriter([])
   return metric_writers.AsyncWriter(metric_writers.SummaryWriter(workdir))
+
+
+def close_writer(writer: MetricWriter) -> None:
+  """Closes a writer; a full disk is no more than a warning.
+
+  It comes last, perhaps after an error that is to be seen.
+  """
+  try:
+    writer.close()
+  except OSError as error:
+    logging.warning("the TensorBoard files are not complete (%s)", error)

@@ -1,0 +1,59 @@
+"""Memory: how much of it is free, and what to say where it runs out."""
+
+import contextlib
+import os
+import pathlib
+from collections.abc import Iterator
+
+import jax
+
+_CGROUP = pathlib.Path("/sys/fs/cgroup")
+_MEMINFO = pathlib.Path("/proc/meminfo")
+
+
+class OutOfMemoryError(ValueError):
+  """Something did not fit the memory; says what, and what to do."""
+
+
+@contextlib.contextmanager
+def explained(message: str) -> Iterator[None]:
+  """Raises `OutOfMemoryError(message)` where the memory runs out inside, of the
+  host or of a device.
+  """
+  try:
+    yield
+  except (MemoryError, jax.errors.JaxRuntimeError) as error:
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+      raise OutOfMemoryError(message) from error
+    raise
+
+
+def free_memory() -> int:
+  """Bytes that each device of this process may still use.
+
+  Devices that say what they have are asked; CPUs share the machine's memory.
+  """
+  devices = jax.local_devices()
+  stats = devices[0].memory_stats()
+  if stats and "bytes_limit" in stats:
+    return stats["bytes_limit"] - stats["bytes_in_use"]
+  return _free_host_memory() // len(devices)
+
+
+def _free_host_memory() -> int:
+  """What the system, and a container's limit, leave; else half of it all."""
+  try:
+    text = _MEMINFO.read_text()
+    free = int(text.split("MemAvailable:")[1].split()[0]) * 1024
+  except (OSError, IndexError):  # no Linux
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+  try:
+    limit = int((_CGROUP / "memory.max").read_text())
+    used = int((_CGROUP / "memory.current").read_text())
+    lines = (_CGROUP / "memory.stat").read_text().splitlines()
+  except (OSError, ValueError):  # no container, or one without a limit
+    return free
+  # Files that were read count as used until somebody needs their place.
+  kinds = dict(line.split() for line in lines)
+  cached = sum(int(kinds.get(f"{k}active_file", 0)) for k in ("", "in"))
+  return max(0, min(free, limit - used + cached))
