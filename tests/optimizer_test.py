@@ -191,6 +191,21 @@ MATRICES = {
 }
 
 
+@pytest.mark.parametrize("upsampler", ["pixelshuffle", "pixelshuffledirect"])
+def test_muon_leaves_the_last_convolution_to_adam(upsampler):
+  model = small.COLUMNAR.clone(scale=2, upsampler=upsampler)
+  params = small.params(model)
+  state = small.optimizer(name="muon").init(params)
+  moved = {
+    name.split("/mu/")[1]
+    for name in _named(state)
+    if "adam" in name and "/mu/" in name
+  }
+  last = "last" if upsampler == "pixelshuffle" else "conv"
+  assert f"upsampler/{last}/conv/kernel" in moved
+  assert "conv_body/conv/kernel" not in moved
+
+
 def test_muon_makes_the_matrices_orthogonal_and_adam_moves_the_rest():
   """Against numpy's singular vectors in float64, and optax's Adam.
 

@@ -86,7 +86,13 @@ def make_schedule(
 
 # They see coordinates or the image's few channels, as embeddings and heads do,
 # which Muon is not for.
-_NOT_FOR_MUON = ("conv_first", "conv_last", "upsampler/last", "position_bias")
+_NOT_FOR_MUON = (
+  "conv_first",
+  "conv_last",
+  "upsampler/conv",  # of pixelshuffledirect: the last one
+  "upsampler/last",
+  "position_bias",
+)
 
 
 def make_optimizer(
