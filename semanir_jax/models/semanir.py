@@ -57,7 +57,8 @@ class SemanIR(nn.Module):
     platform: "cpu", "gpu" or "tpu" where the program is compiled ahead of time
       for a machine of another kind; None for the platform JAX runs on.
     remat: recompute layers in the backward pass.
-    dtype: operand type of the matrix products ("bfloat16" or "float32").
+    dtype: operand type of the matrix products ("bfloat16" or "float32", which
+      TPUs and newer GPUs round unless `jax_default_matmul_precision` is set).
 
   Source: SemanIR, NeurIPS 2024; docs/design.md says what of it is published,
   reconstructed and ours.
