@@ -217,12 +217,12 @@ class Report:
 def _keep_others(output: pathlib.Path, protocol: Mapping[str, Any]) -> None:
   """Renames the results in a folder, unless they are of this protocol."""
   try:
-    found = json.loads((output / "results.json").read_text())
+    found = json.loads((output / "results.json").read_text())["protocol"]
   except FileNotFoundError:
     return
-  except ValueError:
-    found = {}  # damaged
-  if found.get("protocol") == protocol:
+  except (KeyError, TypeError, ValueError):
+    found = None  # damaged, or of another program
+  if found == protocol:
     return
   number = 1
   while (output / f"results_{number}.json").exists():

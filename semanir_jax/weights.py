@@ -81,7 +81,7 @@ def weights_file(name: str) -> pathlib.Path | None:
 
 
 def identity(name: str) -> str:
-  """Which weights `load_network` reads: a file and its sum, or a run's step.
+  """Which weights `load_network` reads: a file and its sum, or a run and step.
 
   Raises:
     CheckpointError: nothing is there.
@@ -92,7 +92,8 @@ def identity(name: str) -> str:
     return f"{file.name}, sha256 {digest[:12]}"
   folder, step = checkpoint.checkpoint_folder(name)
   steps = [int(path.name) for path in folder.iterdir() if path.name.isdigit()]
-  return str(folder / str(max(steps) if step is None else step))
+  run = folder.parent if folder.name == checkpoint.FOLDER else folder
+  return f"{run.name}, step {max(steps) if step is None else step}"
 
 
 def write_weights(

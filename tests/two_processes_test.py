@@ -252,7 +252,7 @@ def test_two_processes_evaluate_exactly_like_one(
 ):
   results = []
   for processes in (1, 2):
-    workdir = tmp_path / str(processes)
+    workdir = tmp_path / str(processes) / "run"
     shutil.copytree(uninterrupted / checkpoint.FOLDER, workdir / "checkpoints")
     programs.run("eval.py", workdir, processes=processes)
     results.append(workdir / "eval")

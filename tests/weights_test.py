@@ -44,10 +44,11 @@ def test_what_was_loaded_can_be_told(file, tmp_path):
   assert weights.identity(str(file)) == f"{file.name}, sha256 {digest[:12]}"
   run = small.save_run(tmp_path / "run", small.config())
   (step,) = (run / "checkpoints").iterdir()
-  assert weights.identity(str(run)) == weights.identity(str(step)) == str(step)
+  expected = f"run, step {step.name}"
+  assert weights.identity(str(run)) == weights.identity(str(step)) == expected
   (run / "checkpoints" / "1000").mkdir()
-  assert weights.identity(str(run)).endswith("/1000")
-  assert weights.identity(str(step)) == str(step)
+  assert weights.identity(str(run)) == "run, step 1000"
+  assert weights.identity(str(step)) == expected
 
 
 def test_a_training_run_is_found_too_and_becomes_a_file(tmp_path):
