@@ -175,7 +175,7 @@ def _references(
   folder = pathlib.Path(reference)
   if folder.is_dir():
     clean = folders.by_key(folder, recursive=True)
-    keys = [name.with_suffix("").as_posix() for name in names]
+    keys = [folders.key(name) for name in names]
     missing = [
       name for name, key in zip(names, keys, strict=True) if key not in clean
     ]

@@ -10,6 +10,7 @@ import itertools
 import os
 import pathlib
 import re
+import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
@@ -134,10 +135,10 @@ class PairedFolder:
     if isinstance(root, (str, os.PathLike)):
       root = (pathlib.Path(root) / "input", pathlib.Path(root) / "target")
     inputs, targets = (by_key(folder, recursive=recursive) for folder in root)
-    aliases = {key: _partner_key(key, targets) for key in inputs}
-    pairs = [(inputs[key], targets.get(aliases[key])) for key in inputs]
-    for key in sorted(set(targets) - set(aliases.values())):
-      pairs.append((None, targets[key]))
+    aliases = {name: _partner_key(name, targets) for name in inputs}
+    pairs = [(inputs[name], targets.get(aliases[name])) for name in inputs]
+    for name in sorted(set(targets) - set(aliases.values())):
+      pairs.append((None, targets[name]))
     self._options = {"channels": channels, "gray": gray}
     self._on_bad_image = on_bad_image
     self.scale = _common_scale(pairs)
@@ -180,8 +181,16 @@ class PairedFolder:
       )
 
 
+def key(path: pathlib.Path) -> str:
+  """What files are paired by: the relative path without suffix.
+
+  In Unicode's composed form: archives made on a Mac have accents decomposed.
+  """
+  return unicodedata.normalize("NFC", path.with_suffix("").as_posix())
+
+
 def by_key(folder: Path, *, recursive: bool) -> dict[str, pathlib.Path]:
-  """Maps relative paths without suffix to the image files of a folder.
+  """Maps the keys of the image files of a folder to them.
 
   Args:
     folder: see `images.list_images`.
@@ -192,19 +201,19 @@ def by_key(folder: Path, *, recursive: bool) -> dict[str, pathlib.Path]:
   """
   files: dict[str, pathlib.Path] = {}
   for path in images.list_images(folder, recursive=recursive):
-    key = path.relative_to(folder).with_suffix("").as_posix()
-    if key in files:
+    name = key(path.relative_to(folder))
+    if name in files:
       raise ImageError(
-        f"{path}: has the name of {files[key].name}; pairs are found by name: "
+        f"{path}: has the name of {files[name].name}; pairs are found by name: "
         "rename or remove one"
       )
-    files[key] = path
+    files[name] = path
   return files
 
 
-def _partner_key(key: str, targets: dict[str, pathlib.Path]) -> str:
+def _partner_key(name: str, targets: dict[str, pathlib.Path]) -> str:
   """Returns the target's key: the same, or without DIV2K's `x2` at the end."""
-  return key if key in targets else re.sub(r"x\d+$", "", key)
+  return name if name in targets else re.sub(r"x\d+$", "", name)
 
 
 def _common_scale(

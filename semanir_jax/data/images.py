@@ -206,7 +206,13 @@ def list_images(folder: Path, *, recursive: bool = False) -> list[pathlib.Path]:
 
 def _walk(folder: pathlib.Path) -> Iterator[pathlib.Path]:
   """All files below a folder, also below links but where one leads back."""
-  for name, folders, files in os.walk(folder, followlinks=True):
+
+  def refuse(error: OSError) -> None:
+    raise ImageError(
+      f"{error.filename}: {error.strerror}; check its permissions"
+    ) from error
+
+  for name, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
     here = pathlib.Path(name)
     above = [p for p in here.parents if p == folder or folder in p.parents]
     if here.resolve() in [p.resolve() for p in above]:
