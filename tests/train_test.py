@@ -384,6 +384,16 @@ def test_a_batch_without_memory_says_what_to_make_smaller(
     loop.train_and_evaluate(config, str(tmp_path / "run"))
 
 
+def test_a_step_replaces_the_state_in_place(photographs):
+  plan = setup.make_plan(train_config(photographs))
+  batch = small.batch(plan.model, count=8, side=16)
+  step = plan.train_step.lower(plan.shapes, batch).compile()
+  leaves = jax.tree.leaves(plan.shapes)
+  state = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
+  # Of one device: the state is whole on each of the 8.
+  assert step.memory_analysis().alias_size_in_bytes >= 0.9 * state
+
+
 def test_a_workdir_of_another_network_is_refused(uninterrupted, photographs):
   config = train_config(photographs, model__dim=16)
   with pytest.raises(checkpoint.CheckpointError) as error:
