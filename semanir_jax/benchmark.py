@@ -12,7 +12,7 @@ from semanir_jax import distributed, ensemble, reports, sharding, test_sets
 from semanir_jax.data import splits
 from semanir_jax.evaluation import Restore, check_options, evaluate_shared
 from semanir_jax.inference import Restorer
-from semanir_jax.weights import identity, load_network
+from semanir_jax.weights import exact, identity, load_network
 
 
 def evaluate(
@@ -95,6 +95,7 @@ def _load(
   Returns:
     What restores, and the facts of it that belong to the protocol.
   """
+  path = exact(path)
   model, params, trained = load_network(path)
   splits.warn_of_seen_images(sets, trained["data"]["train"])
   _warn_of_other_tasks(sets, trained["data"]["degradation"])

@@ -80,8 +80,23 @@ def weights_file(name: str) -> pathlib.Path | None:
   return pathlib.Path(name) if name.endswith(SUFFIX) else None
 
 
+def exact(name: str) -> str:
+  """A name for what `load_network` would read now: of a run, its newest step.
+
+  A run that is still training has another one a moment later.
+  """
+  try:
+    if weights_file(name) is None:
+      folder, step = checkpoint.checkpoint_folder(name)
+      steps = [int(p.name) for p in folder.iterdir() if p.name.isdigit()]
+      return str(folder / str(max(steps) if step is None else step))
+  except CheckpointError:
+    pass  # `load_network` says what there is instead
+  return name
+
+
 def identity(name: str) -> str:
-  """Which weights `load_network` reads: a file and its sum, or a run and step.
+  """Says which weights an `exact` name means: a file and its sum, or a step.
 
   Raises:
     CheckpointError: nothing is there.
@@ -91,9 +106,8 @@ def identity(name: str) -> str:
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     return f"{file.name}, sha256 {digest[:12]}"
   folder, step = checkpoint.checkpoint_folder(name)
-  steps = [int(path.name) for path in folder.iterdir() if path.name.isdigit()]
   run = folder.parent if folder.name == checkpoint.FOLDER else folder
-  return f"{run.name}, step {max(steps) if step is None else step}"
+  return f"{run.name}, step {step}"
 
 
 def write_weights(

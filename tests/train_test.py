@@ -357,16 +357,17 @@ def test_a_validation_that_fails_loses_no_step(photographs, tmp_path):
   assert _last(tmp_path / "run", config)[0].step == 2
 
 
+def _without_memory(*args: Any) -> None:
+  raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
+
+
 def test_a_validation_without_memory_loses_no_step(
   photographs, tmp_path, monkeypatch
 ):
-  def without_memory(*args: Any) -> None:
-    raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
-
   config = train_config(
     photographs, eval__every_steps=2, checkpoint__every_steps=0
   )
-  monkeypatch.setattr(validation.Restorer, "__call__", without_memory)
+  monkeypatch.setattr(validation.Restorer, "__call__", _without_memory)
   with pytest.raises(ValueError, match="0: 1 of 24x28 px do not fit the mem"):
     loop.train_and_evaluate(config, str(tmp_path / "run"))
   assert _last(tmp_path / "run", config)[0].step == 2
@@ -375,10 +376,7 @@ def test_a_validation_without_memory_loses_no_step(
 def test_a_batch_without_memory_says_what_to_make_smaller(
   photographs, tmp_path, monkeypatch
 ):
-  def without_memory(*args: Any) -> None:
-    raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
-
-  monkeypatch.setattr(loop, "train_phase", without_memory)
+  monkeypatch.setattr(loop, "train_phase", _without_memory)
   with pytest.raises(ValueError, match="^batches of 8 patches of 16 px do not"):
     config = train_config(photographs)
     loop.train_and_evaluate(config, str(tmp_path / "run"))

@@ -44,11 +44,13 @@ def test_what_was_loaded_can_be_told(file, tmp_path):
   assert weights.identity(str(file)) == f"{file.name}, sha256 {digest[:12]}"
   run = small.save_run(tmp_path / "run", small.config())
   (step,) = (run / "checkpoints").iterdir()
-  expected = f"run, step {step.name}"
-  assert weights.identity(str(run)) == weights.identity(str(step)) == expected
+  assert weights.exact(str(run)) == weights.exact(str(step)) == str(step)
+  assert weights.identity(str(step)) == f"run, step {step.name}"
   (run / "checkpoints" / "1000").mkdir()
-  assert weights.identity(str(run)) == "run, step 1000"
-  assert weights.identity(str(step)) == expected
+  assert weights.identity(weights.exact(str(run))) == "run, step 1000"
+  assert weights.exact(str(step)) == str(step)
+  for name in (str(file), "denoise_color_tiny", str(tmp_path / "none")):
+    assert weights.exact(name) == name
 
 
 def test_a_training_run_is_found_too_and_becomes_a_file(tmp_path):
