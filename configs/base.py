@@ -3,8 +3,7 @@
 The other files change what their task needs; the command line changes single
 fields: --config.train.batch_size=4. A field that is not here does not exist.
 
-  python train.py --config=configs/base.py --config.data.data_dir=data \
-    --workdir=runs/base
+  python train.py --config=configs/base.py --workdir=runs/base
 """
 
 import difflib

@@ -90,6 +90,22 @@ def test_a_network_of_another_task_is_told(folder, caplog):
   )
 
 
+def test_a_step_saved_meanwhile_is_not_the_one_that_was_measured(
+  folder, monkeypatch
+):
+  run = small.save_run(folder / "run", small.config())
+  (step,) = (run / "checkpoints").iterdir()
+
+  def load(name):
+    network = weights.load_network(name)
+    (run / "checkpoints" / "1000").mkdir()  # by the training that goes on
+    return network
+
+  monkeypatch.setattr(benchmark, "load_network", load)
+  results, _ = _evaluate(folder, "run")
+  assert results["protocol"]["network"] == f"run, step {step.name}"
+
+
 def test_a_benchmark_measures_it_and_says_so(folder):
   alone, table = _evaluate(folder, "noise.safetensors")
   assert not alone["protocol"]["self_ensemble"] and "ensemble" not in table
