@@ -54,7 +54,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.train.random_num_keys = ()  # draw k of these per step; () keeps one k
 
   config.loss = ConfigDict()
-  config.loss.name = "charbonnier"  # or "l1"
+  config.loss.name = "charbonnier"  # or "l1", "l2"
   config.loss.form = "squared"  # Charbonnier's d^2 + eps^2; "added": d^2 + eps
   config.loss.epsilon = 1e-3  # eps of Charbonnier
   config.loss.fft_weight = 0.0  # of the L1 of Fourier coefficients besides

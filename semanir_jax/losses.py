@@ -14,6 +14,11 @@ def l1(prediction: jax.Array, target: jax.Array) -> jax.Array:
   return jnp.mean(jnp.abs(_difference(prediction, target)))
 
 
+def l2(prediction: jax.Array, target: jax.Array) -> jax.Array:
+  """Mean squared error of two arrays of one shape; a float32 scalar."""
+  return jnp.mean(jnp.square(_difference(prediction, target)))
+
+
 def charbonnier(
   prediction: jax.Array, target: jax.Array, *, form: str, epsilon: float
 ) -> jax.Array:
@@ -77,7 +82,7 @@ def make_loss(
   """The loss that a config names.
 
   Args:
-    name: "l1" or "charbonnier".
+    name: "l1", "l2" or "charbonnier".
     form: of `charbonnier`.
     epsilon: of `charbonnier`.
     fft_weight: of `fourier_l1`, which is added; 0 for none.
@@ -94,6 +99,7 @@ def make_loss(
     raise ValueError(f"config.loss.{fft_weight=} must not be negative")
   losses = {
     "l1": l1,
+    "l2": l2,
     "charbonnier": functools.partial(charbonnier, form=form, epsilon=epsilon),
   }
   if name not in losses:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from semanir_jax.losses import charbonnier, fourier_l1, l1, make_loss
+from semanir_jax.losses import charbonnier, fourier_l1, l1, l2, make_loss
 
 # Differences 0.3, -0.1, 0 and 0.4.
 A = jnp.array([0.5, 0.2, 0.7, 1.0])
@@ -22,6 +22,10 @@ def _images(*shape: int, seed: int = 0) -> list[np.ndarray]:
 
 def test_l1_is_the_mean_magnitude():
   assert float(l1(A, B)) == pytest.approx(0.2, abs=1e-7)
+
+
+def test_l2_is_the_mean_square():
+  assert float(l2(A, B)) == pytest.approx((0.09 + 0.01 + 0.16) / 4, abs=1e-7)
 
 
 @pytest.mark.parametrize("form", ["squared", "added"])
@@ -93,7 +97,7 @@ def test_the_fourier_loss_is_added_with_its_weight():
   assert float(loss(a, b)) == pytest.approx(expected, rel=1e-6)
 
 
-@pytest.mark.parametrize("name", ["l1", "charbonnier"])
+@pytest.mark.parametrize("name", ["l1", "l2", "charbonnier"])
 def test_losses_are_float32_whatever_the_images_are(name):
   a, b = (jnp.asarray(x, jnp.bfloat16) for x in _images(2, 4, 6, 3))
   loss = make_loss(name, **OPTIONS | {"fft_weight": 0.1})
@@ -105,6 +109,7 @@ def test_losses_are_float32_whatever_the_images_are(name):
 
 def test_the_named_loss_is_that_loss():
   assert float(make_loss("l1", **OPTIONS)(A, B)) == pytest.approx(0.2)
+  assert float(make_loss("l2", **OPTIONS)(A, B)) == float(l2(A, B))
   loss = make_loss("charbonnier", **OPTIONS | {"epsilon": 0.1})(A, B)
   assert float(loss) == float(charbonnier(A, B, form="squared", epsilon=0.1))
 
@@ -112,7 +117,7 @@ def test_the_named_loss_is_that_loss():
 @pytest.mark.parametrize(
   ("name", "changes", "message"),
   [
-    ("l2", {}, "'l2'; use one of l1, charbonnier"),
+    ("mse", {}, "'mse'; use one of l1, l2, charbonnier"),
     # The gradient of a root at 0 is not finite.
     ("charbonnier", {"epsilon": 0.0}, "loss.epsilon=0.0 must be positive"),
     ("charbonnier", {"form": "grl"}, "form='grl': use 'squared' or 'added'"),

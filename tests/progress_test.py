@@ -79,6 +79,14 @@ def test_the_share_of_a_known_device_is_told(clock, monkeypatch, caplog):
   assert "25 % waiting for input, MFU 10.0 %, 32 s left" in caplog.text
 
 
+# A squared error is below 1e-3 for most of a training.
+def test_a_small_loss_has_its_four_digits(clock, caplog):
+  caplog.set_level(logging.INFO)
+  progress = _run(clock)
+  progress.report(14, {"loss": 0.00098765, "learning_rate": 1e-4})
+  assert "step 14 of 30, loss 0.0009877, learning rate" in caplog.text
+
+
 @pytest.mark.parametrize(
   ("seconds", "text"),
   [(0.4, "0 s"), (59, "59 s"), (60, "1 min 0 s"), (7322, "2 h 2 min")],

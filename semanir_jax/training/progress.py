@@ -74,7 +74,7 @@ class Progress:
       rates["mfu"] = teraflops / self._chip.peak_teraflops
       utilization = f" MFU {100 * rates['mfu']:.1f} %,"
     logging.info(
-      "step %d of %d, loss %.5f, learning rate %.2e, %.2f steps/s,"
+      "step %d of %d, loss %#.4g, learning rate %.2e, %.2f steps/s,"
       " %.1f images/s, %.0f %% waiting for input,%s %s left",
       step,
       self._num_steps,
