@@ -49,9 +49,11 @@ def evaluate(
   sets = test_sets.present(config.sets, data_dir)
   restore = None
   if checkpoint_path is not None:
+    # The step of a run that is still training is the first process's to say.
+    exact_path = distributed.gather(exact(checkpoint_path))[0]
     with distributed.shared_errors():
       restore, facts = _load(
-        checkpoint_path,
+        exact_path,
         {name: options for name, options, _ in sets},
         num_keys=num_keys,
         self_ensemble=self_ensemble,
@@ -92,10 +94,15 @@ def _load(
 ) -> tuple[Restore, dict[str, Any]]:
   """Loads the network to measure on these entries of `config.sets`.
 
+  Args:
+    path: see `exact`.
+    sets: by name.
+    num_keys: see `evaluate`.
+    self_ensemble: see `evaluate`.
+
   Returns:
     What restores, and the facts of it that belong to the protocol.
   """
-  path = exact(path)
   model, params, trained = load_network(path)
   splits.warn_of_seen_images(sets, trained["data"]["train"])
   _warn_of_other_tasks(sets, trained["data"]["degradation"])

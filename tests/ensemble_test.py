@@ -1,6 +1,7 @@
 """The self-ensemble, and the ways to it."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from configs import base
 from semanir_jax import (
   benchmark,
   checkpoint,
+  distributed,
   ensemble,
   metrics,
   test_sets,
@@ -104,6 +106,23 @@ def test_a_step_saved_meanwhile_is_not_the_one_that_was_measured(
   monkeypatch.setattr(benchmark, "load_network", load)
   results, _ = _evaluate(folder, "run")
   assert results["protocol"]["network"] == f"run, step {step.name}"
+
+
+def test_all_processes_measure_the_step_that_the_first_one_found(
+  folder, monkeypatch
+):
+  run = small.save_run(folder / "run", small.config(), steps=(2, 4))
+
+  def gather(value):  # to the second process, which saw a later step
+    assert value == str(run / "checkpoints" / "4")
+    return [str(run / "checkpoints" / "2"), value]
+
+  answers = SimpleNamespace(
+    gather=gather, shared_errors=distributed.shared_errors
+  )
+  monkeypatch.setattr(benchmark, "distributed", answers)
+  results, _ = _evaluate(folder, "run")
+  assert results["protocol"]["network"] == "run, step 2"
 
 
 def test_a_benchmark_measures_it_and_says_so(folder):

@@ -53,7 +53,7 @@ def test_a_number_that_means_nothing_is_refused(photographs, changes, message):
     ({"model__num_heads": 3}, "num_heads=3 must divide dim=8"),
     ({"model__num_heads": 0}, "num_heads=0"),
     ({"model__dtype": "float"}, "dtype must be 'float32' or 'bfloat16'"),
-    ({"loss__name": "l3"}, "unknown config.loss.name 'l3'; use one of l1, c"),
+    ({"loss__name": "l3"}, "unknown config.loss.name 'l3'; use one of l1, l"),
     ({"schedule__name": "step"}, "unknown config.schedule.name 'step'"),
     ({"data__train": ("none",)}, "none: no such f"),
     ({"data__train": ()}, "at least one source"),
