@@ -20,7 +20,7 @@ from PIL import Image
 
 from semanir_jax import checkpoint, sharding
 from semanir_jax.data.images import ImageError
-from semanir_jax.training import loop, setup, validation
+from semanir_jax.training import loop, phase_loop, setup, validation
 from semanir_jax.training.checkpoints import Checkpoints, abstract_like
 from tests import events, small
 from tests.train_cases import train_config, train_position
@@ -355,6 +355,39 @@ def test_a_validation_that_fails_loses_no_step(photographs, tmp_path):
   with pytest.raises(ImageError, match=path.name):
     loop.train_and_evaluate(config, str(tmp_path / "run"))
   assert _last(tmp_path / "run", config)[0].step == 2
+
+
+def test_a_damaged_image_loses_no_step(photographs, tmp_path):
+  config = train_config(
+    photographs,
+    data__data_dir=str(tmp_path),
+    checkpoint__every_steps=0,
+    train__num_steps=8,
+  )
+  shutil.copytree(photographs, tmp_path, dirs_exist_ok=True)
+  image = next((tmp_path / "train").iterdir())
+  for i in range(40):  # so that the damaged one is not in the first batch
+    shutil.copy(image, image.with_stem(f"copy_{i}"))
+  image.write_bytes(image.read_bytes()[:-40])  # with a sound header
+  with pytest.raises(ImageError, match=image.name):
+    loop.train_and_evaluate(config, str(tmp_path / "run"))
+  state, position, _ = _last(tmp_path / "run", config)
+  assert position["batches_taken"] == state.step > 0
+  # Without it the same command goes on from there.
+  shutil.copy(tmp_path / "train" / f"copy_0{image.suffix}", image)
+  assert loop.train_and_evaluate(config, str(tmp_path / "run"))
+
+
+def test_a_last_step_whose_validation_is_cut_off_says_so(
+  photographs, tmp_path, monkeypatch, caplog
+):
+  def validate(*args, **kwargs):
+    os.kill(os.getpid(), signal.SIGTERM)
+
+  monkeypatch.setattr(phase_loop, "validate", validate)
+  config = train_config(photographs, eval__every_steps=4)
+  assert loop.train_and_evaluate(config, str(tmp_path))
+  assert "the last step is saved, but not validated; eval.py" in caplog.text
 
 
 def _without_memory(*args: Any) -> None:

@@ -42,6 +42,34 @@ def test_closing_waits_for_what_is_still_being_written(tmp_path):
   assert events.scalars(tmp_path)["loss"] == {i: i for i in range(200)}
 
 
+# A process of its own, because of the limit and of what might wait for ever.
+FULL_DISK = """
+import resource, sys
+from semanir_jax.training import writers
+
+writer = writers.create_writer(sys.argv[1])
+_, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (3000, hard))
+for step in range(1000):
+  writer.write_scalars(step, {"loss": 0.0})
+writer.close()
+print("closed")
+"""
+
+
+def test_a_full_disk_is_a_warning_and_holds_nobody_up(tmp_path):
+  ended = subprocess.run(
+    [sys.executable, "-c", FULL_DISK, str(tmp_path)],
+    capture_output=True,
+    text=True,
+    cwd=programs.ROOT,
+    timeout=120,
+  )
+  assert ended.stdout == "closed\n", ended.stderr
+  assert ended.stderr.count("the TensorBoard files are not complete") == 1
+  assert "Traceback" not in ended.stderr
+
+
 def test_clus_own_writers_work_with_it(tmp_path):
   # After writers, because that makes it importable without TensorFlow.
   from clu import metric_writers

@@ -70,12 +70,13 @@ def train_and_evaluate(
       sum(leaf.size for leaf in jax.tree.leaves(plan.shapes.params)),
       first,
     )
-    if jax.process_index() == 0:
-      folder = pathlib.Path(workdir)
-      write_bytes(folder / "config.json", config.to_json().encode())
-      environment.record_start(folder, first, changes)
+    with distributed.shared_errors():
+      if jax.process_index() == 0:
+        folder = pathlib.Path(workdir)
+        write_bytes(folder / "config.json", config.to_json().encode())
+        environment.record_start(folder, first, changes)
     writer = writers.create_writer(workdir)
-    stack.callback(writers.close_writer, writer)
+    stack.callback(writer.close)
     run = Run(
       config=config,
       plan=plan,

@@ -69,7 +69,7 @@ def train_phase(
     if run.profile:
       run.profile.before(step)
     with progress.waiting_for_input():
-      batch = next(data)
+      batch = _next_batch(run, step, state, data)
     state, metrics = run.plan.train_step(state, sharding.to_global(batch, rows))
     progress.count(phase.batch_size, flops)
     in_flight.append(metrics)
@@ -87,19 +87,39 @@ def train_phase(
       if due(config.eval.every_steps) and not stop:
         try:
           score = _validate(run, state, step)
-        except ValueError:  # of all processes alike
+        except Exception:  # in all processes (`shared_errors`)
           run.save(step, state, data, None)
           raise
         stop = run.preemption.agreed()
       if stop or last or due(config.checkpoint.every_steps):
         _check_health(run, step, metrics)
         run.save(step, state, data, score)
+    if stop and last and due(config.eval.every_steps) and score is None:
+      logging.warning(
+        "SIGTERM: the last step is saved, but not validated; eval.py does that"
+      )
     if stop and not last:
       logging.warning(
         "preempted: saved step %d; the same command goes on from it", step
       )
       return state, True
   return state, False
+
+
+def _next_batch(
+  run: Run, step: int, state: TrainState, data: TrainIterator
+) -> Mapping[str, np.ndarray]:
+  """The batch of a step; where an image is damaged, the steps before are saved.
+
+  Not of several processes: the others know nothing of the image, and a
+  checkpoint takes all of them.
+  """
+  try:
+    return next(data)
+  except ValueError:
+    if jax.process_count() == 1 and step > 1:
+      run.save(step - 1, state, data, None)
+    raise
 
 
 def _report(

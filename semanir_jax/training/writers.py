@@ -7,7 +7,7 @@ files, so it takes the place of clu's one TensorFlow module before the import.
 
 import sys
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -32,6 +32,11 @@ def _install_tensorboardx() -> None:
 
       # Its own flush does not wait for its queue: it must flush often.
       self._writer = tensorboardX.SummaryWriter(str(logdir), flush_secs=10)
+      # Its thread must outlive a full disk: else its queue fills up, and who
+      # writes or closes waits for it without end.
+      file = self._writer.file_writer.event_writer._ev_writer
+      for name in ("write_event", "flush", "close"):
+        setattr(file, name, _tolerant(getattr(file, name)))
 
     def write_scalars(self, step: int, scalars: Mapping[str, Any]) -> None:
       for tag, value in scalars.items():
@@ -66,6 +71,20 @@ def _install_tensorboardx() -> None:
     target.SummaryWriter = TensorBoardWriter
 
 
+def _tolerant(write: Callable[..., None]) -> Callable[..., None]:
+  """`write`, but a full disk is no more than a warning, once."""
+
+  def tolerant(*args: Any) -> None:
+    try:
+      write(*args)
+    except OSError as error:
+      logging.log_first_n(
+        logging.WARNING, "the TensorBoard files are not complete (%s)", 1, error
+      )
+
+  return tolerant
+
+
 _install_tensorboardx()
 
 from clu import metric_writers  # noqa: E402
@@ -81,14 +100,3 @@ def create_writer(workdir: str) -> MetricWriter:
   if jax.process_index() > 0:
     return metric_writers.MultiWriter([])
   return metric_writers.AsyncWriter(metric_writers.SummaryWriter(workdir))
-
-
-def close_writer(writer: MetricWriter) -> None:
-  """Closes a writer; a full disk is no more than a warning.
-
-  It comes last, perhaps after an error that is to be seen.
-  """
-  try:
-    writer.close()
-  except OSError as error:
-    logging.warning("the TensorBoard files are not complete (%s)", error)
