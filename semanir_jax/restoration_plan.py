@@ -173,6 +173,8 @@ def _references(
   if reference is None:
     return [None] * len(names)
   folder = pathlib.Path(reference)
+  if not folder.exists():
+    raise images.ImageError(f"{folder}: No such file; check --reference")
   if folder.is_dir():
     clean = folders.by_key(folder, recursive=True)
     keys = [folders.key(name) for name in names]

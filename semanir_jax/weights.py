@@ -161,7 +161,8 @@ def read_weights(path: pathlib.Path) -> Network:
     )
   try:
     config = json.loads(metadata["config"])
-    model = checkpoint.make_model(config["model"])
+    # Nothing is kept for a backward pass: a loop compiles sooner.
+    model = checkpoint.make_model(config["model"]).clone(unroll=False)
   except (KeyError, TypeError, ValueError) as error:
     raise CheckpointError(
       f"{path} has a config that this version cannot read ({error}); use the"

@@ -21,6 +21,7 @@ SMOKE = "--config=configs/base.py:smoke"
 MESSAGES = {
   "unknown_variant": "unknown variant 'smok': did you mean 'smoke'",
   "unknown_field": "'batch_sizee' Did you mean \"batch_size\"",
+  "strange_field": "'cadence': the config has no such field; configs/base.py",
   "mistyped_field": "flag --config.train.batch_size=many: invalid literal",
   "missing_config": "configs/denoize.py: no such config; did you mean denoise?",
   "workdir_not_given": "flag --workdir=None: Flag --workdir must have a value",
@@ -100,6 +101,7 @@ def _commands(root: pathlib.Path) -> dict[str, tuple[str, ...]]:
   return {
     "unknown_variant": train(config="--config=configs/base.py:smok"),
     "unknown_field": train("--config.train.batch_sizee=4"),
+    "strange_field": train("--config.train.cadence=2"),
     "mistyped_field": train("--config.train.batch_size=many"),
     "missing_config": train(config="--config=configs/denoize.py"),
     "workdir_not_given": ("train.py", SMOKE),

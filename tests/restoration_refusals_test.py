@@ -146,7 +146,7 @@ def test_two_inputs_of_one_name_are_refused(runs, tmp_path):
 @pytest.mark.parametrize(
   ("reference", "message"),
   [
-    ("missing.png", "missing.png: No such file"),
+    ("missing.png", "missing.png: No such file; check --reference"),
     ("small.png", "small.png: is 4x6, the result 12x12; give the clean image"),
     ("clean", "clean: holds no clean image of the name of a.png (1 missing)"),
   ],

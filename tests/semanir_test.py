@@ -218,8 +218,10 @@ def test_without_drop_path_nothing_is_drawn():
   assert drop_path.draw_branch_scales(jax.random.key(0), 4, (2,), 0.0) is None
 
 
-def test_remat_changes_memory_and_not_values():
-  plain, rematted = SemanIR(**SMALL), SemanIR(**SMALL, remat=True)
+@pytest.mark.parametrize("unroll", [False, True])
+def test_remat_changes_memory_and_not_values(unroll):
+  plain = SemanIR(**SMALL, unroll=unroll)
+  rematted = plain.clone(remat=True)
   variables, images = _init(plain, 32, 32, batch=4)
 
   def gradient(model):
@@ -233,6 +235,24 @@ def test_remat_changes_memory_and_not_values():
   )
   temporary = [run.memory_analysis().temp_size_in_bytes for run in compiled]
   assert temporary[1] < temporary[0]
+
+
+def test_unrolled_layers_are_no_loop_and_compute_the_same():
+  looped, unrolled = SemanIR(**SMALL), SemanIR(**SMALL, unroll=True)
+  variables, images = _init(looped)
+
+  def gradient(model):
+    loss = lambda v: jnp.mean(model.apply(v, images) ** 2)  # noqa: E731
+    return jax.jit(jax.grad(loss)).lower(variables).compile()
+
+  compiled = [gradient(model) for model in (looped, unrolled)]
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5),
+    *[run(variables) for run in compiled],
+  )
+  in_a_loop = r"stage_\d/while/body/.*layers"
+  loops = [len(re.findall(in_a_loop, run.as_text())) for run in compiled]
+  assert loops[0] > 0 and loops[1] == 0, loops
 
 
 def test_bfloat16_keeps_parameters_and_output_in_float32():

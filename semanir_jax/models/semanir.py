@@ -57,6 +57,7 @@ class SemanIR(nn.Module):
     platform: "cpu", "gpu" or "tpu" where the program is compiled ahead of time
       for a machine of another kind; None for the platform JAX runs on.
     remat: recompute layers in the backward pass.
+    unroll: compile a stage's layers one by one instead of as a loop (`Stage`).
     dtype: operand type of the matrix products ("bfloat16" or "float32", which
       TPUs and newer GPUs round unless `jax_default_matmul_precision` is set).
 
@@ -83,6 +84,7 @@ class SemanIR(nn.Module):
   implementation: str | None = None
   platform: str | None = None
   remat: bool = False
+  unroll: bool = False
   dtype: DTypeLike = jnp.float32
 
   @nn.compact
@@ -209,6 +211,7 @@ class SemanIR(nn.Module):
       implementation=self.implementation,
       platform=self.platform,
       remat=self.remat,
+      unroll=self.unroll,
       dtype=self.dtype,
       name=f"stage_{index}",
     )

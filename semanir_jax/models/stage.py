@@ -30,6 +30,10 @@ class Stage(nn.Module):
     platform: that the program is compiled for; None for the one JAX runs on.
     remat: recompute every layer in the backward pass instead of keeping what it
       computed: memory of one layer instead of all.
+    unroll: let the scan take all its layers in one turn. Between turns it
+      copies what the backward pass needs into arrays of all layers and out of
+      them again; without, training takes half the memory (docs/kernels.md) and
+      several times as long to compile. The parameters stay stacked.
     dtype: operand type of the matrix products.
   """
 
@@ -44,6 +48,7 @@ class Stage(nn.Module):
   implementation: str | None = None
   platform: str | None = None
   remat: bool = False
+  unroll: bool = False
   dtype: DTypeLike = jnp.float32
 
   @nn.compact
@@ -90,14 +95,15 @@ class Stage(nn.Module):
       layer, own, keys = TransformerLayer, {}, search(x_BGNC, num_keys)
       self.sow("intermediates", "dictionary", keys)
     if self.remat:
-      # The scan keeps the forward and the recomputation apart by itself.
-      layer = nn.remat(layer, prevent_cse=False)
+      # A loop keeps the forward and the recomputation apart by itself.
+      layer = nn.remat(layer, prevent_cse=self.unroll)
     layers = nn.scan(
       layer,
       variable_axes={"params": 0, "intermediates": 0},
       split_rngs={"params": True},
       in_axes=(1, nn.broadcast),
       length=self.depth,
+      unroll=self.depth if self.unroll else 1,
     )(
       num_heads=self.num_heads,
       mlp_ratio=self.mlp_ratio,
