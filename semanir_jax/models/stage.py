@@ -32,8 +32,9 @@ class Stage(nn.Module):
       computed: memory of one layer instead of all.
     unroll: let the scan take all its layers in one turn. Between turns it
       copies what the backward pass needs into arrays of all layers and out of
-      them again; without, training takes half the memory (docs/kernels.md) and
-      several times as long to compile. The parameters stay stacked.
+      them again; without, training takes half the memory on a GPU or TPU by
+      their compilers (docs/scaling.md), and compiles for longer. The parameters
+      stay stacked.
     dtype: operand type of the matrix products.
   """
 
