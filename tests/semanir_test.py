@@ -218,21 +218,27 @@ def test_without_drop_path_nothing_is_drawn():
   assert drop_path.draw_branch_scales(jax.random.key(0), 4, (2,), 0.0) is None
 
 
-@pytest.mark.parametrize("unroll", [False, True])
-def test_remat_changes_memory_and_not_values(unroll):
-  plain = SemanIR(**SMALL, unroll=unroll)
-  rematted = plain.clone(remat=True)
-  variables, images = _init(plain, 32, 32, batch=4)
+def _same_gradients(variables, images, *models):
+  """Compiled gradients of the models, whose values are the same."""
 
   def gradient(model):
     loss = lambda v: jnp.mean(model.apply(v, images) ** 2)  # noqa: E731
     return jax.jit(jax.grad(loss)).lower(variables).compile()
 
-  compiled = [gradient(model) for model in (plain, rematted)]
+  compiled = [gradient(model) for model in models]
   jax.tree.map(
-    lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5),
+    lambda *values: np.testing.assert_allclose(*values, atol=1e-5),
     *[run(variables) for run in compiled],
   )
+  return compiled
+
+
+@pytest.mark.parametrize("unroll", [False, True])
+def test_remat_changes_memory_and_not_values(unroll):
+  plain = SemanIR(**SMALL, unroll=unroll)
+  rematted = plain.clone(remat=True)
+  variables, images = _init(plain, 32, 32, batch=4)
+  compiled = _same_gradients(variables, images, plain, rematted)
   temporary = [run.memory_analysis().temp_size_in_bytes for run in compiled]
   assert temporary[1] < temporary[0]
 
@@ -240,16 +246,7 @@ def test_remat_changes_memory_and_not_values(unroll):
 def test_unrolled_layers_are_no_loop_and_compute_the_same():
   looped, unrolled = SemanIR(**SMALL), SemanIR(**SMALL, unroll=True)
   variables, images = _init(looped)
-
-  def gradient(model):
-    loss = lambda v: jnp.mean(model.apply(v, images) ** 2)  # noqa: E731
-    return jax.jit(jax.grad(loss)).lower(variables).compile()
-
-  compiled = [gradient(model) for model in (looped, unrolled)]
-  jax.tree.map(
-    lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5),
-    *[run(variables) for run in compiled],
-  )
+  compiled = _same_gradients(variables, images, looped, unrolled)
   in_a_loop = r"stage_\d/while/body/.*layers"
   loops = [len(re.findall(in_a_loop, run.as_text())) for run in compiled]
   assert loops[0] > 0 and loops[1] == 0, loops
