@@ -49,8 +49,10 @@ def evaluate(
   sets = test_sets.present(config.sets, data_dir)
   restore = None
   if checkpoint_path is not None:
+    with distributed.shared_errors():
+      exact_path = exact(checkpoint_path)
     # The step of a run that is still training is the first process's to say.
-    exact_path = distributed.gather(exact(checkpoint_path))[0]
+    exact_path = distributed.gather(exact_path)[0]
     with distributed.shared_errors():
       restore, facts = _load(
         exact_path,

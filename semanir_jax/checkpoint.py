@@ -135,7 +135,7 @@ def _model_and_item(
 ) -> tuple[SemanIR, str]:
   """The network of a checkpoint's config, and the parameters to use."""
   try:
-    model = make_model(config["model"]).clone(unroll=False)  # as in weights
+    model = make_model(config["model"]).clone(unroll=False)  # compiles sooner
     averaged = config["train"]["ema_decay"] > 0
   except (KeyError, TypeError, ValueError) as error:
     raise CheckpointError(

@@ -61,7 +61,7 @@ def _parse(argv: list[str]) -> list[str]:
     if "Traceback" in text:
       text = text.strip().splitlines()[-1]
       text = re.sub(r"^[\w.]+(Error|Exception): ", "", text)
-    if re.fullmatch(r"'\w+'", text):  # a field that resembles none
+    elif re.fullmatch(r"'\w+'", text):  # a field that resembles none
       text += ": the config has no such field; configs/base.py has them all"
     _exit(text)
 

@@ -161,8 +161,8 @@ def read_weights(path: pathlib.Path) -> Network:
     )
   try:
     config = json.loads(metadata["config"])
-    # Nothing is kept for a backward pass: a loop compiles sooner.
-    model = checkpoint.make_model(config["model"]).clone(unroll=False)
+    model = checkpoint.make_model(config["model"])
+    model = model.clone(unroll=False)  # a loop compiles sooner
   except (KeyError, TypeError, ValueError) as error:
     raise CheckpointError(
       f"{path} has a config that this version cannot read ({error}); use the"

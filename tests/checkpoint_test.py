@@ -18,7 +18,7 @@ from semanir_jax import checkpoint, sharding
 from semanir_jax.checkpoint import CheckpointError, load_for_inference
 from semanir_jax.training.checkpoints import Checkpoints, abstract_like
 from semanir_jax.training.step import TrainState
-from tests import small
+from tests import programs, small
 
 CONFIG = small.config()
 
@@ -119,7 +119,9 @@ def test_a_save_that_fails_is_told_before_the_next_is_due(tmp_path):
   checkpoints.save(1, small.state(small.USHAPE, 0.9), {}, {})
   checkpoints.close()
   command = [sys.executable, "-c", FULL_DISK, str(tmp_path)]
-  ended = subprocess.run(command, capture_output=True, text=True)
+  ended = subprocess.run(
+    command, capture_output=True, text=True, cwd=programs.ROOT
+  )
   assert re.fullmatch(
     f"{tmp_path}/checkpoints: a checkpoint cannot be written .*; see that the"
     " folder may be written and has space, then the same command goes on from"
