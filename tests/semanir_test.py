@@ -241,6 +241,9 @@ def test_remat_changes_memory_and_not_values(unroll):
   compiled = _same_gradients(variables, images, plain, rematted)
   temporary = [run.memory_analysis().temp_size_in_bytes for run in compiled]
   assert temporary[1] < temporary[0]
+  # Without a loop only this keeps a compiler from sharing the two computations.
+  program = str(jax.make_jaxpr(rematted.apply)(variables, images))
+  assert f"prevent_cse={unroll}" in program
 
 
 def test_unrolled_layers_are_no_loop_and_compute_the_same():
