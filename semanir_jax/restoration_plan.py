@@ -1,6 +1,5 @@
 """Which files `restore.py` reads and writes, found before it computes."""
 
-import collections
 import fnmatch
 import glob
 import os
@@ -10,7 +9,7 @@ from typing import NamedTuple
 from PIL import Image
 
 from semanir_jax import pixel_formats
-from semanir_jax.data import folders, images
+from semanir_jax.data import folders, images, listing
 
 _LOSSY = (".jpg", ".jpeg", ".webp")
 
@@ -91,6 +90,8 @@ def plan(
       Job(name.as_posix(), path, result, clean, picture if clean else None)
     )
   _check_collisions(jobs)
+  if root is None and not named:
+    _check_owner(jobs[0])
   if root is not None and not _lies_below(target, root):
     _check_next_run(jobs, source, root)
   _check_writable(jobs[0].result.parent if named else target)
@@ -117,7 +118,7 @@ def _sources(
   """The folder that names are relative to, None for one file; the images."""
   path = pathlib.Path(source)
   if path.is_dir():
-    root, found = path, images.list_images(path, recursive=True)
+    root, found = path, listing.list_images(path, recursive=True)
   elif path.exists():
     return None, [path]
   elif glob.has_magic(source):
@@ -136,21 +137,18 @@ def _sources(
 
 def _matches(pattern: str) -> list[pathlib.Path]:
   """The images that a pattern matches, sorted; `ImageError` for none."""
-  matches = map(pathlib.Path, glob.glob(pattern, recursive=True))
-  found = sorted(
-    p for p in matches if p.suffix.lower() in images.SUFFIXES and p.is_file()
-  )
-  if not found:
+  paths = map(pathlib.Path, glob.glob(pattern, recursive=True))
+  files = sorted(path for path in paths if path.is_file())
+  if not files:
     raise images.ImageError(
-      f"{pattern}: matches no image; check --input (patterns need quotes)"
+      f"{pattern}: matches no file; check --input (patterns need quotes)"
     )
-  return found
+  return listing.select_images(files, pattern)
 
 
 def _lies_below(output: pathlib.Path, root: pathlib.Path) -> bool:
   """Whether results have a folder of their own below that of the inputs."""
-  inside, place = output.resolve(), root.resolve()
-  return inside != place and inside.is_relative_to(place)
+  return root.resolve() in output.resolve().parents
 
 
 def _names_a_file(output: pathlib.Path) -> bool:
@@ -196,17 +194,34 @@ def _references(
 
 def _check_collisions(jobs: list[Job]) -> None:
   """Refuses to write over an input, or two results to one place."""
-  written = [p.resolve() for j in jobs for p in (j.result, j.comparison) if p]
-  counts = collections.Counter(written)
+  writers: dict[pathlib.Path, list[str]] = {}
+  for job in jobs:
+    for path in filter(None, (job.result, job.comparison)):
+      writers.setdefault(path.resolve(), []).append(job.name)
   read = {p.resolve() for j in jobs for p in (j.source, j.reference) if p}
-  for path in written:
+  for path in writers:
     if path in read:
       raise images.ImageError(
         f"{path}: an input would be overwritten; choose another --output"
       )
-    if counts[path] > 1:
+  shared = {path: names for path, names in writers.items() if len(names) > 1}
+  if shared:
+    path, names = min(shared.items())
+    more = f" ({len(shared) - 1} more such)" if len(shared) > 1 else ""
+    raise images.ImageError(
+      f"{path}: two results would be written there, of {' and '.join(names)}"
+      f"{more}; rename inputs, or give each kind a run and a folder of its own"
+    )
+
+
+def _check_owner(job: Job) -> None:
+  """Refuses to take the user's file beside the input for an earlier result."""
+  beside = job.source.resolve().parent
+  for path in filter(None, (job.result, job.comparison)):
+    if path.resolve().parent == beside and path.exists():
       raise images.ImageError(
-        f"{path}: two results would be written there; rename an input"
+        f"{path}: is there already, and perhaps no result; choose another"
+        " --output, or name this file there"
       )
 
 

@@ -59,6 +59,11 @@ def load_network(name: str) -> Network:
     if file.parent == PRETRAINED:
       _check_sum(file)
     return read_weights(file)
+  if not name or pathlib.Path(name).is_file():
+    raise CheckpointError(
+      f"{name!r} is no network; give a *{SUFFIX} file, the workdir of a"
+      " training run, or the name of a bundled network"
+    )
   try:
     return checkpoint.load_for_inference(name)
   except CheckpointError as error:

@@ -5,6 +5,7 @@ import pathlib
 import numpy as np
 import pytest
 
+from semanir_jax.data.images import read_image
 from semanir_jax.inference import Restorer
 from semanir_jax.restoration import restore_files
 from tests import restoration_cases as cases
@@ -64,6 +65,16 @@ def test_a_missing_checkpoint_is_refused(runs, tmp_path):
   cases.write_random(tmp_path / "a.png", 5, 5, 3)
   runs = {"color": str(tmp_path / "nowhere")}
   assert "no checkpoint in" in cases.refused(runs, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["", "a.png"])
+def test_what_is_no_checkpoint_is_refused(runs, tmp_path, monkeypatch, name):
+  cases.write_random(tmp_path / "a.png", 5, 5, 3)
+  monkeypatch.chdir(tmp_path)
+  message = cases.refused({"color": name}, tmp_path)
+  assert message.startswith(
+    f"{name!r} is no network; give a *.safetensors file"
+  )
 
 
 def test_an_output_below_a_file_is_refused(runs, tmp_path):
@@ -136,11 +147,58 @@ def test_overwriting_the_references_is_refused(runs, tmp_path):
   assert "an input would be overwritten" in message
 
 
-def test_two_inputs_of_one_name_are_refused(runs, tmp_path):
-  for suffix in ("png", "bmp"):
-    cases.write_random(tmp_path / "in" / f"a.{suffix}", 5, 5, 3)
+def test_inputs_of_one_name_are_refused(runs, tmp_path):
+  for name in ("a.png", "a.jpg", "sub/b.jpg", "sub/b.png", "c.jpg"):
+    cases.write_random(tmp_path / "in" / name, 5, 5, 3)
   message = cases.refused(runs, tmp_path, source=tmp_path / "in")
-  assert "a.png: two results would be written there; rename" in message
+  assert message.startswith(
+    f"{tmp_path / 'out' / 'deep' / 'a.png'}: two results would be written"
+    " there, of a.jpg and a.png (1 more such); rename inputs, or"
+  )
+
+
+def test_a_comparison_in_the_place_of_a_result_is_refused(runs, tmp_path):
+  for folder in ("in", "clean"):
+    for name in ("a.png", "a_comparison.png"):
+      cases.write_random(tmp_path / folder / name, 12, 12, 3)
+  message = cases.refused(
+    runs, tmp_path, source=tmp_path / "in", reference=str(tmp_path / "clean")
+  )
+  assert "written there, of a.png and a_comparison.png; rename" in message
+
+
+@pytest.mark.parametrize("name", ["a.png", "a_comparison.png"])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_file_beside_the_input_is_not_taken_for_a_result(
+  runs, tmp_path, name, overwrite
+):
+  cases.write_random(tmp_path / "a.jpg", 12, 12, 3)
+  cases.write_random(tmp_path / "clean.png", 12, 12, 3)
+  mine = cases.write_random(tmp_path / name, 12, 12, 3)
+  message = cases.refused(
+    runs,
+    tmp_path,
+    source=tmp_path / "a.jpg",
+    output=tmp_path,
+    overwrite=overwrite,
+    reference=str(tmp_path / "clean.png"),
+  )
+  assert message.startswith(f"{tmp_path / name}: is there already, and perhaps")
+  np.testing.assert_array_equal(read_image(tmp_path / name), mine)
+
+
+def test_a_result_beside_the_input_is_kept_where_it_is_named(
+  runs, tmp_path, caplog
+):
+  caplog.set_level("INFO")
+  cases.write_random(tmp_path / "a.jpg", 5, 5, 3)
+  kept = cases.write_random(tmp_path / "a.png", 5, 5, 3)
+  options = (runs["color"], str(tmp_path / "a.jpg"), str(tmp_path / "a.png"))
+  restore_files(*options)
+  assert "1 of 1 are restored already and kept" in caplog.text
+  np.testing.assert_array_equal(read_image(tmp_path / "a.png"), kept)
+  restore_files(*options, overwrite=True)
+  assert not np.array_equal(read_image(tmp_path / "a.png"), kept)
 
 
 @pytest.mark.parametrize(

@@ -257,7 +257,8 @@ def test_a_folder_is_mirrored_with_its_subfolders(runs, tmp_path):
   ]
 
 
-def test_a_pattern_is_mirrored_from_its_fixed_part(runs, tmp_path):
+def test_a_pattern_is_mirrored_from_its_fixed_part(runs, tmp_path, caplog):
+  caplog.set_level("INFO")
   for name in ("x/a.png", "x/y/b.png", "x/y/c.bmp", "z/d.png"):
     cases.write_random(tmp_path / "in" / name, 5, 5, 3)
   (tmp_path / "in" / "x" / "notes.txt").touch()
@@ -265,8 +266,11 @@ def test_a_pattern_is_mirrored_from_its_fixed_part(runs, tmp_path):
   pattern = str(tmp_path / "in" / "x" / "**" / "*[!c].*")
   restore_files(runs["color"], pattern, str(output))
   assert cases.files(output) == ["a.png", "y", "y/b.png"]
-  with pytest.raises(ImageError, match="matches no image; check --input"):
+  assert "not read, files of other kinds: 1 .txt" in caplog.text
+  with pytest.raises(ImageError, match="matches no file; check --input"):
     restore_files(runs["color"], str(tmp_path / "in" / "*.jpg"), str(output))
+  with pytest.raises(ImageError, match=r"txt: holds no image but files"):
+    restore_files(runs["color"], str(tmp_path / "in/x/*.txt"), str(output))
 
 
 def test_a_pattern_leaves_out_the_results_of_an_earlier_run(runs, tmp_path):

@@ -1,6 +1,5 @@
 """Where images come from: what is found, paired, and refused by name."""
 
-import os
 import pickle
 import shutil
 import subprocess
@@ -132,17 +131,6 @@ def test_the_scale_of_a_pair_is_whole_or_none(lq, hq, scale):
   assert pair_scale(lq, hq) == scale
 
 
-def test_folders_are_entered_through_links_but_not_in_circles(tmp_path):
-  _write(tmp_path / "in", ["a.png"])
-  _write(tmp_path / "else/where", ["b.png"])
-  (tmp_path / "in/linked").symlink_to(tmp_path / "else")
-  (tmp_path / "else/where/back").symlink_to(tmp_path / "in")
-  (tmp_path / "in/self").symlink_to(tmp_path / "in")
-  found = images.list_images(tmp_path / "in", recursive=True)
-  names = [path.relative_to(tmp_path / "in").as_posix() for path in found]
-  assert names == ["a.png", "linked/where/b.png"]
-
-
 def test_accents_of_a_mac_are_those_of_others(tmp_path):
   composed, decomposed = "caf\u00e9", "cafe\u0301"
   _write(tmp_path / "input", [f"{composed}.png"])
@@ -151,20 +139,6 @@ def test_accents_of_a_mac_are_those_of_others(tmp_path):
   _write(tmp_path / "target", [f"{composed}.png"])
   with pytest.raises(ImageError, match="has the name of"):
     sources.PairedFolder(tmp_path)
-
-
-def test_a_subfolder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
-  _write(tmp_path / "in/closed", ["a.png"])
-  scan = os.scandir
-
-  def scandir(path):
-    if str(path).endswith("closed"):
-      raise PermissionError(13, "Permission denied", str(path))
-    return scan(path)
-
-  monkeypatch.setattr(os, "scandir", scandir)
-  with pytest.raises(ImageError, match="in/closed: Permission denied; check"):
-    images.list_images(tmp_path / "in", recursive=True)
 
 
 def test_pairs_that_are_none_are_named(tmp_path):

@@ -14,7 +14,7 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
-from semanir_jax.data import images
+from semanir_jax.data import images, listing
 from semanir_jax.data.bad_images import (
   check_header,
   read_or_stand_in,
@@ -65,7 +65,7 @@ class ImageFolder:
       if folder.is_file():
         found.append(folder)
       else:
-        found.extend(images.list_images(folder, recursive=recursive))
+        found.extend(listing.list_images(folder, recursive=recursive))
     self._options = {"channels": channels, "gray": gray}
     self._on_bad_image = on_bad_image
     self.paths, self.bad_images = select_good(
@@ -193,14 +193,14 @@ def by_key(folder: Path, *, recursive: bool) -> dict[str, pathlib.Path]:
   """Maps the keys of the image files of a folder to them.
 
   Args:
-    folder: see `images.list_images`.
+    folder: see `listing.list_images`.
     recursive: look into subfolders too.
 
   Raises:
     ImageError: no image, or two of one name.
   """
   files: dict[str, pathlib.Path] = {}
-  for path in images.list_images(folder, recursive=recursive):
+  for path in listing.list_images(folder, recursive=recursive):
     name = key(path.relative_to(folder))
     if name in files:
       raise ImageError(

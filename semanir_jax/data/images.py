@@ -27,7 +27,6 @@ __all__ = [
   "ImageError",
   "ImageInfo",
   "decode_image",
-  "list_images",
   "probe_image",
   "read_bytes",
   "read_image",
@@ -174,51 +173,6 @@ def write_bytes(path: Path, data: bytes) -> None:
       f"{path}: cannot be written ({error.strerror}); check that its folder "
       "exists, may be written and has space, or choose another output"
     ) from error
-
-
-def list_images(folder: Path, *, recursive: bool = False) -> list[pathlib.Path]:
-  """Lists the image files of a folder, sorted by their relative path.
-
-  Files are chosen by `SUFFIXES`, in any case; hidden ones, and those of hidden
-  folders below it, are left out. Links to folders count as the folders.
-
-  Raises:
-    ImageError: the folder is missing or holds no image.
-  """
-  folder = pathlib.Path(folder)
-  if not folder.is_dir():
-    raise ImageError(f"{folder}: no such folder; check the path")
-  found = [
-    path
-    for path in (_walk(folder) if recursive else folder.glob("*"))
-    if path.suffix.lower() in SUFFIXES
-    and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    # A link to nothing is an image that is missing, and named by who reads it.
-    and (path.is_file() or (path.is_symlink() and not path.exists()))
-  ]
-  if not found:
-    hint = "" if recursive else ", or search subfolders too (recursive)"
-    raise ImageError(
-      f"{folder}: holds no image; put files in it ({' '.join(SUFFIXES)}){hint}"
-    )
-  return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
-
-
-def _walk(folder: pathlib.Path) -> Iterator[pathlib.Path]:
-  """All files below a folder, also below links but where one leads back."""
-
-  def refuse(error: OSError) -> None:
-    raise ImageError(
-      f"{error.filename}: {error.strerror}; check its permissions"
-    ) from error
-
-  for name, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
-    here = pathlib.Path(name)
-    above = [p for p in here.parents if p == folder or folder in p.parents]
-    if here.resolve() in [p.resolve() for p in above]:
-      folders.clear()
-    else:
-      yield from (here / file for file in files)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,86 @@
+"""Which files of a folder are images."""
+
+import collections
+import os
+import pathlib
+from collections.abc import Iterable, Iterator
+
+from absl import logging
+
+from semanir_jax.data import images
+
+
+def list_images(
+  folder: str | os.PathLike[str], *, recursive: bool = False
+) -> list[pathlib.Path]:
+  """Lists the image files of a folder, sorted by their relative path.
+
+  Files are chosen by `images.SUFFIXES`, in any case; how many others there are
+  is logged. Hidden ones, and those of hidden folders below it, are left out.
+  Links to folders count as the folders.
+
+  Raises:
+    ImageError: the folder is missing or holds no image.
+  """
+  folder = pathlib.Path(folder)
+  if not folder.is_dir():
+    raise images.ImageError(f"{folder}: no such folder; check the path")
+  files = [
+    path
+    for path in (_walk(folder) if recursive else folder.glob("*"))
+    if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    # A link to nothing is an image that is missing, and named by who reads it.
+    and (path.is_file() or (path.is_symlink() and not path.exists()))
+  ]
+  try:
+    found = select_images(files, str(folder))
+  except images.ImageError as error:
+    hint = "" if recursive else ", or search subfolders too (recursive)"
+    raise images.ImageError(f"{error}{hint}") from error
+  return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
+
+
+def select_images(
+  paths: Iterable[pathlib.Path], place: str
+) -> list[pathlib.Path]:
+  """Those with a suffix of `images.SUFFIXES`; logs how many others there are.
+
+  Raises:
+    ImageError: there is none in `place`.
+  """
+  others: collections.Counter[str] = collections.Counter()
+  found = []
+  for path in paths:
+    suffix = path.suffix.lower()
+    if suffix in images.SUFFIXES:
+      found.append(path)
+    else:
+      others[suffix or "without a suffix"] += 1
+  kinds = ", ".join(f"{count} {kind}" for kind, count in others.most_common(5))
+  kinds += ", ..." if len(others) > 5 else ""
+  if not found:
+    there = f" but files of other kinds ({kinds})" if others else ""
+    raise images.ImageError(
+      f"{place}: holds no image{there}; put files in it"
+      f" ({' '.join(images.SUFFIXES)})"
+    )
+  if others:
+    logging.info("%s: not read, files of other kinds: %s", place, kinds)
+  return found
+
+
+def _walk(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+  """All files below a folder, also below links but where one leads back."""
+
+  def refuse(error: OSError) -> None:
+    raise images.ImageError(
+      f"{error.filename}: {error.strerror}; check its permissions"
+    ) from error
+
+  for name, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
+    here = pathlib.Path(name)
+    above = [p for p in here.parents if p == folder or folder in p.parents]
+    if here.resolve() in [p.resolve() for p in above]:
+      folders.clear()
+    else:
+      yield from (here / file for file in files)
