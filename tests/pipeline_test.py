@@ -94,6 +94,66 @@ def test_state_restores_exactly_and_counts_batches():
   first.close(), second.close()
 
 
+def test_looking_ahead_takes_nothing():
+  expected = _batches()
+  stream = pipeline.make_train_iterator(
+    [_images()], degradation=NOISE, patch_size=8, batch_size=8, seed=3
+  )
+  state = stream.get_state()
+  assert stream.look_ahead(3) is None and stream.look_ahead(2) is None
+  assert stream.get_state() == state
+  _assert_equal([next(stream) for _ in range(4)], expected)
+  assert stream.look_ahead(2) is None
+  assert stream.get_state() == state | {"batches_taken": 4}
+  stream.set_state(state)
+  _assert_equal([next(stream) for _ in range(4)], expected)
+  stream.close()
+
+
+def test_what_is_wrong_ahead_is_raised_where_it_is():
+  class OneDamaged(Images):
+    def __getitem__(self, index):
+      if index == 6:
+        raise ImageError("6.png: is damaged")
+      return super().__getitem__(index)
+
+  pixels = np.zeros((40, 20, 24, 3), np.uint8)
+  stream = pipeline.make_train_iterator(
+    [OneDamaged(pixels)], degradation=NOISE, patch_size=8, batch_size=2, seed=1
+  )
+  good = 0
+  while stream.look_ahead(3) is None:
+    next(stream)
+    good += 1
+  assert good > 0
+  assert "6.png" in str(stream.look_ahead(0))
+  for _ in range(2):
+    next(stream)
+  for _ in range(2):
+    with pytest.raises(ImageError, match="6.png: is damaged"):
+      next(stream)
+  assert stream.get_state()["batches_taken"] == good + 2
+  stream.set_state({"batches_taken": 0, "records": 40})
+  assert stream.look_ahead(1) is None
+  stream.close()
+
+
+def test_the_end_of_a_stream_is_no_error_ahead():
+  stream = pipeline.make_train_iterator(
+    [_images()],
+    degradation=NOISE,
+    patch_size=8,
+    batch_size=7,
+    seed=3,
+    num_epochs=1,
+  )
+  assert stream.look_ahead(2) is None
+  next(stream)
+  with pytest.raises(StopIteration):
+    next(stream)
+  stream.close()
+
+
 def test_a_position_in_other_records_is_told(caplog):
   options = {"degradation": NOISE, "patch_size": 8, "batch_size": 4, "seed": 0}
   stream = pipeline.make_train_iterator([_images()], **options)

@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from semanir_jax import checkpoint, sharding
+from semanir_jax.data import train_iterator
 from semanir_jax.data.images import ImageError
 from semanir_jax.training import loop, phase_loop, setup, validation
 from semanir_jax.training.checkpoints import Checkpoints, abstract_like
@@ -376,6 +377,33 @@ def test_a_damaged_image_loses_no_step(photographs, tmp_path):
   # Without it the same command goes on from there.
   shutil.copy(tmp_path / "train" / f"copy_0{image.suffix}", image)
   assert loop.train_and_evaluate(config, str(tmp_path / "run"))
+
+
+def test_a_damaged_image_at_the_start_of_a_phase_loses_no_step(
+  photographs, tmp_path, monkeypatch
+):
+  made = []
+
+  def make(self):
+    made.append(1)
+    if len(made) == 4:
+      raise ImageError("damaged.png: is damaged")
+    return original(self)
+
+  original = train_iterator.TrainIterator._make
+  monkeypatch.setattr(train_iterator.TrainIterator, "_make", make)
+  config = train_config(
+    photographs,
+    checkpoint__every_steps=0,
+    train__num_steps=5,
+    train__progressive=((3, 16, 8), (2, 16, 8)),
+  )
+  with pytest.raises(ImageError, match="damaged.png: is damaged"):
+    loop.train_and_evaluate(config, str(tmp_path))
+  # No batch beyond the first phase was made in it.
+  assert _last(tmp_path, config)[0].step == 3
+  assert loop.train_and_evaluate(config, str(tmp_path))
+  assert len(made) == 4 + 2
 
 
 def test_a_last_step_whose_validation_is_cut_off_says_so(

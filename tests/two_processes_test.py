@@ -337,3 +337,30 @@ def test_a_notice_to_one_process_saves_and_ends_both(programs, tmp_path):
   assert f"saved step {step.name}" in ended.logs[0]
   state, position = _last(tmp_path, programs.config())
   assert state.step == int(step.name) == position["batches_taken"]
+
+
+def test_an_image_that_one_process_cannot_train_on_saves_and_ends_both(
+  programs, tmp_path
+):
+  train = tmp_path / "train"
+  train.mkdir()
+  for i in range(40):
+    shutil.copy(programs.folder / "train" / f"{i % 4}.png", train / f"{i}.png")
+  bad = train / "10.png"
+  bad.write_bytes(bad.read_bytes()[:-40])  # with a sound header
+  options = {
+    "data__data_dir": str(tmp_path),
+    "eval__every_steps": 0,
+    "eval__sets__photographs__source": "train",
+    "checkpoint__every_steps": 0,
+    "train__num_steps": 100,
+  }
+  workdir = tmp_path / "run"
+  ended = programs.end(programs.start("train.py", workdir, **options))
+  assert ended.codes == [1, 1], "\n".join(ended.logs)
+  (step,) = (workdir / checkpoint.FOLDER).iterdir()
+  for log, culprit in zip(ended.logs, ("process 1: ", ""), strict=True):
+    assert f"saved step {step.name}; once this is mended" in log
+    assert f"error: {culprit}{bad}: image file is truncated" in log
+  state, position = _last(workdir, programs.config())
+  assert state.step == int(step.name) == position["batches_taken"] > 0

@@ -8,19 +8,16 @@ and the position in the stream is one number: the batches taken.
 Arrays are uint8 until the degradation makes them float32.
 """
 
-import contextlib
-import sys
 from collections.abc import Sequence
 
 import grain
-from absl import flags, logging
 
 from semanir_jax.data.augmentation import Augmentation
 from semanir_jax.data.cache import CachedRecords
 from semanir_jax.data.degradations import Degradation, Mixture
-from semanir_jax.data.patches import Example, RandomPatch
+from semanir_jax.data.patches import RandomPatch
 from semanir_jax.data.sources import Source
-from semanir_jax.data.workers import live_as_long_as_the_run, sigterm_later
+from semanir_jax.data.train_iterator import TrainIterator
 
 # Grain draws the place of a record in 13 ms / number of records: a few records
 # are shuffled many epochs at a time, unless the epochs are counted.
@@ -42,7 +39,7 @@ def make_train_iterator(
   num_threads: int = 2,
   prefetch_batches: int = 4,
   cache_bytes: int = 2 << 30,
-) -> "TrainIterator":
+) -> TrainIterator:
   """Makes the iterator over this process's share of the training batches.
 
   Each record gives one patch per epoch (`patches`).
@@ -107,86 +104,6 @@ def _shuffled(
   if num_epochs is None and len(records) < _FEW:
     dataset = dataset.repeat(-(-_FEW // len(records)))
   return dataset.seed(seed).shuffle().repeat(num_epochs)
-
-
-class TrainIterator(grain.DatasetIterator):
-  """Iterator whose state is the number of batches taken, and of which records.
-
-  Grain's own states count for each worker; this one can be restored with any
-  number of workers and processes (write the state of one process for all).
-  """
-
-  def __init__(
-    self,
-    records: CachedRecords,
-    batches: grain.MapDataset,
-    read: grain.ReadOptions,
-    num_workers: int,
-  ) -> None:
-    super().__init__()
-    self._records = records
-    self._batches = batches
-    self._read = read
-    self._num_workers = num_workers
-    self._taken = 0
-    self._working = False
-    self._rest: grain.DatasetIterator | None = None
-
-  def __next__(self) -> Example:
-    self.start_prefetch()
-    # Workers start when the first batch is asked for.
-    starts = self._num_workers and not self._working
-    with sigterm_later() if starts else contextlib.nullcontext():
-      batch = next(self._rest)
-    self._working = True
-    self._taken += 1
-    return batch
-
-  def get_state(self) -> dict[str, int]:
-    return {"batches_taken": self._taken, "records": len(self._records)}
-
-  def set_state(self, state: dict[str, int]) -> None:
-    """Goes on from a position; warns if it is one of another data set."""
-    self._stop()
-    self._taken = state["batches_taken"]
-    # Checkpoints of before 2026-11-27 do not have it.
-    records = state.get("records", len(self._records))
-    if records != len(self._records):
-      logging.warning(
-        "%d training images, %d when the checkpoint was saved: the run goes on"
-        " with other batches than it would have had",
-        len(self._records),
-        records,
-      )
-
-  def start_prefetch(self) -> None:
-    """Starts making batches; `next` does so too."""
-    if self._rest is None:
-      self._rest = self._start()
-
-  def close(self) -> None:
-    """Stops threads and workers, and frees the images that are kept."""
-    self._stop()
-    self._records.forget()
-    super().close()
-
-  def _stop(self) -> None:
-    if self._rest is not None:
-      self._rest.close()
-    self._rest, self._working = None, False
-
-  def _start(self) -> grain.DatasetIterator:
-    rest = self._batches.slice(slice(self._taken, None))
-    if not self._num_workers:
-      return iter(rest.to_iter_dataset(self._read))
-    if not flags.FLAGS.is_parsed():  # in notebooks and tests
-      flags.FLAGS(sys.argv[:1])
-    options = grain.MultiprocessingOptions(
-      num_workers=self._num_workers,
-      per_worker_buffer_size=self._read.prefetch_buffer_size,
-    )
-    dataset = rest.to_iter_dataset(self._read)
-    return iter(dataset.mp_prefetch(options, live_as_long_as_the_run))
 
 
 def _check(

@@ -9,12 +9,12 @@ import jax
 import numpy as np
 from absl import logging
 
-from semanir_jax import checkpoint, sharding
-from semanir_jax.data.pipeline import TrainIterator
+from semanir_jax import checkpoint, distributed, sharding
+from semanir_jax.data.train_iterator import TrainIterator
 from semanir_jax.training import writers
 from semanir_jax.training.checkpoints import Checkpoints
 from semanir_jax.training.phases import Phase
-from semanir_jax.training.preemption import Preemption
+from semanir_jax.training.preemption import Preemption, Stop
 from semanir_jax.training.profile import Profile
 from semanir_jax.training.progress import Progress
 from semanir_jax.training.setup import Plan, step_flops
@@ -53,6 +53,9 @@ def train_phase(
 
   Returns:
     The state, and whether the run was preempted; it is saved then.
+
+  Raises:
+    ValueError: some process has no next batch (saved), or the run diverged.
   """
   config, progress = run.config, run.progress
   rows = sharding.batch_sharding(run.plan.mesh)
@@ -64,13 +67,19 @@ def train_phase(
   def due(every_steps: int) -> bool:
     return every_steps > 0 and (step % every_steps == 0 or last)
 
-  for step in range(int(state.step) + 1, phase.stop + 1):
+  def trouble_ahead(step: int) -> Exception | None:
+    with progress.waiting_for_input():
+      near = min(run.preemption.notice_steps, phase.stop - step)
+      return data.look_ahead(near)
+
+  done = int(state.step)
+  _fail_together(run, done, state, data, trouble_ahead(done))
+  for step in range(done + 1, phase.stop + 1):
     last = step == config.train.num_steps
     if run.profile:
       run.profile.before(step)
-    with progress.waiting_for_input():
-      batch = _next_batch(run, step, state, data)
-    state, metrics = run.plan.train_step(state, sharding.to_global(batch, rows))
+    batch = sharding.to_global(next(data), rows)
+    state, metrics = run.plan.train_step(state, batch)
     progress.count(phase.batch_size, flops)
     in_flight.append(metrics)
     if len(in_flight) > _STEPS_IN_FLIGHT:
@@ -82,7 +91,10 @@ def train_phase(
     if due(config.log.every_steps):
       _report(run, step, pending)
       pending = []
-    stop, score = run.preemption.after_step(), None
+    error = trouble_ahead(step)
+    stop, score = run.preemption.after_step(failed=error is not None), None
+    if stop is Stop.FAILED:
+      _fail_together(run, step, state, data, error)
     with progress.paused():
       if due(config.eval.every_steps) and not stop:
         try:
@@ -90,7 +102,7 @@ def train_phase(
         except Exception:  # in all processes (`shared_errors`)
           run.save(step, state, data, None)
           raise
-        stop = run.preemption.agreed()
+        stop = Stop(run.preemption.agreed())
       if stop or last or due(config.checkpoint.every_steps):
         _check_health(run, step, metrics)
         run.save(step, state, data, score)
@@ -106,19 +118,25 @@ def train_phase(
   return state, False
 
 
-def _next_batch(
-  run: Run, step: int, state: TrainState, data: TrainIterator
-) -> Mapping[str, np.ndarray]:
-  """The batch of a step; where an image is damaged, the steps before are saved.
-
-  Not of several processes: the others know nothing of the image, and a
-  checkpoint takes all of them.
-  """
+def _fail_together(
+  run: Run,
+  step: int,
+  state: TrainState,
+  data: TrainIterator,
+  error: Exception | None,
+) -> None:
+  """Saves and raises in all processes, if one of them has an error."""
   try:
-    return next(data)
-  except ValueError:
-    if jax.process_count() == 1 and step > 1:
-      run.save(step - 1, state, data, None)
+    with distributed.shared_errors():
+      if error is not None:
+        raise error
+  except Exception:
+    if step > 0:
+      run.save(step, state, data, None)
+      logging.warning(
+        "saved step %d; once this is mended, the same command goes on from it",
+        step,
+      )
     raise
 
 

@@ -1,6 +1,7 @@
-"""Preemption: a notice to any process stops all of them after the same step."""
+"""A notice to any process, or its failure, stops all after the same step."""
 
 import collections
+import enum
 import signal
 import threading
 from types import FrameType
@@ -21,6 +22,14 @@ EXIT_CODE = 75
 _STEPS_IN_FLIGHT = 2  # between asking the other processes and reading answers
 
 
+class Stop(enum.IntEnum):
+  """Why to stop after a step; of several processes the greatest counts."""
+
+  NO = 0
+  PREEMPTED = 1
+  FAILED = 2
+
+
 class Preemption:
   """Listens to SIGTERM while it is entered.
 
@@ -33,8 +42,8 @@ class Preemption:
     """Prepares the exchange between the processes of a mesh."""
     self._noticed = False
     self._rows = sharding.batch_sharding(mesh)
-    self._any = jax.jit(
-      lambda flags: flags.max() > 0, out_shardings=sharding.replicated(mesh)
+    self._greatest = jax.jit(
+      lambda flags: flags.max(), out_shardings=sharding.replicated(mesh)
     )
     self._votes: collections.deque[jax.Array] = collections.deque()
     self._previous: Any = None
@@ -55,19 +64,30 @@ class Preemption:
     self._noticed = True
     logging.warning("SIGTERM: saving after this step, then leaving")
 
-  def after_step(self) -> bool:
-    """Whether to stop now; call once a step, in every process.
+  @property
+  def notice_steps(self) -> int:
+    """How many steps before the last possible one `after_step` must be told of
+    a failure."""
+    return 1 if jax.process_count() == 1 else 1 + _STEPS_IN_FLIGHT
+
+  def after_step(self, *, failed: bool = False) -> Stop:
+    """Whether to stop now, and why; call once a step, in every process.
 
     Several processes get the same answer after the same step: their notices are
     exchanged on the devices, without waiting, and read two steps later.
+
+    Args:
+      failed: this process cannot do step `notice_steps` from here, or one
+        before that.
     """
+    own = Stop.FAILED if failed else Stop(self._noticed)
     if jax.process_count() == 1:
-      return self._noticed
-    flags = np.full(len(jax.local_devices()), self._noticed, np.int32)
-    self._votes.append(self._any(sharding.to_global(flags, self._rows)))
+      return own
+    flags = np.full(len(jax.local_devices()), own, np.int32)
+    self._votes.append(self._greatest(sharding.to_global(flags, self._rows)))
     if len(self._votes) <= _STEPS_IN_FLIGHT:
-      return False
-    return bool(self._votes.popleft())
+      return Stop.NO
+    return Stop(int(self._votes.popleft()))
 
   def agreed(self) -> bool:
     """Whether any process was noticed; waits for all of them to call it."""

@@ -17,8 +17,8 @@ from semanir_jax import (
   test_sets,
 )
 from semanir_jax.data import splits
-from semanir_jax.data.pipeline import TrainIterator
 from semanir_jax.data.sources import Source
+from semanir_jax.data.train_iterator import TrainIterator
 from semanir_jax.flops import count_flops
 from semanir_jax.losses import make_loss
 from semanir_jax.models.semanir import SemanIR
