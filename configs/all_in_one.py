@@ -30,7 +30,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.data.degradation = ConfigDict(
     {
       "name": "mixture",
-      "degradations": (base.noise(0.0, 50.0), _jpeg(10, 40), _MALVAR),
+      "degradations": (base.noise(0.0, 50.0), _jpeg(10, 40), _malvar()),
       "weights": (2.0, 1.0, 1.0),
     }
   )
@@ -43,7 +43,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.eval.sets = {
     "cbsd68_s25": base.benchmark("cbsd68", noise),
     "live1_q10": base.benchmark("live1", _jpeg(10, 10)),
-    "mcmaster_mosaic": base.benchmark("mcmaster", _MALVAR, crop_multiple=8),
+    "mcmaster_mosaic": base.benchmark("mcmaster", _malvar(), crop_multiple=8),
   }
   return base.apply_variants(config, arg, dict.fromkeys(_SIZES, {}))
 
@@ -53,4 +53,6 @@ def _jpeg(low: int, high: int) -> ConfigDict:
   return ConfigDict({"name": "jpeg", "quality": (low, high)})
 
 
-_MALVAR = ConfigDict({"name": "demosaic"})
+def _malvar() -> ConfigDict:
+  """Demosaicking of what Malvar's filters have filled in."""
+  return ConfigDict({"name": "demosaic"})

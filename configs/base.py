@@ -172,9 +172,12 @@ def test_set(
     sides_px: (shorter, longer) side that every image must have; () for any.
     resize: "all_weather" for the rule of that benchmark, for pairs.
     num_images: that the set must have; 0 for any number.
-    published: PSNR in dB of SemanIR's authors, shown beside ours; 0 for none.
+    published: PSNR in dB of SemanIR's authors, shown beside ours where the
+      set has `num_images`; 0 for none.
     published_ssim: their SSIM, where it is of the protocol's variant.
   """
+  # A copy: an option for one set on the command line must not reach another.
+  degradation = ConfigDict(degradation)
   return ConfigDict(locals())  # one field for each argument
 
 

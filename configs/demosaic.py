@@ -53,4 +53,4 @@ def _test_set(name: str, **options: Any) -> ConfigDict:
   return base.benchmark(name, _MALVAR, crop_multiple=8, **options)
 
 
-_MALVAR = ConfigDict({"name": "demosaic"})
+_MALVAR = {"name": "demosaic"}

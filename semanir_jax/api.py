@@ -1,5 +1,6 @@
 """Restoring arrays from Python: `semanir_jax.load`."""
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -77,7 +78,8 @@ class Network:
     if not mosaic and pixels.shape[2] != self.channels:
       remedy = "channels are the last axis"
       if pixels.shape[2] == 1:
-        remedy = "repeat a gray one: np.repeat(image, 3, axis=2)"
+        gray = "image" if image.ndim == 3 else "image[..., None]"
+        remedy = f"repeat a gray one: np.repeat({gray}, 3, axis=2)"
       raise ValueError(
         f"image of shape {image.shape}: this network takes {self.channels}"
         f" channels; {remedy}"
@@ -93,7 +95,7 @@ class Network:
 
 
 def load(
-  name: str,
+  name: str | os.PathLike[str],
   *,
   num_keys: int | None = None,
   tile: int | None = None,
@@ -117,7 +119,7 @@ def load(
     ValueError: an option does not fit the network.
   """
   return Network(
-    *load_network(name),
+    *load_network(os.fspath(name)),
     num_keys=num_keys,
     tile=tile,
     self_ensemble=self_ensemble,

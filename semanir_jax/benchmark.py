@@ -10,6 +10,7 @@ from absl import logging
 
 from semanir_jax import distributed, ensemble, reports, sharding, test_sets
 from semanir_jax.data import splits
+from semanir_jax.data.sources import Source
 from semanir_jax.evaluation import Restore, check_options, evaluate_shared
 from semanir_jax.inference import Restorer
 from semanir_jax.weights import exact, identity, load_network
@@ -62,20 +63,40 @@ def evaluate(
       )
     protocol |= facts
   with distributed.shared_errors():
-    report = reports.Report(output, protocol, baseline=restore is None)
+    report = reports.Report(
+      output,
+      protocol,
+      {name: options for name, options, _ in sets},
+      baseline=restore is None,
+    )
   logging.info("%s", report.protocol_line())
   for name, options, source in sets:
-    rounds = evaluate_shared(
-      restore,
-      source,
-      options,
-      protocol,
-      batch_size=config.batch_size,
-      max_images=config.max_images,
-    )
-    rows = []
-    count = min(len(source), config.max_images or len(source))
-    progress = _Progress(name, count)
+    _add_set(report, restore, name, options, source, protocol, config)
+  report.finish()
+
+
+def _add_set(
+  report: reports.Report,
+  restore: Restore | None,
+  name: str,
+  options: Mapping[str, Any],
+  source: Source,
+  protocol: Mapping[str, Any],
+  config: Any,
+) -> None:
+  """Measures one test set into the report."""
+  rounds = evaluate_shared(
+    restore,
+    source,
+    options,
+    protocol,
+    batch_size=config.batch_size,
+    max_images=config.max_images,
+  )
+  rows = []
+  count = min(len(source), config.max_images or len(source))
+  progress = _Progress(name, count)
+  try:
     for new_rows, results in rounds:
       rows.extend(new_rows)
       with distributed.shared_errors():
@@ -83,8 +104,10 @@ def evaluate(
           if index < config.num_pictures:
             report.write_pictures(name, result)
       progress.show(len(rows))
-    report.add_set(name, rows, options, num_images=len(source))
-  report.finish()
+  except ValueError:
+    report.add_unfinished(name, rows)
+    raise
+  report.add_set(name, rows, num_images=len(source))
 
 
 def _load(

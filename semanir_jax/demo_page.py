@@ -90,20 +90,26 @@ def build(names: Sequence[str], folder: pathlib.Path) -> gr.Blocks:
 
 
 def launch(page: gr.Blocks, host: str, port: int) -> None:
-  """Serves the page until it is interrupted."""
+  """Serves the page until it is interrupted; ValueError where it cannot be."""
   # The semi-bold that lies in Gradio is a fragment: its bold takes its place.
   font = gr.themes.LocalFont("Source Sans Pro", weights=(400, 700))
-  _, address, _ = page.launch(
-    server_name=host,
-    server_port=port,
-    share=False,
-    ssr_mode=False,
-    prevent_thread_lock=True,
-    quiet=True,
-    footer_links=[],
-    max_file_size="500mb",
-    theme=gr.themes.Default(font=(font, "sans-serif")),
-  )
+  try:
+    _, address, _ = page.launch(
+      server_name=host,
+      server_port=port,
+      share=False,
+      ssr_mode=False,
+      prevent_thread_lock=True,
+      quiet=True,
+      footer_links=[],
+      max_file_size="500mb",
+      theme=gr.themes.Default(font=(font, "sans-serif")),
+    )
+  except OSError as error:
+    raise ValueError(
+      f"cannot serve at {host}, port {port}: another program does, or it is not"
+      " allowed; choose another --port, or --host"
+    ) from error
   logging.info("serving at %s; Ctrl-C ends it", address)
   page.block_thread()
 

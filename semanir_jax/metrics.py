@@ -125,7 +125,8 @@ def ssim(
   if variant == "valid" and min(a.shape[:2]) < size:
     raise ValueError(
       f"variant='valid' needs {size} px on each side, got {a.shape[:2]} after"
-      f" crop_px={crop_px}; crop less or use variant='zero_pad'"
+      f" crop_px={crop_px}; crop less, use variant='zero_pad', or leave the"
+      " image out"
     )
   return float(np.mean(_ssim_map(a, b, variant)))
 

@@ -1,6 +1,5 @@
 """Tables and pictures of an evaluation, with their protocol."""
 
-import contextlib
 import csv
 import io
 import json
@@ -13,13 +12,14 @@ import jax
 import numpy as np
 from absl import logging
 
-from semanir_jax import pictures, wording
+from semanir_jax import earlier_results, pictures, wording
 from semanir_jax.data import images
 
 if TYPE_CHECKING:
   from semanir_jax.evaluation import Result
 
 Row = Mapping[str, Any]
+_UNFINISHED = "_unfinished"  # CSV file of a set that was not measured whole
 
 
 def mean_row(rows: Sequence[Row]) -> dict[str, Any]:
@@ -36,32 +36,52 @@ class Report:
   """
 
   def __init__(
-    self, output: pathlib.Path, protocol: Mapping[str, Any], *, baseline: bool
+    self,
+    output: pathlib.Path,
+    protocol: Mapping[str, Any],
+    sets: Mapping[str, Mapping[str, Any]],
+    *,
+    baseline: bool,
   ) -> None:
-    """Opens a report.
+    """Opens a report; sets aside what another evaluation left in the folder.
 
     Args:
       output: folder to write to; created if needed.
       protocol: see `evaluation.measure`; of a network also `network` (which
         one), `num_keys`, `window_size` and `self_ensemble`.
+      sets: entries of `config.eval.sets` that will be added, by name; their
+        published figures are shown beside ours.
       baseline: the numbers are those of the degraded inputs.
+
+    Raises:
+      ImageError: the folder cannot be made.
+      ValueError: there is no set.
     """
-    self._output = output
-    self._protocol = dict(protocol) | {
+    if not sets:
+      raise ValueError(
+        "none of the test sets was found; give their folder with --data_dir"
+      )
+    facts = {
+      **protocol,
       "result": "degraded input" if baseline else "restored",
       "means": "of per-image values",
       "device": jax.devices()[0].device_kind,
       "jax": jax.__version__,
+      "sets": {name: dict(options) for name, options in sets.items()},
     }
+    # As it will be read: tuples become lists.
+    text = json.dumps(facts, default=lambda nested: nested.to_dict())
+    self._output, self._protocol = output, json.loads(text)
     self._baseline = baseline
     self._sets: dict[str, dict[str, Any]] = {}
-    self._facts: dict[str, Any] = {}
     self._tables: list[str] = []
     try:
       output.mkdir(parents=True, exist_ok=True)
+      if jax.process_index() == 0:
+        earlier_results.set_aside(output, self._protocol)
     except OSError as error:
       raise images.ImageError(
-        f"{output}: cannot be created ({error.strerror}); choose another folder"
+        f"{output}: cannot be used ({error.strerror}); choose another folder"
       ) from error
 
   def protocol_line(self) -> str:
@@ -79,43 +99,45 @@ class Report:
       f" per-image values; {p['device']}, jax {p['jax']}"
     )
 
-  def add_set(
-    self,
-    name: str,
-    rows: Sequence[Row],
-    options: Mapping[str, Any],
-    *,
-    num_images: int,
-  ) -> None:
+  def add_set(self, name: str, rows: Sequence[Row], *, num_images: int) -> None:
     """Adds a set: its CSV file is written, its table printed.
 
     Args:
       name: of the set.
       rows: of its images that were measured.
-      options: entry of `config.eval.sets`; its published figures are shown
-        beside ours.
       num_images: that the set has.
     """
+    options = self._protocol["sets"][name]
     mean = mean_row(rows)
     means = {k: v for k, v in mean.items() if k != "name"}
     means["images"] = len(rows)
     if len(rows) != num_images:
       means["images_of_set"] = num_images
+    # Where the set was not counted it may be another one.
     for key in ("published", "published_ssim"):
-      if options[key]:
+      if options[key] and options["num_images"]:
         means[key] = options[key]
     self._sets[name] = means
-    self._facts[name] = json.loads(
-      json.dumps(dict(options), default=lambda nested: nested.to_dict())
-    )
     table = self._table(name, [*rows, mean])
     self._tables.append(table)
+    self._write_csv(name, [*rows, mean])
+    (self._output / f"{name}{_UNFINISHED}.csv").unlink(missing_ok=True)
+    logging.info("\n%s", table)
+
+  def add_unfinished(self, name: str, rows: Sequence[Row]) -> None:
+    """Writes the CSV file of a set of which an image cannot be measured."""
+    if rows:
+      self._write_csv(f"{name}{_UNFINISHED}", rows)
+      logging.warning(
+        "%s: %d images were measured, see %s", name, len(rows), self._output
+      )
+
+  def _write_csv(self, stem: str, rows: Sequence[Row]) -> None:
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows([*rows, mean])
-    self._write(f"{name}.csv", text.getvalue())
-    logging.info("\n%s", table)
+    writer.writerows(rows)
+    self._write(f"{stem}.csv", text.getvalue())
 
   def write_pictures(self, name: str, result: "Result") -> None:
     """Writes the input, the result, the truth, and them side by side."""
@@ -130,27 +152,14 @@ class Report:
       images.write_image(folder / view / f"{stem}.png", image)
 
   def finish(self) -> None:
-    """Writes `results.json`, where an infinite PSNR is null, and `results.md`.
-
-    Those that another evaluation left there (another network, step, k, set or
-    protocol) are kept, with a number in their names.
-
-    Raises:
-      ValueError: no set could be evaluated.
-    """
-    if not self._sets:
-      raise ValueError(
-        "none of the test sets was found; give their folder with --data_dir"
-      )
+    """Writes `results.md`, and `results.json`, where infinity is null."""
     # JSON knows no infinity, which identical images have.
     sets = {
       name: {k: None if v == math.inf else v for k, v in means.items()}
       for name, means in self._sets.items()
     }
-    document = sets | {"protocol": self._protocol | {"sets": self._facts}}
+    document = sets | {"protocol": self._protocol}
     text = json.dumps(document, indent=2, allow_nan=False) + "\n"
-    if jax.process_index() == 0:
-      _keep_others(self._output, json.loads(text)["protocol"])
     self._write("results.json", text)
     means = self._means_table()
     markdown = "\n".join([self.protocol_line(), "", means, *self._tables])
@@ -171,7 +180,7 @@ class Report:
     lines = [
       f"### {name}, {len(rows) - 1} images",
       "",
-      wording.degradation_line(self._facts[name]),
+      wording.degradation_line(self._protocol["sets"][name]),
       "",
       f"| image | {' | '.join(wording.title(key) for key in keys)} |",
       "| --- |" + " ---: |" * len(keys),
@@ -212,27 +221,6 @@ class Report:
       if key.removeprefix("input_").startswith(("psnr", "ssim"))
       and not (self._baseline and key.startswith("input_"))
     ]
-
-
-def _keep_others(output: pathlib.Path, protocol: Mapping[str, Any]) -> None:
-  """Renames the results in a folder, unless they are of this protocol."""
-  try:
-    found = json.loads((output / "results.json").read_text())["protocol"]
-  except FileNotFoundError:
-    return
-  except (KeyError, TypeError, ValueError):
-    found = None  # damaged, or of another program
-  if found == protocol:
-    return
-  number = 1
-  while (output / f"results_{number}.json").exists():
-    number += 1
-  for name in ("results.md", "results.json"):
-    kept = output / name.replace(".", f"_{number}.")
-    with contextlib.suppress(FileNotFoundError):
-      (output / name).replace(kept)
-  message = "%s: the results of another evaluation are kept as results_%d"
-  logging.warning(message, output, number)
 
 
 def comparison(result: "Result", *, baseline: bool = False) -> np.ndarray:

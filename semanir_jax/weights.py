@@ -59,13 +59,23 @@ def load_network(name: str) -> Network:
     if file.parent == PRETRAINED:
       _check_sum(file)
     return read_weights(file)
+  check_run(name)
+  return checkpoint.load_for_inference(name)
+
+
+def check_run(name: str) -> None:
+  """Looks for the run that a name means.
+
+  Raises:
+    CheckpointError: it is not there, with the nearest bundled network.
+  """
   if not name or pathlib.Path(name).is_file():
     raise CheckpointError(
       f"{name!r} is no network; give a *{SUFFIX} file, the workdir of a"
       " training run, or the name of a bundled network"
     )
   try:
-    return checkpoint.load_for_inference(name)
+    checkpoint.checkpoint_folder(name)
   except CheckpointError as error:
     if pathlib.Path(name).exists() or not PRETRAINED.is_dir():
       raise

@@ -1,5 +1,6 @@
 """The package from Python."""
 
+import pathlib
 import sys
 
 import numpy as np
@@ -100,7 +101,7 @@ def test_a_sensors_image_becomes_rgb(tmp_path):
 
 def test_options_reach_the_network(files):
   image = _image(24, 9, 3)
-  network = semanir_jax.load(files["x2"])
+  network = semanir_jax.load(pathlib.Path(files["x2"]))
   whole = network(image)
   assert whole.shape == (48, 18, 3)
   for option in ({"num_keys": 1}, {"self_ensemble": True}):
@@ -129,7 +130,8 @@ def test_a_network_of_nan_is_refused(files, monkeypatch, dtype, bad):
     (np.zeros((0, 4, 3), np.uint8), r"shape \(0, 4, 3\)"),
     (np.full((4, 4, 3), 1.5, np.float32), "values from 1.5 to 1.5"),
     (np.full((4, 4, 3), np.nan, np.float32), "values from nan"),
-    (np.zeros((4, 4), np.uint8), "takes 3 channels; repeat a gray one"),
+    (np.zeros((4, 4), np.uint8), r"np.repeat\(image\[..., None\], 3, axis=2\)"),
+    (np.zeros((4, 4, 1), np.uint8), r"repeat a gray one: np.repeat\(image, 3"),
     (np.zeros((3, 4, 4), np.uint8), "takes 3 channels; channels are the last"),
   ],
 )

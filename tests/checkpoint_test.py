@@ -162,6 +162,28 @@ def test_the_best_stay_besides_the_newest(tmp_path):
   assert sorted(path.name for path in folder.iterdir()) == ["6", "7"]
 
 
+def test_scores_of_other_measures_are_not_compared(tmp_path):
+  state = small.state(small.USHAPE, 0.9)
+  folder = tmp_path / checkpoint.FOLDER
+
+  def save(measure: str, scores: dict[int, float]) -> tuple[int, float] | None:
+    checkpoints = Checkpoints(
+      str(tmp_path), keep=1, keep_best=1, measure=measure
+    )
+    for step, score in scores.items():
+      checkpoints.save(step, state, {"batches_taken": step}, {}, score)
+    best = checkpoints.best()
+    checkpoints.close()
+    return best
+
+  assert save("sigma 25", {1: 31.0, 2: 30.0}) == (1, 31.0)
+  assert save("sigma 50", {}) is None
+  assert save("sigma 50", {3: 24.5, 4: 24.0, 5: 24.1}) == (3, 24.5)
+  assert sorted(path.name for path in folder.iterdir()) == ["1", "3", "5"]
+  assert save("sigma 25", {6: 31.5}) == (6, 31.5)
+  assert sorted(path.name for path in folder.iterdir()) == ["3", "6"]
+
+
 def test_without_scores_only_the_newest_stay(tmp_path):
   state = small.state(small.USHAPE, 0.9)
   checkpoints = Checkpoints(str(tmp_path), keep=1, keep_best=0)

@@ -5,10 +5,12 @@ import importlib
 import itertools
 import json
 import pathlib
+from collections.abc import Iterator
 
 import jax
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 from PIL import Image
 
 from configs import base, pretrained
@@ -98,6 +100,24 @@ def _config(name, arg=""):
 def test_all_configs_are_tested():
   files = pathlib.Path(base.__file__).parent.glob("[!_]*.py")
   assert {path.stem for path in files} == set(VARIANTS) == set(STEPS)
+
+
+def _nodes(config: ConfigDict) -> Iterator[ConfigDict]:
+  """A config and all configs in it, as often as they stand there."""
+  yield config
+  for value in config.values():
+    for part in value if isinstance(value, tuple) else (value,):
+      if isinstance(part, ConfigDict):
+        yield from _nodes(part)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_an_option_for_one_place_reaches_no_other(name):
+  for words in itertools.product(*VARIANTS[name]):
+    arg = ",".join(words)
+    configs = _config(name, arg), _config(name, arg)
+    nodes = [id(node) for config in configs for node in _nodes(config)]
+    assert len(set(nodes)) == len(nodes), arg
 
 
 @pytest.mark.parametrize("name", VARIANTS)

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import socket
 import subprocess
 import sys
 import time
@@ -124,6 +125,20 @@ def test_without_gradio_the_program_says_what_to_install(networks):
   assert ended.returncode == 1
   assert ended.stderr.startswith("error: ") and ended.stderr.count("\n") == 1
   assert "pip install -r requirements_demo.txt" in ended.stderr
+
+
+def test_a_port_that_is_taken_is_told(networks):
+  with socket.socket() as other:
+    other.bind(("127.0.0.1", 0))
+    other.listen()
+    port = other.getsockname()[1]
+    command = ["demo.py", f"--checkpoint={networks['color']}", f"--port={port}"]
+    ended = subprocess.run(
+      [sys.executable, *command], cwd=ROOT, capture_output=True, text=True
+    )
+  assert ended.returncode == 1
+  assert f"error: cannot serve at 127.0.0.1, port {port}: " in ended.stderr
+  assert "Traceback" not in ended.stderr
 
 
 @pytest.mark.parametrize(

@@ -289,6 +289,26 @@ def test_processes_write_their_pictures_and_the_first_the_tables(
   assert set(second) == {f"ours/{view}/1.png" for view in BASELINE_VIEWS}
 
 
+def test_an_image_that_cannot_be_measured_loses_no_other(tmp_path):
+  (tmp_path / "ours").mkdir()
+  for i, side in enumerate((16, 16, 5)):
+    pixels = metrics.to_uint8(_image(side, side, 3, seed=i))
+    write_image(tmp_path / f"ours/{i}.png", pixels)
+  config = base.get_config("smoke").eval.unlock()
+  config.update(max_images=0, batch_size=1)
+  config.sets = ConfigDict({"ours": OPTIONS})
+  with pytest.raises(ValueError, match="^2: .* or leave the image out"):
+    benchmark.evaluate(
+      config,
+      checkpoint_path=None,
+      data_dir=str(tmp_path),
+      output=tmp_path / "out",
+      num_keys=None,
+    )
+  with open(tmp_path / "out" / "ours_unfinished.csv") as file:
+    assert [row["name"] for row in csv.DictReader(file)] == ["0", "1"]
+
+
 def test_panels_stand_side_by_side_under_their_captions():
   a = np.full((20, 30, 3), 200, np.uint8)
   b = np.full((20, 30, 1), 50, np.uint8)
@@ -301,10 +321,16 @@ def test_panels_stand_side_by_side_under_their_captions():
     pictures.side_by_side([("left", a), ("right", b[:10])])
 
 
+# Of any number of images.
+OURS = {"ours": base.test_set("ours", base.noise(25.0))}
+
+
 def _report(output: pathlib.Path, **changes: Any) -> Report:
   protocol = PROTOCOL | {"num_keys": 8, "window_size": 4}
   protocol |= {"self_ensemble": False, "network": "ours, step 5"}
-  report = Report(output, protocol, **{"baseline": False} | changes)
+  options = {"num_images": 2, "published": 30.5} | changes.pop("options", {})
+  sets = {"ours": base.test_set("ours", base.noise(25.0), **options)}
+  report = Report(output, protocol, sets, **{"baseline": False} | changes)
   examples = [_example(name, 16, 16, 3, seed=ord(name)) for name in "ab"]
   restore = None if changes else lambda x: x
   results = evaluate_set(restore, examples, PROTOCOL, batch_size=1)
@@ -312,8 +338,7 @@ def _report(output: pathlib.Path, **changes: Any) -> Report:
   for result in results:
     rows.append(result.row)
     report.write_pictures("ours", result)
-  options = base.test_set("ours", base.noise(25.0), published=30.5)
-  report.add_set("ours", rows, options, num_images=2)
+  report.add_set("ours", rows, num_images=2)
   report.finish()
   return report
 
@@ -347,24 +372,45 @@ def test_a_report_holds_images_means_and_protocol(tmp_path):
 
 def test_the_results_of_another_evaluation_are_kept(tmp_path, warnings):
   _report(tmp_path)
-  first = (tmp_path / "results.json").read_text()
+  names = ("results.json", "ours.csv", "ours/comparison/a.png")
+  first = [(tmp_path / name).read_bytes() for name in names]
   _report(tmp_path)  # the same again
   assert not warnings and not (tmp_path / "results_1.json").exists()
   _report(tmp_path, baseline=True)
-  assert (tmp_path / "results_1.json").read_text() == first
+  kept = ("results_1.json", "ours_1.csv", "ours_1/comparison/a.png")
+  assert [(tmp_path / name).read_bytes() for name in kept] == first
   assert "ours, step 5" in (tmp_path / "results_1.md").read_text()
+  assert not (tmp_path / "ours" / "restored").exists()
   (tmp_path / "results.json").write_text("damaged")
   _report(tmp_path)
   assert (tmp_path / "results_2.json").read_text() == "damaged"
-  assert (tmp_path / "results.json").read_text() == first
+  assert (tmp_path / "results.json").read_bytes() == first[0]
   assert len(warnings) == 2
 
 
+def test_what_was_measured_of_an_unfinished_set_is_written(tmp_path, caplog):
+  report = Report(tmp_path, PROTOCOL, OURS, baseline=True)
+  rows = [{"name": name, "psnr": 30.0, "ssim": 1.0} for name in "ab"]
+  report.add_unfinished("ours", [])
+  assert not list(tmp_path.iterdir())
+  report.add_unfinished("ours", rows)
+  assert (tmp_path / "ours_unfinished.csv").read_text().startswith("name,psnr")
+  assert "ours: 2 images were measured, see " in caplog.text
+  report.add_set("ours", rows, num_images=2)
+  assert [path.name for path in tmp_path.iterdir()] == ["ours.csv"]
+
+
+def test_a_set_of_any_images_stands_beside_no_published_figure(tmp_path):
+  _report(tmp_path, baseline=True, options={"num_images": 0})
+  document = json.loads((tmp_path / "results.json").read_text())
+  assert "published" not in document["ours"]
+  assert "30.50" not in (tmp_path / "results.md").read_text()
+
+
 def test_identical_images_leave_the_json_strict(tmp_path):
-  report = Report(tmp_path, PROTOCOL, baseline=True)
+  report = Report(tmp_path, PROTOCOL, OURS, baseline=True)
   row = {"name": "a", "psnr": float("inf"), "ssim": 1.0}
-  options = base.test_set("ours", base.noise(0.0))
-  report.add_set("ours", [row], options, num_images=1)
+  report.add_set("ours", [row], num_images=1)
   report.finish()
 
   def refuse(word):
@@ -377,10 +423,9 @@ def test_identical_images_leave_the_json_strict(tmp_path):
 
 
 def test_a_part_of_a_set_never_looks_like_the_whole(tmp_path):
-  report = Report(tmp_path, PROTOCOL, baseline=True)
+  report = Report(tmp_path, PROTOCOL, OURS, baseline=True)
   row = {"name": "a", "psnr": 30.0, "ssim": 1.0}
-  options = base.test_set("ours", base.noise(25.0))  # of any number of images
-  report.add_set("ours", [row], options, num_images=2)
+  report.add_set("ours", [row], num_images=2)
   report.finish()
   assert "| ours | 1 of 2 | 30.00 |" in (tmp_path / "results.md").read_text()
   document = json.loads((tmp_path / "results.json").read_text())
@@ -388,15 +433,14 @@ def test_a_part_of_a_set_never_looks_like_the_whole(tmp_path):
 
 
 def test_names_that_are_no_paths_and_no_text_are_written(tmp_path):
-  report = Report(tmp_path, PROTOCOL, baseline=True)
+  report = Report(tmp_path, PROTOCOL, OURS, baseline=True)
   example = _example("tfds:div2k/bicubic_x2:train[0]", 16, 16, 3)
   (result,) = evaluate_set(None, [example], PROTOCOL, batch_size=1)
   report.write_pictures("ours", result)
   (picture,) = (tmp_path / "ours" / "comparison").iterdir()
   assert picture.name == "tfds:div2k-bicubic_x2:train[0].png"
-  options = base.test_set("ours", base.noise(25.0))
   row = result.row | {"name": "caf\udce9"}  # of a file named in Latin-1
-  report.add_set("ours", [row], options, num_images=1)
+  report.add_set("ours", [row], num_images=1)
   report.finish()
   assert "caf\\udce9," in (tmp_path / "ours.csv").read_text()
 
@@ -432,12 +476,11 @@ def test_the_report_of_a_baseline_names_no_network(tmp_path):
 
 
 def test_a_report_without_a_set_says_how_to_find_them(tmp_path):
-  report = Report(tmp_path, PROTOCOL, baseline=True)
   with pytest.raises(ValueError, match="none .* was found; .* --data_dir"):
-    report.finish()
+    Report(tmp_path, PROTOCOL, {}, baseline=True)
 
 
 def test_a_report_below_a_file_is_refused(tmp_path):
   (tmp_path / "file").touch()
-  with pytest.raises(ImageError, match="cannot be created .*another folder"):
-    Report(tmp_path / "file" / "eval", PROTOCOL, baseline=True)
+  with pytest.raises(ImageError, match="cannot be used .*another folder"):
+    Report(tmp_path / "file" / "eval", PROTOCOL, OURS, baseline=True)

@@ -19,6 +19,7 @@ LAYERS = (
     "data",
     "devices",
     "distributed",
+    "earlier_results",
     "exported",
     "flops",
     "losses",

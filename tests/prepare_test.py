@@ -243,6 +243,14 @@ def test_options_that_do_not_fit(tmp_path, options, message):
   assert not (tmp_path / "out").exists()
 
 
+def test_a_pack_among_its_images_is_refused(tmp_path):
+  _write(tmp_path / "in", count=1)
+  (tmp_path / "link").symlink_to(tmp_path / "in")
+  with pytest.raises(ImageError, match="link: holds the images; choose ano"):
+    prepare.prepare(tmp_path / "in", tmp_path / "link")
+  assert len(list((tmp_path / "in").iterdir())) == 1
+
+
 def test_unwritable_output_is_named(tmp_path):
   _write(tmp_path / "in", count=1)
   (tmp_path / "file").touch()

@@ -25,6 +25,12 @@ def test_parameters_that_are_not_there_are_missed_at_once(
   assert not (tmp_path / "run").exists()
 
 
+def test_a_misspelt_bundled_network_is_named(photographs, tmp_path):
+  config = train_config(photographs, init_from="denoise_color_tin")
+  with pytest.raises(ValueError, match="did you mean 'denoise_color_tiny'"):
+    loop.train_and_evaluate(config, str(tmp_path / "run"))
+
+
 @pytest.mark.parametrize(
   ("changes", "message"),
   [

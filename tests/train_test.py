@@ -18,7 +18,7 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
-from semanir_jax import checkpoint, sharding
+from semanir_jax import checkpoint, sharding, test_sets
 from semanir_jax.data import train_iterator
 from semanir_jax.data.images import ImageError
 from semanir_jax.training import loop, phase_loop, setup, validation
@@ -244,12 +244,32 @@ def test_a_changed_config_is_reported_by_field(
 
 
 def test_validation_scores_the_checkpoints(uninterrupted):
-  checkpoints = Checkpoints(str(uninterrupted), keep=3)
+  text = (uninterrupted / "config.json").read_text()
+  config = ConfigDict(json.loads(text))
+  sets = test_sets.present(config.eval.sets, config.data.data_dir)
+  measure = validation.measure(config, sets)
+  checkpoints = Checkpoints(str(uninterrupted), keep=3, measure=measure)
   step, psnr = checkpoints.best()
   checkpoints.close()
   found = events.scalars(uninterrupted)["ours/psnr"]
   assert psnr == pytest.approx(max(found.values()), rel=1e-6)
   assert found[step] == max(found.values())
+
+
+def test_a_complete_run_keeps_its_record(uninterrupted, tmp_path, caplog):
+  workdir = tmp_path / "run"
+  shutil.copytree(uninterrupted, workdir)
+
+  def files() -> dict[pathlib.Path, bytes]:
+    return {p: p.read_bytes() for p in workdir.rglob("*") if p.is_file()}
+
+  before = files()
+  config = ConfigDict(json.loads((workdir / "config.json").read_text()))
+  config.train.num_steps, config.schedule.peak = 3, 0.5
+  caplog.set_level("INFO")
+  assert loop.train_and_evaluate(config.lock(), str(workdir))
+  assert "nothing to train: step 4 is saved, config.train.num_s" in caplog.text
+  assert files() == before
 
 
 PROGRESSIVE = ((2, 16, 8), (2, 24, 16))

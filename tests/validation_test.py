@@ -8,7 +8,7 @@ import pytest
 from configs import base
 from semanir_jax import evaluation, test_sets
 from semanir_jax.inference import Restorer
-from semanir_jax.training.validation import validate
+from semanir_jax.training.validation import measure, validate
 from tests import processes, small
 
 OPTIONS = base.test_set("ours", base.noise(25.0))
@@ -117,3 +117,33 @@ def test_processes_agree_on_the_score_and_ask_as_often(monkeypatch):
   assert first[0] == second[0] == expected
   assert first[1] == second[1] == 2 + 1
   assert first[2] == ["three/0", "three/2", "one/0"]
+
+
+def _measure(config: Any) -> str:
+  sets = [(name, options, [0]) for name, options in config.eval.sets.items()]
+  return measure(config, sets)
+
+
+@pytest.mark.parametrize(
+  ("changes", "same"),
+  [
+    ({"train.num_steps": 9, "eval.num_pictures": 0}, True),
+    ({"eval.max_images": 2}, False),
+    ({"eval.protocol.crop_px": 4}, False),
+    ({"model.num_keys": 3}, False),
+    ({"eval.sets.photographs.degradation.sigma_255": (50.0, 50.0)}, False),
+  ],
+)
+def test_a_measure_is_what_scores_depend_on(changes, same):
+  config = base.get_config("smoke").unlock()
+  before = _measure(config)
+  config.update_from_flattened_dict(changes)
+  assert (_measure(config) == before) == same
+
+
+def test_a_set_of_other_images_is_another_measure():
+  config, options = base.get_config("smoke"), OPTIONS
+  assert measure(config, [("a", options, [0, 1])]) not in (
+    measure(config, [("a", options, [0])]),
+    measure(config, [("b", options, [0, 1])]),
+  )

@@ -78,7 +78,12 @@ def select_good(
   if len(bad) > _NUM_LISTED:
     lines[_NUM_LISTED + 1 :] = [f"and {len(bad) - _NUM_LISTED} more"]
   if on_bad_image == "fail" or not good:
-    remedy = 'or set on_bad_image="skip"' if good else "none is left"
+    remedy = "none is left"
+    if good:
+      remedy = (
+        "replace or remove them (training and packing can leave them out:"
+        ' on_bad_image="skip")'
+      )
     raise ImageError("\n  ".join([*lines, remedy]))
   logging.warning("Skipped: %s", "\n  ".join(lines))
   return good, bad

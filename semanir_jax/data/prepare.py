@@ -79,6 +79,8 @@ def prepare(
   shards = _split(items, images_per_shard)
   output = pathlib.Path(output_folder)
   roots = (input_folder, target_folder or input_folder)
+  if output.resolve() in [pathlib.Path(root).resolve() for root in roots]:
+    raise ImageError(f"{output}: holds the images; choose another output")
   plan = f"{cutter}, {_fingerprint(shards, roots)}"
   index = _open_index(output, plan=plan)
   index["scale"], index["bad_headers"] = scale, source.bad_images

@@ -1,10 +1,11 @@
 """Saves and restores a run: state, position in the data, config."""
 
+import collections
 import contextlib
 import dataclasses
 import math
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -17,19 +18,23 @@ from semanir_jax.training.step import TrainState
 
 # Parts of the state that have an item of their own: inference reads only one.
 _PARAMS = ("params", "ema_params")
-_SCORE = "psnr"
+_SCORE, _MEASURE = "psnr", "measure"
 
 
 class Checkpoints:
   """The checkpoints of one workdir."""
 
-  def __init__(self, workdir: str, *, keep: int, keep_best: int = 0) -> None:
+  def __init__(
+    self, workdir: str, *, keep: int, keep_best: int = 0, measure: str = ""
+  ) -> None:
     """Opens `workdir/checkpoints`, creating it if needed.
 
     Args:
       workdir: folder of the run.
       keep: how many of the newest checkpoints stay.
-      keep_best: how many of those with the best `score` stay besides.
+      keep_best: how many of those with the best `score` stay besides, of
+        every measure.
+      measure: what scores are of; those of another one are not compared.
 
     Raises:
       ValueError: no checkpoint would stay.
@@ -40,10 +45,10 @@ class Checkpoints:
         f" config.checkpoint.keep_best={keep_best} at least 0"
       )
     self._folder = pathlib.Path(workdir).absolute() / checkpoint.FOLDER
-    best = checkpoint_managers.BestN(get_metric_fn=_score, n=keep_best)
+    self._measure = measure
     options = ocp.CheckpointManagerOptions(
       preservation_policy=checkpoint_managers.AnyPreservationPolicy(
-        [checkpoint_managers.LatestN(keep), best]
+        [checkpoint_managers.LatestN(keep), _BestOfEach(keep_best)]
       ),
       best_fn=_score,
       create=True,
@@ -84,7 +89,8 @@ class Checkpoints:
       self._manager.save(
         step,
         args=ocp.args.Composite(**items),
-        metrics={_SCORE: score},  # null where it was not measured
+        # The score is null where it was not measured.
+        metrics={_SCORE: score, _MEASURE: self._measure},
         force=True,
       )
 
@@ -99,15 +105,17 @@ class Checkpoints:
     return self._manager.latest_step()
 
   def best(self) -> tuple[int, float] | None:
-    """Step and score of the best checkpoint; None if none has a score.
+    """Step and score of the best checkpoint by the measure of now; None if
+    none has such a score.
 
     Waits for what is being written, which may be the best.
     """
     self._manager.wait_until_finished()
-    scores = {
-      step: _score(self._manager.metrics(step) or {})
-      for step in self._manager.all_steps()
-    }
+    scores = {}
+    for step in self._manager.all_steps():
+      metrics = self._manager.metrics(step) or {}
+      if metrics.get(_MEASURE) == self._measure:
+        scores[step] = _score(metrics)
     step = max(scores, key=scores.get, default=None)
     if step is None or scores[step] == -math.inf:
       return None
@@ -172,6 +180,33 @@ class Checkpoints:
         f" ({wording.first_line(error)}); see that the folder may be written"
         f" and has space, then {remedy}"
       ) from error
+
+
+@dataclasses.dataclass
+class _BestOfEach(checkpoint_managers.PreservationPolicy):
+  """Keeps the `number` checkpoints of the best score of every measure."""
+
+  number: int
+
+  def should_preserve(
+    self,
+    checkpoints: Sequence[checkpoint_managers.PolicyCheckpointInfo],
+    *,
+    context: checkpoint_managers.PreservationContext,
+  ) -> Sequence[bool]:
+    """See the base class."""
+    del context
+    groups = collections.defaultdict(list)
+    for info in checkpoints:
+      metrics = info.metrics or {}
+      if _score(metrics) > -math.inf:
+        groups[metrics.get(_MEASURE)].append((_score(metrics), info.step))
+    kept = {
+      step
+      for group in groups.values()
+      for _, step in sorted(group, reverse=True)[: self.number]
+    }
+    return [info.step in kept for info in checkpoints]
 
 
 def _score(metrics: Mapping[str, float]) -> float:

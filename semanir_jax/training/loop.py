@@ -22,6 +22,7 @@ from semanir_jax.training.setup import (
   start_state,
 )
 from semanir_jax.training.step import TrainState
+from semanir_jax.training.validation import measure
 
 
 def train_and_evaluate(
@@ -58,12 +59,15 @@ def train_and_evaluate(
       workdir,
       keep=config.checkpoint.keep,
       keep_best=config.checkpoint.keep_best,
+      measure=measure(config, plan.sets),
     )
     stack.callback(checkpoints.close)
     for stream in plan.data:
       stack.callback(stream.close)
     state, position, changes = start_state(config, plan, checkpoints)
     first = int(state.step)
+    if _is_complete(first, config.train.num_steps):
+      return True
     logging.info(
       "SemanIR %s, %d parameters, from step %d",
       plan.model.architecture,
@@ -91,6 +95,19 @@ def train_and_evaluate(
     if run.profile:
       stack.callback(run.profile.close)
     return _train(run, state, position)
+
+
+def _is_complete(step: int, num_steps: int) -> bool:
+  """Whether no step is left; says so. The record of the run stays as it is
+  then.
+  """
+  if step >= num_steps:
+    logging.info(
+      "nothing to train: step %d is saved, config.train.num_steps is %d",
+      step,
+      num_steps,
+    )
+  return step >= num_steps
 
 
 def _make_folder(workdir: str) -> None:

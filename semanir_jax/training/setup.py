@@ -33,7 +33,7 @@ from semanir_jax.training.phases import (
 )
 from semanir_jax.training.step import TrainState, create_state, make_train_step
 from semanir_jax.training.warm_start import load_parameters
-from semanir_jax.weights import weights_file
+from semanir_jax.weights import check_run, weights_file
 
 
 class Plan(NamedTuple):
@@ -175,7 +175,7 @@ def check_init_from(config: Any, workdir: str) -> None:
   try:
     checkpoint.checkpoint_folder(workdir)
   except checkpoint.CheckpointError:
-    checkpoint.checkpoint_folder(path)
+    check_run(path)
 
 
 def start_state(

@@ -1,5 +1,7 @@
 """Validation: the test sets, measured while training."""
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +15,26 @@ from semanir_jax.inference import Restorer
 from semanir_jax.models.semanir import SemanIR
 from semanir_jax.training.step import TrainState
 from semanir_jax.training.writers import MetricWriter
+
+
+def measure(
+  config: Any, sets: Sequence[tuple[str, Mapping[str, Any], Source]]
+) -> str:
+  """A short name for what `validate` measures: scores of another one, as after
+  a change of the test sets, cannot be compared with it.
+
+  Args:
+    config: see configs/base.py.
+    sets: see `validate`.
+  """
+  facts = {
+    "sets": [(name, len(source), dict(o)) for name, o, source in sets],
+    "protocol": config.eval.protocol,
+    "max_images": config.eval.max_images,
+    "num_keys": config.model.num_keys,
+  }
+  text = json.dumps(facts, default=lambda nested: nested.to_dict())
+  return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def validate(
