@@ -38,7 +38,8 @@ def evaluate(
     self_ensemble: see `Restorer`.
 
   Raises:
-    ValueError: bad input; nothing is written then but what was finished.
+    ValueError: bad input. What was finished is written then, and of the set
+      at hand the figures of the batches before, as NAME_unfinished.csv.
   """
   if checkpoint_path is None and (num_keys is not None or self_ensemble):
     raise ValueError(
@@ -46,7 +47,7 @@ def evaluate(
       " --self_ensemble, or --baseline"
     )
   check_options(config)
-  protocol = config.protocol.to_dict()
+  protocol = config.protocol.to_dict() | {"max_images": config.max_images}
   sets = test_sets.present(config.sets, data_dir)
   restore = None
   if checkpoint_path is not None:

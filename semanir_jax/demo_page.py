@@ -107,8 +107,8 @@ def launch(page: gr.Blocks, host: str, port: int) -> None:
     )
   except OSError as error:
     raise ValueError(
-      f"cannot serve at {host}, port {port}: another program does, or it is not"
-      " allowed; choose another --port, or --host"
+      f"cannot serve at {host}, port {port} ({str(error).split('. ')[0]});"
+      " where another program does, choose another --port"
     ) from error
   logging.info("serving at %s; Ctrl-C ends it", address)
   page.block_thread()

@@ -1,5 +1,6 @@
 """Results of another evaluation that lie in the folder of a new one."""
 
+import itertools
 import json
 import pathlib
 from collections.abc import Mapping
@@ -7,12 +8,14 @@ from typing import Any
 
 from absl import logging
 
+UNFINISHED = "_unfinished"  # CSV file of a set that was not measured whole
+
 
 def set_aside(output: pathlib.Path, protocol: Mapping[str, Any]) -> None:
   """Renames the results in a folder, unless they are of this protocol.
 
   Another network, step, k, set or option is another evaluation. `results.json`
-  and `results.md`, and of each of its sets the CSV file and the folder of
+  and `results.md`, and of each of its sets the CSV files and the folder of
   pictures, get a number, as `results_1.json`.
 
   Args:
@@ -28,15 +31,19 @@ def set_aside(output: pathlib.Path, protocol: Mapping[str, Any]) -> None:
     found, names = None, []  # damaged, or of another program
   if found == protocol:
     return
-  number = 1
-  while (output / f"results_{number}.json").exists():
-    number += 1
   # Last what says that there is something to rename.
-  own = [(name, suffix) for name in names for suffix in ("", ".csv")]
-  for name, suffix in [*own, ("results", ".md"), ("results", ".json")]:
-    path = output / f"{name}{suffix}"
-    if path.exists():
-      path.replace(output / f"{name}_{number}{suffix}")
+  own = itertools.product(names, ("", ".csv", f"{UNFINISHED}.csv"))
+  old = [
+    name
+    for name in (*own, ("results", ".md"), ("results", ".json"))
+    if (output / "".join(name)).exists()
+  ]
+  for number in itertools.count(1):
+    new = [output / f"{name}_{number}{suffix}" for name, suffix in old]
+    if not any(path.exists() for path in new):
+      break
+  for name, path in zip(old, new, strict=True):
+    (output / "".join(name)).replace(path)
   logging.warning(
     "%s: the results of another evaluation are kept as results_%d and so on",
     output,

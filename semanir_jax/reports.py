@@ -14,12 +14,12 @@ from absl import logging
 
 from semanir_jax import earlier_results, pictures, wording
 from semanir_jax.data import images
+from semanir_jax.earlier_results import UNFINISHED
 
 if TYPE_CHECKING:
   from semanir_jax.evaluation import Result
 
 Row = Mapping[str, Any]
-_UNFINISHED = "_unfinished"  # CSV file of a set that was not measured whole
 
 
 def mean_row(rows: Sequence[Row]) -> dict[str, Any]:
@@ -47,8 +47,8 @@ class Report:
 
     Args:
       output: folder to write to; created if needed.
-      protocol: see `evaluation.measure`; of a network also `network` (which
-        one), `num_keys`, `window_size` and `self_ensemble`.
+      protocol: see `evaluation.measure`, and `max_images`; of a network also
+        `network` (which one), `num_keys`, `window_size` and `self_ensemble`.
       sets: entries of `config.eval.sets` that will be added, by name; their
         published figures are shown beside ours.
       baseline: the numbers are those of the degraded inputs.
@@ -79,6 +79,10 @@ class Report:
       output.mkdir(parents=True, exist_ok=True)
       if jax.process_index() == 0:
         earlier_results.set_aside(output, self._protocol)
+      # By it what an evaluation left is known, if it is cut off.
+      self._begins = not (output / "results.json").exists()
+      if self._begins:
+        self._write_json()
     except OSError as error:
       raise images.ImageError(
         f"{output}: cannot be used ({error.strerror}); choose another folder"
@@ -121,13 +125,15 @@ class Report:
     table = self._table(name, [*rows, mean])
     self._tables.append(table)
     self._write_csv(name, [*rows, mean])
-    (self._output / f"{name}{_UNFINISHED}.csv").unlink(missing_ok=True)
+    if self._begins:
+      self._write_json()
+    (self._output / f"{name}{UNFINISHED}.csv").unlink(missing_ok=True)
     logging.info("\n%s", table)
 
   def add_unfinished(self, name: str, rows: Sequence[Row]) -> None:
     """Writes the CSV file of a set of which an image cannot be measured."""
     if rows:
-      self._write_csv(f"{name}{_UNFINISHED}", rows)
+      self._write_csv(f"{name}{UNFINISHED}", rows)
       logging.warning(
         "%s: %d images were measured, see %s", name, len(rows), self._output
       )
@@ -151,8 +157,8 @@ class Report:
       (folder / view).mkdir(parents=True, exist_ok=True)
       images.write_image(folder / view / f"{stem}.png", image)
 
-  def finish(self) -> None:
-    """Writes `results.md`, and `results.json`, where infinity is null."""
+  def _write_json(self) -> None:
+    """Writes `results.json`, where infinity is null."""
     # JSON knows no infinity, which identical images have.
     sets = {
       name: {k: None if v == math.inf else v for k, v in means.items()}
@@ -161,6 +167,10 @@ class Report:
     document = sets | {"protocol": self._protocol}
     text = json.dumps(document, indent=2, allow_nan=False) + "\n"
     self._write("results.json", text)
+
+  def finish(self) -> None:
+    """Writes `results.json` and `results.md`."""
+    self._write_json()
     means = self._means_table()
     markdown = "\n".join([self.protocol_line(), "", means, *self._tables])
     self._write("results.md", markdown)

@@ -90,8 +90,8 @@ def plan(
       Job(name.as_posix(), path, result, clean, picture if clean else None)
     )
   _check_collisions(jobs)
-  if root is None and not named:
-    _check_owner(jobs[0])
+  if not named:
+    _check_owners(jobs)
   if root is not None and not _lies_below(target, root):
     _check_next_run(jobs, source, root)
   _check_writable(jobs[0].result.parent if named else target)
@@ -214,15 +214,15 @@ def _check_collisions(jobs: list[Job]) -> None:
     )
 
 
-def _check_owner(job: Job) -> None:
-  """Refuses to take the user's file beside the input for an earlier result."""
-  beside = job.source.resolve().parent
-  for path in filter(None, (job.result, job.comparison)):
-    if path.resolve().parent == beside and path.exists():
-      raise images.ImageError(
-        f"{path}: is there already, and perhaps no result; choose another"
-        " --output, or name this file there"
-      )
+def _check_owners(jobs: list[Job]) -> None:
+  """Refuses to take a user's file beside its input for an earlier result."""
+  for job in jobs:
+    for path in filter(None, (job.result, job.comparison)):
+      if path.exists() and path.parent.samefile(job.source.parent):
+        raise images.ImageError(
+          f"{path}: is there already, and perhaps no result; choose another"
+          " --output" + (", or name this file there" if len(jobs) == 1 else "")
+        )
 
 
 def _check_next_run(jobs: list[Job], source: str, root: pathlib.Path) -> None:

@@ -137,7 +137,10 @@ def test_a_port_that_is_taken_is_told(networks):
       [sys.executable, *command], cwd=ROOT, capture_output=True, text=True
     )
   assert ended.returncode == 1
-  assert f"error: cannot serve at 127.0.0.1, port {port}: " in ended.stderr
+  assert (
+    f"error: cannot serve at 127.0.0.1, port {port} (Cannot find empty"
+    in ended.stderr
+  )
   assert "Traceback" not in ended.stderr
 
 

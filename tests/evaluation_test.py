@@ -281,7 +281,9 @@ def test_processes_write_their_pictures_and_the_first_the_tables(
     return {str(p.relative_to(folder)): p.read_bytes() for p in paths}
 
   alone = files(run(0, "alone"))
-  assert "ours/comparison/1.png" in alone and "results.json" in alone
+  assert "ours/comparison/1.png" in alone
+  # A part of the set is another evaluation.
+  assert json.loads(alone["results.json"])["protocol"]["max_images"] == 0
   work = lambda index: run(index, f"share{index}")  # noqa: E731
   first, second = map(files, processes.play(2, work, monkeypatch))
   assert not set(first) & set(second)
@@ -289,13 +291,13 @@ def test_processes_write_their_pictures_and_the_first_the_tables(
   assert set(second) == {f"ours/{view}/1.png" for view in BASELINE_VIEWS}
 
 
-def test_an_image_that_cannot_be_measured_loses_no_other(tmp_path):
+def test_an_image_that_cannot_be_measured_loses_no_batch_before(tmp_path):
   (tmp_path / "ours").mkdir()
   for i, side in enumerate((16, 16, 5)):
     pixels = metrics.to_uint8(_image(side, side, 3, seed=i))
     write_image(tmp_path / f"ours/{i}.png", pixels)
   config = base.get_config("smoke").eval.unlock()
-  config.update(max_images=0, batch_size=1)
+  config.update(max_images=0, batch_size=2)
   config.sets = ConfigDict({"ours": OPTIONS})
   with pytest.raises(ValueError, match="^2: .* or leave the image out"):
     benchmark.evaluate(
@@ -382,22 +384,38 @@ def test_the_results_of_another_evaluation_are_kept(tmp_path, warnings):
   assert "ours, step 5" in (tmp_path / "results_1.md").read_text()
   assert not (tmp_path / "ours" / "restored").exists()
   (tmp_path / "results.json").write_text("damaged")
+  (tmp_path / "results_1.json").unlink()  # the others of that number stay
   _report(tmp_path)
   assert (tmp_path / "results_2.json").read_text() == "damaged"
   assert (tmp_path / "results.json").read_bytes() == first[0]
   assert len(warnings) == 2
 
 
+def test_the_results_of_a_broken_off_evaluation_are_kept(tmp_path, warnings):
+  rows = [{"name": "a", "psnr": 30.0, "ssim": 1.0}]
+  sets = OURS | {"theirs": OURS["ours"]}
+  broken_off = Report(tmp_path, PROTOCOL, sets, baseline=True)
+  broken_off.add_set("ours", rows, num_images=1)
+  broken_off.add_unfinished("theirs", rows)
+  document = json.loads((tmp_path / "results.json").read_text())
+  assert document["ours"]["psnr"] == 30.0 and "theirs" not in document
+  _report(tmp_path)
+  names = {path.name for path in tmp_path.iterdir()}
+  assert {"ours_1.csv", "theirs_1_unfinished.csv", "results_1.json"} <= names
+  assert "theirs_unfinished.csv" not in names
+
+
 def test_what_was_measured_of_an_unfinished_set_is_written(tmp_path, caplog):
   report = Report(tmp_path, PROTOCOL, OURS, baseline=True)
   rows = [{"name": name, "psnr": 30.0, "ssim": 1.0} for name in "ab"]
   report.add_unfinished("ours", [])
-  assert not list(tmp_path.iterdir())
+  assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
   report.add_unfinished("ours", rows)
   assert (tmp_path / "ours_unfinished.csv").read_text().startswith("name,psnr")
   assert "ours: 2 images were measured, see " in caplog.text
   report.add_set("ours", rows, num_images=2)
-  assert [path.name for path in tmp_path.iterdir()] == ["ours.csv"]
+  names = sorted(path.name for path in tmp_path.iterdir())
+  assert names == ["ours.csv", "results.json"]
 
 
 def test_a_set_of_any_images_stands_beside_no_published_figure(tmp_path):

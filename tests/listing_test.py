@@ -56,9 +56,9 @@ def test_files_of_other_kinds_are_told(tmp_path, caplog):
 def test_a_folder_of_other_kinds_holds_no_image(tmp_path):
   _touch(tmp_path, "a.heic", "b.heic")
   (tmp_path / "empty").mkdir()
-  with pytest.raises(ImageError, match=r"other kinds \(2 .heic\); put files"):
+  with pytest.raises(ImageError, match=r"other kinds \(2 .heic\); images are"):
     listing.list_images(tmp_path)
-  with pytest.raises(ImageError, match=r"empty: holds no image; put files"):
+  with pytest.raises(ImageError, match=r"empty: holds no image; images are"):
     listing.list_images(tmp_path / "empty")
 
 

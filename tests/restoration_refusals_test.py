@@ -187,6 +187,17 @@ def test_a_file_beside_the_input_is_not_taken_for_a_result(
   np.testing.assert_array_equal(read_image(tmp_path / name), mine)
 
 
+def test_a_file_beside_an_input_of_a_pattern_is_no_result(runs, tmp_path):
+  for name in ("a.jpg", "b.jpg", "b.png"):
+    cases.write_random(tmp_path / name, 12, 12, 3)
+  message = cases.refused(
+    runs, tmp_path, source=tmp_path / "*.jpg", output=tmp_path, overwrite=True
+  )
+  assert message.endswith(
+    "b.png: is there already, and perhaps no result; choose another --output"
+  )
+
+
 def test_a_result_beside_the_input_is_kept_where_it_is_named(
   runs, tmp_path, caplog
 ):

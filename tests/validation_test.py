@@ -128,6 +128,9 @@ def _measure(config: Any) -> str:
   ("changes", "same"),
   [
     ({"train.num_steps": 9, "eval.num_pictures": 0}, True),
+    ({"eval.protocol.also": ("psnr_y",), "eval.protocol.ssim": "3d"}, True),
+    ({"eval.sets.photographs.published": 30.0}, True),
+    ({"eval.protocol.channel": "y"}, False),
     ({"eval.max_images": 2}, False),
     ({"eval.protocol.crop_px": 4}, False),
     ({"model.num_keys": 3}, False),

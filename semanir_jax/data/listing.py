@@ -61,8 +61,8 @@ def select_images(
   if not found:
     there = f" but files of other kinds ({kinds})" if others else ""
     raise images.ImageError(
-      f"{place}: holds no image{there}; put files in it"
-      f" ({' '.join(images.SUFFIXES)})"
+      f"{place}: holds no image{there}; images are files of the kinds"
+      f" {' '.join(images.SUFFIXES)}"
     )
   if others:
     logging.info("%s: not read, files of other kinds: %s", place, kinds)

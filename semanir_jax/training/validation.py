@@ -16,20 +16,28 @@ from semanir_jax.models.semanir import SemanIR
 from semanir_jax.training.step import TrainState
 from semanir_jax.training.writers import MetricWriter
 
+# Fields of a test set that change no PSNR.
+_NOT_MEASURED = ("num_images", "published", "published_ssim")
+
 
 def measure(
   config: Any, sets: Sequence[tuple[str, Mapping[str, Any], Source]]
 ) -> str:
-  """A short name for what `validate` measures: scores of another one, as after
-  a change of the test sets, cannot be compared with it.
+  """A short name for the PSNR that `validate` returns: that of another one, as
+  after a change of the test sets, cannot be compared with it.
 
   Args:
     config: see configs/base.py.
     sets: see `validate`.
   """
+  protocol = config.eval.protocol
   facts = {
-    "sets": [(name, len(source), dict(o)) for name, o, source in sets],
-    "protocol": config.eval.protocol,
+    "sets": [
+      (name, len(source), {k: o[k] for k in o if k not in _NOT_MEASURED})
+      for name, o, source in sets
+    ],
+    "channel": protocol.channel,
+    "crop_px": protocol.crop_px,
     "max_images": config.eval.max_images,
     "num_keys": config.model.num_keys,
   }
