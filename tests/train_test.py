@@ -88,16 +88,6 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
   assert events.scalars(tmp_path) == {}  # as log.every_steps=0 asks
 
 
-def test_a_finished_run_does_nothing_more(uninterrupted, photographs, caplog):
-  config = train_config(photographs)
-  before = sorted((uninterrupted / checkpoint.FOLDER).rglob("*"))
-  with caplog.at_level("INFO", logger="absl"):
-    loop.train_and_evaluate(config, str(uninterrupted))
-  assert "from step 4" in caplog.text
-  assert not re.search(r"step \d of 4, loss", caplog.text)
-  assert sorted((uninterrupted / checkpoint.FOLDER).rglob("*")) == before
-
-
 def test_the_config_lies_beside_the_checkpoints(uninterrupted, photographs):
   written = json.loads((uninterrupted / "config.json").read_text())
   assert written["model"]["dim"] == 8
@@ -233,9 +223,8 @@ def test_a_changed_config_is_reported_by_field(
   uninterrupted, photographs, tmp_path, caplog
 ):
   shutil.copytree(uninterrupted / checkpoint.FOLDER, tmp_path / "checkpoints")
-  config = train_config(
-    photographs, eval__every_steps=2, log__every_steps=2, train__num_steps=4
-  )
+  shutil.rmtree(tmp_path / checkpoint.FOLDER / "4")
+  config = train_config(photographs, eval__every_steps=2, log__every_steps=2)
   loop.train_and_evaluate(config, str(tmp_path))
   lines = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
   assert lines == ["config.log.every_steps: 1 in the checkpoint, now 2"]
@@ -256,7 +245,10 @@ def test_validation_scores_the_checkpoints(uninterrupted):
   assert found[step] == max(found.values())
 
 
-def test_a_complete_run_keeps_its_record(uninterrupted, tmp_path, caplog):
+@pytest.mark.parametrize("num_steps", [3, 4])
+def test_a_complete_run_does_nothing_and_keeps_its_record(
+  uninterrupted, tmp_path, caplog, num_steps
+):
   workdir = tmp_path / "run"
   shutil.copytree(uninterrupted, workdir)
 
@@ -265,7 +257,7 @@ def test_a_complete_run_keeps_its_record(uninterrupted, tmp_path, caplog):
 
   before = files()
   config = ConfigDict(json.loads((workdir / "config.json").read_text()))
-  config.train.num_steps, config.schedule.peak = 3, 0.5
+  config.train.num_steps, config.schedule.peak = num_steps, 0.5
   caplog.set_level("INFO")
   assert loop.train_and_evaluate(config.lock(), str(workdir))
   assert "nothing to train: step 4 is saved, config.train.num_s" in caplog.text
