@@ -299,11 +299,16 @@ def test_results_among_the_inputs_are_refused(runs, tmp_path, source, output):
 
 def test_results_that_a_pattern_does_not_match_may_lie_beside(runs, tmp_path):
   cases.write_random(tmp_path / "in" / "a.jpg", 5, 5, 3)
-  for _ in range(2):
-    restore_files(
-      runs["color"], str(tmp_path / "in" / "*.jpg"), str(tmp_path / "in")
-    )
-    assert cases.files(tmp_path / "in") == ["a.jpg", "a.png"]
+  options = (
+    runs["color"],
+    str(tmp_path / "in" / "*.jpg"),
+    str(tmp_path / "in"),
+  )
+  restore_files(*options)
+  assert cases.files(tmp_path / "in") == ["a.jpg", "a.png"]
+  # Whose they are is not known a second time.
+  with pytest.raises(ImageError, match="a.png: is there already"):
+    restore_files(*options)
 
 
 def test_an_interrupted_folder_run_continues(
