@@ -1,4 +1,4 @@
-"""Evaluation: what is measured, in which order, and what is written."""
+"""Evaluation: what is measured, in which order, by which processes."""
 
 import csv
 import json
@@ -11,8 +11,8 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import base
-from semanir_jax import benchmark, evaluation, metrics, pictures, test_sets
-from semanir_jax.data.images import ImageError, read_image, write_image
+from semanir_jax import benchmark, evaluation, metrics, test_sets
+from semanir_jax.data.images import ImageError, write_image
 from semanir_jax.data.imresize import imresize
 from semanir_jax.evaluation import (
   Round,
@@ -22,32 +22,13 @@ from semanir_jax.evaluation import (
   measure,
 )
 from semanir_jax.inference import Restorer
-from semanir_jax.reports import Report
-from semanir_jax.test_sets import Example
 from semanir_jax.training import setup
 from studies.measuring import open_test_set
 from tests import processes, small
-
-PROTOCOL = {
-  "channel": "rgb",
-  "crop_px": 0,
-  "ssim": "valid",
-  "psnr_b": False,
-  "also": (),
-}
+from tests.evaluation_cases import PROTOCOL, random_example, random_image
 
 BASELINE_VIEWS = ("input", "target", "comparison")
 OPTIONS = base.test_set("ours", base.noise(25.0))
-
-
-def _image(*shape: int, seed: int = 0) -> np.ndarray:
-  return np.random.RandomState(seed).uniform(0, 1, shape).astype(np.float32)
-
-
-def _example(name: str, *shape: int, scale: int = 1, seed: int = 0) -> Example:
-  h, w, c = shape
-  hq = _image(h * scale, w * scale, c, seed=seed)
-  return Example(name, _image(*shape, seed=seed + 100), hq)
 
 
 def test_the_input_as_it_is_is_clipped_and_rounded():
@@ -57,7 +38,7 @@ def test_the_input_as_it_is_is_clipped_and_rounded():
 
 
 def test_a_smaller_input_is_enlarged_by_matlabs_bicubic():
-  lq = _image(6, 5, 3)
+  lq = random_image(6, 5, 3)
   enlarged = as_output(lq, 3)
   assert enlarged.shape == (18, 15, 3) and enlarged.dtype == np.uint8
   expected = imresize(metrics.to_uint8(lq), 3, rounding="once")
@@ -67,7 +48,7 @@ def test_a_smaller_input_is_enlarged_by_matlabs_bicubic():
 
 
 def test_measure_reports_what_the_protocol_asks():
-  target = metrics.to_uint8(_image(32, 32, 3))
+  target = metrics.to_uint8(random_image(32, 32, 3))
   image = target.copy()
   image[8:24, 8:24] ^= 16
   values = measure(image, target, PROTOCOL)
@@ -89,7 +70,7 @@ def test_measure_reports_what_the_protocol_asks():
 def test_batches_hold_neighbours_of_one_size_in_order():
   sizes = [(12, 12), (12, 12), (12, 12), (12, 14), (12, 12)]
   examples = [
-    _example(str(i), *size, 3, seed=i) for i, size in enumerate(sizes)
+    random_example(str(i), *size, 3, seed=i) for i, size in enumerate(sizes)
   ]
   batches = []
 
@@ -112,14 +93,14 @@ def test_batches_hold_neighbours_of_one_size_in_order():
 
 
 def test_without_a_network_the_input_is_measured():
-  example = _example("a", 12, 12, 3, scale=2)
+  example = random_example("a", 12, 12, 3, scale=2)
   (result,) = evaluate_set(None, [example], PROTOCOL, batch_size=4)
   assert result.row["psnr"] == result.row["input_psnr"]
   np.testing.assert_array_equal(result.after, as_output(example.lq, 2))
 
 
 def test_a_result_of_another_size_is_refused_by_name():
-  example = _example("baby", 12, 12, 3, scale=2)
+  example = random_example("baby", 12, 12, 3, scale=2)
   results = evaluate_set(lambda x: x, [example], PROTOCOL, batch_size=1)
   with pytest.raises(ValueError, match="baby: the network returns .12, 12, 3"):
     next(results)
@@ -143,7 +124,8 @@ class _Records(list):
 def _records(count: int) -> _Records:
   """Images of two sizes."""
   images = [
-    _image(12, (12, 14)[i // 3 % 2], 3, seed=i) * 255 for i in range(count)
+    random_image(12, (12, 14)[i // 3 % 2], 3, seed=i) * 255
+    for i in range(count)
   ]
   return _Records(
     {"image": image.astype(np.uint8), "name": f"image{i}"}
@@ -260,7 +242,7 @@ def test_processes_write_their_pictures_and_the_first_the_tables(
 ):
   (tmp_path / "ours").mkdir()
   for i in range(3):
-    pixels = metrics.to_uint8(_image(16, 16, 3, seed=i))
+    pixels = metrics.to_uint8(random_image(16, 16, 3, seed=i))
     write_image(tmp_path / f"ours/{i}.png", pixels)
   config = base.get_config("smoke").eval.unlock()
   config.update(max_images=0, num_pictures=2)
@@ -294,7 +276,7 @@ def test_processes_write_their_pictures_and_the_first_the_tables(
 def test_an_image_that_cannot_be_measured_loses_no_batch_before(tmp_path):
   (tmp_path / "ours").mkdir()
   for i, side in enumerate((16, 16, 5)):
-    pixels = metrics.to_uint8(_image(side, side, 3, seed=i))
+    pixels = metrics.to_uint8(random_image(side, side, 3, seed=i))
     write_image(tmp_path / f"ours/{i}.png", pixels)
   config = base.get_config("smoke").eval.unlock()
   config.update(max_images=0, batch_size=2)
@@ -311,158 +293,6 @@ def test_an_image_that_cannot_be_measured_loses_no_batch_before(tmp_path):
     assert [row["name"] for row in csv.DictReader(file)] == ["0", "1"]
 
 
-def test_panels_stand_side_by_side_under_their_captions():
-  a = np.full((20, 30, 3), 200, np.uint8)
-  b = np.full((20, 30, 1), 50, np.uint8)
-  picture = pictures.side_by_side([("left", a), ("right", b)])
-  assert picture.shape == (46, 66, 3) and picture.dtype == np.uint8
-  assert (picture[26:, :30] == 200).all() and (picture[26:, 36:] == 50).all()
-  assert (picture[26:, 30:36] == 255).all()
-  assert (picture[:26, :30] < 100).any()  # the caption's ink
-  with pytest.raises(ValueError, match="panels of different sizes"):
-    pictures.side_by_side([("left", a), ("right", b[:10])])
-
-
-# Of any number of images.
-OURS = {"ours": base.test_set("ours", base.noise(25.0))}
-
-
-def _report(output: pathlib.Path, **changes: Any) -> Report:
-  protocol = PROTOCOL | {"num_keys": 8, "window_size": 4}
-  protocol |= {"self_ensemble": False, "network": "ours, step 5"}
-  options = {"num_images": 2, "published": 30.5} | changes.pop("options", {})
-  sets = {"ours": base.test_set("ours", base.noise(25.0), **options)}
-  report = Report(output, protocol, sets, **{"baseline": False} | changes)
-  examples = [_example(name, 16, 16, 3, seed=ord(name)) for name in "ab"]
-  restore = None if changes else lambda x: x
-  results = evaluate_set(restore, examples, PROTOCOL, batch_size=1)
-  rows = []
-  for result in results:
-    rows.append(result.row)
-    report.write_pictures("ours", result)
-  report.add_set("ours", rows, num_images=2)
-  report.finish()
-  return report
-
-
-def test_a_report_holds_images_means_and_protocol(tmp_path):
-  report = _report(tmp_path / "eval")
-  with open(tmp_path / "eval" / "ours.csv") as file:
-    a, b, mean = csv.DictReader(file)
-  assert [row["name"] for row in (a, b, mean)] == ["a", "b", "mean"]
-  for key in ("psnr", "ssim", "input_psnr", "input_ssim"):
-    average = (float(a[key]) + float(b[key])) / 2
-    assert float(mean[key]) == pytest.approx(average)
-  document = json.loads((tmp_path / "eval" / "results.json").read_text())
-  assert document["ours"]["psnr"] == pytest.approx(float(mean["psnr"]))
-  assert document["ours"]["images"] == 2
-  assert document["ours"]["published"] == 30.5
-  assert document["protocol"]["num_keys"] == 8
-  markdown = (tmp_path / "eval" / "results.md").read_text()
-  assert report.protocol_line() in markdown
-  assert report.protocol_line().startswith(
-    "protocol: restored, 8 bits; PSNR in dB on all channels, crop 0 px; SSIM"
-    " valid; ours, step 5; k = 8, window 4; mean of per-image values; cpu, jax "
-  )
-  assert f"{float(mean['psnr']):.2f}" in markdown and "30.50" in markdown
-  for view in ("input", "restored", "target"):
-    picture = read_image(tmp_path / "eval" / "ours" / view / "a.png")
-    assert picture.shape == (16, 16, 3)
-  picture = read_image(tmp_path / "eval" / "ours" / "comparison" / "b.png")
-  assert picture.shape == (16 + 26, 3 * 16 + 12, 3)
-
-
-def test_the_results_of_another_evaluation_are_kept(tmp_path, warnings):
-  _report(tmp_path)
-  names = ("results.json", "ours.csv", "ours/comparison/a.png")
-  first = [(tmp_path / name).read_bytes() for name in names]
-  _report(tmp_path)  # the same again
-  assert not warnings and not (tmp_path / "results_1.json").exists()
-  _report(tmp_path, baseline=True)
-  kept = ("results_1.json", "ours_1.csv", "ours_1/comparison/a.png")
-  assert [(tmp_path / name).read_bytes() for name in kept] == first
-  assert "ours, step 5" in (tmp_path / "results_1.md").read_text()
-  assert not (tmp_path / "ours" / "restored").exists()
-  (tmp_path / "results.json").write_text("damaged")
-  (tmp_path / "results_1.json").unlink()  # the others of that number stay
-  _report(tmp_path)
-  assert (tmp_path / "results_2.json").read_text() == "damaged"
-  assert (tmp_path / "results.json").read_bytes() == first[0]
-  assert len(warnings) == 2
-
-
-def test_the_results_of_a_broken_off_evaluation_are_kept(tmp_path, warnings):
-  rows = [{"name": "a", "psnr": 30.0, "ssim": 1.0}]
-  sets = OURS | {"theirs": OURS["ours"]}
-  broken_off = Report(tmp_path, PROTOCOL, sets, baseline=True)
-  broken_off.add_set("ours", rows, num_images=1)
-  broken_off.add_unfinished("theirs", rows)
-  document = json.loads((tmp_path / "results.json").read_text())
-  assert document["ours"]["psnr"] == 30.0 and "theirs" not in document
-  _report(tmp_path)
-  names = {path.name for path in tmp_path.iterdir()}
-  assert {"ours_1.csv", "theirs_1_unfinished.csv", "results_1.json"} <= names
-  assert "theirs_unfinished.csv" not in names
-
-
-def test_what_was_measured_of_an_unfinished_set_is_written(tmp_path, caplog):
-  report = Report(tmp_path, PROTOCOL, OURS, baseline=True)
-  rows = [{"name": name, "psnr": 30.0, "ssim": 1.0} for name in "ab"]
-  report.add_unfinished("ours", [])
-  assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
-  report.add_unfinished("ours", rows)
-  assert (tmp_path / "ours_unfinished.csv").read_text().startswith("name,psnr")
-  assert "ours: 2 images were measured, see " in caplog.text
-  report.add_set("ours", rows, num_images=2)
-  names = sorted(path.name for path in tmp_path.iterdir())
-  assert names == ["ours.csv", "results.json"]
-
-
-def test_a_set_of_any_images_stands_beside_no_published_figure(tmp_path):
-  _report(tmp_path, baseline=True, options={"num_images": 0})
-  document = json.loads((tmp_path / "results.json").read_text())
-  assert "published" not in document["ours"]
-  assert "30.50" not in (tmp_path / "results.md").read_text()
-
-
-def test_identical_images_leave_the_json_strict(tmp_path):
-  report = Report(tmp_path, PROTOCOL, OURS, baseline=True)
-  row = {"name": "a", "psnr": float("inf"), "ssim": 1.0}
-  report.add_set("ours", [row], num_images=1)
-  report.finish()
-
-  def refuse(word):
-    raise AssertionError(f"{word} is not JSON")
-
-  text = (tmp_path / "results.json").read_text()
-  document = json.loads(text, parse_constant=refuse)
-  assert document["ours"]["psnr"] is None and document["ours"]["ssim"] == 1.0
-  assert "| inf |" in (tmp_path / "results.md").read_text()
-
-
-def test_a_part_of_a_set_never_looks_like_the_whole(tmp_path):
-  report = Report(tmp_path, PROTOCOL, OURS, baseline=True)
-  row = {"name": "a", "psnr": 30.0, "ssim": 1.0}
-  report.add_set("ours", [row], num_images=2)
-  report.finish()
-  assert "| ours | 1 of 2 | 30.00 |" in (tmp_path / "results.md").read_text()
-  document = json.loads((tmp_path / "results.json").read_text())
-  assert document["ours"]["images_of_set"] == 2
-
-
-def test_names_that_are_no_paths_and_no_text_are_written(tmp_path):
-  report = Report(tmp_path, PROTOCOL, OURS, baseline=True)
-  example = _example("tfds:div2k/bicubic_x2:train[0]", 16, 16, 3)
-  (result,) = evaluate_set(None, [example], PROTOCOL, batch_size=1)
-  report.write_pictures("ours", result)
-  (picture,) = (tmp_path / "ours" / "comparison").iterdir()
-  assert picture.name == "tfds:div2k-bicubic_x2:train[0].png"
-  row = result.row | {"name": "caf\udce9"}  # of a file named in Latin-1
-  report.add_set("ours", [row], num_images=1)
-  report.finish()
-  assert "caf\\udce9," in (tmp_path / "ours.csv").read_text()
-
-
 @pytest.mark.parametrize(
   "changes", [{"ssim": "valdi"}, {"channel": "z"}, {"also": ("psnr_yy",)}]
 )
@@ -475,30 +305,12 @@ def test_a_protocol_that_measures_nothing_is_refused(changes):
 
 def test_an_image_that_a_network_refuses_is_named():
   restorer = Restorer(small.USHAPE, small.params(small.USHAPE))
-  gray = _example("gray", 16, 16, 1)
+  gray = random_example("gray", 16, 16, 1)
   with pytest.raises(ValueError, match="^gray: images of 1 channels; this n"):
     list(evaluate_set(restorer, [gray], PROTOCOL, batch_size=1))
 
 
 def test_an_image_too_small_to_be_measured_is_named():
-  example = _example("small", 5, 16, 3)
+  example = random_example("small", 5, 16, 3)
   with pytest.raises(ValueError, match="^small: .*needs 11 px on each side"):
     list(evaluate_set(None, [example], PROTOCOL, batch_size=1))
-
-
-def test_the_report_of_a_baseline_names_no_network(tmp_path):
-  report = _report(tmp_path, baseline=True)
-  assert "degraded input" in report.protocol_line()
-  assert "window" not in report.protocol_line()
-  assert not (tmp_path / "ours" / "restored").exists()
-
-
-def test_a_report_without_a_set_says_how_to_find_them(tmp_path):
-  with pytest.raises(ValueError, match="none .* was found; .* --data_dir"):
-    Report(tmp_path, PROTOCOL, {}, baseline=True)
-
-
-def test_a_report_below_a_file_is_refused(tmp_path):
-  (tmp_path / "file").touch()
-  with pytest.raises(ImageError, match="cannot be used .*another folder"):
-    Report(tmp_path / "file" / "eval", PROTOCOL, OURS, baseline=True)

@@ -236,7 +236,7 @@ def test_validation_scores_the_checkpoints(uninterrupted):
   text = (uninterrupted / "config.json").read_text()
   config = ConfigDict(json.loads(text))
   sets = test_sets.present(config.eval.sets, config.data.data_dir)
-  measure = validation.measure(config, sets)
+  measure = validation.measure_id(config, sets)
   checkpoints = Checkpoints(str(uninterrupted), keep=3, measure=measure)
   step, psnr = checkpoints.best()
   checkpoints.close()

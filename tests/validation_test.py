@@ -8,7 +8,7 @@ import pytest
 from configs import base
 from semanir_jax import evaluation, test_sets
 from semanir_jax.inference import Restorer
-from semanir_jax.training.validation import measure, validate
+from semanir_jax.training.validation import measure_id, validate
 from tests import processes, small
 
 OPTIONS = base.test_set("ours", base.noise(25.0))
@@ -121,7 +121,7 @@ def test_processes_agree_on_the_score_and_ask_as_often(monkeypatch):
 
 def _measure(config: Any) -> str:
   sets = [(name, options, [0]) for name, options in config.eval.sets.items()]
-  return measure(config, sets)
+  return measure_id(config, sets)
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_a_measure_is_what_scores_depend_on(changes, same):
 
 def test_a_set_of_other_images_is_another_measure():
   config, options = base.get_config("smoke"), OPTIONS
-  assert measure(config, [("a", options, [0, 1])]) not in (
-    measure(config, [("a", options, [0])]),
-    measure(config, [("b", options, [0, 1])]),
+  assert measure_id(config, [("a", options, [0, 1])]) not in (
+    measure_id(config, [("a", options, [0])]),
+    measure_id(config, [("b", options, [0, 1])]),
   )

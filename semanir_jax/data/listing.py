@@ -35,7 +35,7 @@ def list_images(
   try:
     found = select_images(files, str(folder))
   except images.ImageError as error:
-    hint = "" if recursive else ", or search subfolders too (recursive)"
+    hint = "" if recursive else "; subfolders are searched if recursive"
     raise images.ImageError(f"{error}{hint}") from error
   return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
 

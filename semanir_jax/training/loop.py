@@ -22,7 +22,7 @@ from semanir_jax.training.setup import (
   start_state,
 )
 from semanir_jax.training.step import TrainState
-from semanir_jax.training.validation import measure
+from semanir_jax.training.validation import measure_id
 
 
 def train_and_evaluate(
@@ -59,7 +59,7 @@ def train_and_evaluate(
       workdir,
       keep=config.checkpoint.keep,
       keep_best=config.checkpoint.keep_best,
-      measure=measure(config, plan.sets),
+      measure=measure_id(config, plan.sets),
     )
     stack.callback(checkpoints.close)
     for stream in plan.data:

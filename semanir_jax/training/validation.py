@@ -20,7 +20,7 @@ from semanir_jax.training.writers import MetricWriter
 _NOT_MEASURED = ("num_images", "published", "published_ssim")
 
 
-def measure(
+def measure_id(
   config: Any, sets: Sequence[tuple[str, Mapping[str, Any], Source]]
 ) -> str:
   """A short name for the PSNR that `validate` returns: that of another one, as
