@@ -49,6 +49,10 @@ def evaluate(
   check_options(config)
   protocol = config.protocol.to_dict() | {"max_images": config.max_images}
   sets = test_sets.present(config.sets, data_dir)
+  if not sets:
+    raise ValueError(
+      "none of the test sets was found; give their folder with --data_dir"
+    )
   restore = None
   if checkpoint_path is not None:
     with distributed.shared_errors():

@@ -54,21 +54,26 @@ def load_network(name: str) -> Network:
   Raises:
     CheckpointError: nothing is there, it is damaged or does not fit.
   """
+  check_there(name)
   file = weights_file(name)
-  if file is not None:
-    if file.parent == PRETRAINED:
-      _check_sum(file)
-    return read_weights(file)
-  check_run(name)
-  return checkpoint.load_for_inference(name)
+  if file is None:
+    return checkpoint.load_for_inference(name)
+  if file.parent == PRETRAINED:
+    _check_sum(file)
+  return read_weights(file)
 
 
-def check_run(name: str) -> None:
-  """Looks for the run that a name means.
+def check_there(name: str) -> None:
+  """Looks for the file or run that a name means.
 
   Raises:
     CheckpointError: it is not there, with the nearest bundled network.
   """
+  file = weights_file(name)
+  if file is not None and file.is_file():
+    return
+  if file is not None:
+    raise CheckpointError(f"{file}: there is no such file")
   if not name or pathlib.Path(name).is_file():
     raise CheckpointError(
       f"{name!r} is no network; give a *{SUFFIX} file, the workdir of a"
@@ -151,11 +156,9 @@ def read_weights(path: pathlib.Path) -> Network:
   """Reads what `write_weights` wrote.
 
   Raises:
-    CheckpointError: the file is missing, damaged or of another program, or its
-      arrays are not those of the network its config describes.
+    CheckpointError: the file is damaged or of another program, or its arrays
+      are not those of the network its config describes.
   """
-  if not path.is_file():
-    raise CheckpointError(f"{path}: there is no such file")
   try:
     with safetensors.safe_open(path, framework="numpy") as file:
       metadata = file.metadata() or {}

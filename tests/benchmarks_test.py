@@ -158,12 +158,13 @@ def test_published_ssim_and_part_of_a_set_are_shown(shared_data, tmp_path):
   assert len(lines[4].split("|")) == 8
 
 
-def test_no_set_at_all_is_an_error(tmp_path):
+@pytest.mark.parametrize("checkpoint_path", [None, "not looked for"])
+def test_no_set_at_all_is_an_error(tmp_path, checkpoint_path):
   config = importlib.import_module("configs.sr").get_config().eval
   with pytest.raises(ValueError, match="none of the test sets.*--data_dir"):
     benchmark.evaluate(
       config,
-      checkpoint_path=None,
+      checkpoint_path=checkpoint_path,
       data_dir=str(tmp_path / "nowhere"),
       output=tmp_path,
       num_keys=None,

@@ -189,6 +189,7 @@ def test_a_traced_k_outside_the_range_is_clipped(max_keys):
     ({"num_keys": np.int64(17)}, "num_keys=17 must lie in .1, 16."),
     ({"num_keys": jnp.int32(0)}, "num_keys=0"),
     ({"num_keys": 3.7}, "num_keys=3.7: give a whole number"),
+    ({"num_keys": True}, "num_keys=True: give a whole number"),
     ({"num_keys": "3"}, "num_keys='3': give a whole number"),
     ({"num_keys": 4, "max_keys": 17}, "max_keys=17"),
     ({"num_keys": 5, "max_keys": 4}, "num_keys=5 must lie in .1, 4."),

@@ -175,11 +175,6 @@ def test_the_report_of_a_baseline_names_no_network(tmp_path):
   assert not (tmp_path / "ours" / "restored").exists()
 
 
-def test_a_report_without_a_set_says_how_to_find_them(tmp_path):
-  with pytest.raises(ValueError, match="none .* was found; .* --data_dir"):
-    Report(tmp_path, PROTOCOL, {}, baseline=True)
-
-
 def test_a_report_below_a_file_is_refused(tmp_path):
   (tmp_path / "file").touch()
   with pytest.raises(ImageError, match="cannot be used .*another folder"):

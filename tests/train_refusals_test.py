@@ -16,11 +16,18 @@ def test_a_phase_that_does_not_fit_is_found_before_the_first(
   assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+  ("name", "message"),
+  [
+    ("none", "no checkpoint in .*none"),
+    ("none.safetensors", "none.safetensors: there is no such file"),
+  ],
+)
 def test_parameters_that_are_not_there_are_missed_at_once(
-  photographs, tmp_path
+  photographs, tmp_path, name, message
 ):
-  config = train_config(photographs, init_from=str(tmp_path / "none"))
-  with pytest.raises(ValueError, match="no checkpoint in .*none"):
+  config = train_config(photographs, init_from=str(tmp_path / name))
+  with pytest.raises(ValueError, match=message):
     loop.train_and_evaluate(config, str(tmp_path / "run"))
   assert not (tmp_path / "run").exists()
 

@@ -14,6 +14,8 @@ def whole_number(num_keys: jax.Array | int) -> jax.Array | int:
   if isinstance(num_keys, jax.core.Tracer):
     return num_keys
   try:
+    if isinstance(num_keys, bool):  # an int to Python, hardly meant as k = 1
+      raise TypeError("a truth value")
     return operator.index(num_keys)
   except TypeError as error:
     raise ValueError(f"num_keys={num_keys!r}: give a whole number") from error

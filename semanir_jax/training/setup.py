@@ -33,7 +33,7 @@ from semanir_jax.training.phases import (
 )
 from semanir_jax.training.step import TrainState, create_state, make_train_step
 from semanir_jax.training.warm_start import load_parameters
-from semanir_jax.weights import check_run, weights_file
+from semanir_jax.weights import check_there
 
 
 class Plan(NamedTuple):
@@ -169,13 +169,12 @@ def check_init_from(config: Any, workdir: str) -> None:
   Raises:
     CheckpointError: neither is there.
   """
-  path = config.init_from
-  if not path or weights_file(path) is not None:
+  if not config.init_from:
     return
   try:
     checkpoint.checkpoint_folder(workdir)
   except checkpoint.CheckpointError:
-    check_run(path)
+    check_there(config.init_from)
 
 
 def start_state(
