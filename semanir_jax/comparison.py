@@ -1,36 +1,44 @@
 """Compares restored images with the clean ones that their owner has."""
 
+from typing import Any
+
 import numpy as np
 from absl import logging
 
-from semanir_jax import evaluation, pixel_formats, reports, test_sets, wording
+from semanir_jax import evaluation, pixel_formats, reports, test_sets
 from semanir_jax.data import images
 from semanir_jax.restoration_plan import Job
 
-# How a comparison is measured and captioned.
-_PROTOCOL = {
-  "channel": "rgb",
-  "crop_px": 0,
-  "ssim": "valid",
-  "psnr_b": False,
-  "also": (),
-}
+
+def protocol(scale: int) -> dict[str, Any]:
+  """How a comparison is measured and captioned (docs/protocols.md): enlarged
+  images as in super-resolution, others in all channels to the border.
+  """
+  channel, crop_px = ("y", scale) if scale > 1 else ("rgb", 0)
+  return {
+    "channel": channel,
+    "crop_px": crop_px,
+    "ssim": "valid",
+    "psnr_b": False,
+    "also": (),
+  }
 
 
-def protocol_line() -> str:
-  """One line that says how the numbers are made."""
-  return f"protocol: {wording.measures(_PROTOCOL)}"
+def read_reference(
+  job: Job, shape: tuple[int, int, int], scale: int
+) -> np.ndarray:
+  """Reads the clean image of a job, `shape` of its result; gray is repeated.
 
-
-def read_reference(job: Job, shape: tuple[int, int, int]) -> np.ndarray:
-  """Reads the clean image of a job, `shape` of its result.
+  What of it is no multiple of `scale` is cut off at the bottom and the right,
+  as it was when the input was made of it (modcrop).
 
   Raises:
-    ImageError: it cannot be read, or has not the shape; gray is repeated.
+    ImageError: it cannot be read, or has another shape.
   """
   height, width, channels = shape
   target = images.read_image(job.reference)
-  if target.shape[:2] != (height, width):
+  rest = np.subtract(target.shape[:2], (height, width))
+  if not ((rest >= 0) & (rest < scale)).all():
     raise images.ImageError(
       f"{job.reference}: is {target.shape[0]}x{target.shape[1]}, the result"
       f" {height}x{width}; give the clean image of {job.source.name}"
@@ -40,11 +48,16 @@ def read_reference(job: Job, shape: tuple[int, int, int]) -> np.ndarray:
       f"{job.reference}: is a colour image, but the result is gray; give a gray"
       " clean image"
     )
+  target = target[:height, :width]
   return images.with_channels(target, str(job.reference), channels=channels)
 
 
 def measure(
-  job: Job, source: np.ndarray, result: np.ndarray, target: np.ndarray
+  job: Job,
+  source: np.ndarray,
+  result: np.ndarray,
+  target: np.ndarray,
+  scale: int,
 ) -> np.ndarray:
   """Says how well result and clean image agree.
 
@@ -53,6 +66,7 @@ def measure(
     source: the input `[h, w, C']`, see `pixel_formats.to_unit`.
     result: `[H, W, C']` uint8 or uint16.
     target: clean image, of the shape of the result.
+    scale: of the network, see `protocol`.
 
   Returns:
     Before, after and truth side by side, uint8 `[H', W', 3]`.
@@ -63,7 +77,7 @@ def measure(
   lq, output, hq = map(pixel_formats.to_unit, (source, result, target))
   example = test_sets.Example(job.source.stem, lq, hq)
   try:
-    compared = evaluation.measured(example, output, _PROTOCOL)
+    compared = evaluation.measured(example, output, protocol(scale))
   except ValueError as error:
     raise images.ImageError(
       f"{job.name}: cannot be compared ({error}); leave out --reference"

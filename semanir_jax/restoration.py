@@ -16,6 +16,7 @@ from semanir_jax import (
   pixel_formats,
   restoration_plan,
   result_files,
+  wording,
 )
 from semanir_jax.data import demosaic, images
 from semanir_jax.models.semanir import SemanIR
@@ -89,7 +90,8 @@ def restore_files(
   )
   logging.info("%s", describe(model, config, num_keys))
   if reference is not None:
-    logging.info("%s", comparison.protocol_line())
+    measures = wording.measures(comparison.protocol(model.scale))
+    logging.info("protocol: %s", measures)
   mosaics = demosaic.is_mosaic(config["data"]["degradation"])
   _restore_all(restorer, open_jobs, quality, mosaics)
 
@@ -158,7 +160,7 @@ def _restore_file(
   shape = pixel_formats.result_shape(picture, model, mosaics=mosaics)
   target = None
   if job.reference is not None:
-    target = comparison.read_reference(job, shape)
+    target = comparison.read_reference(job, shape, model.scale)
   levels = np.empty(shape, pixel_formats.result_type(picture, suffix))
   pixels = pixel_formats.network_input(
     picture, model.in_channels, mosaics=mosaics
@@ -171,7 +173,7 @@ def _restore_file(
     written = result_files.decode(data, job.result, levels.shape[2])
     # Gray as it was, not three times over.
     before = pixels if mosaics else picture.pixels
-    compared = comparison.measure(job, before, written, target)
+    compared = comparison.measure(job, before, written, target, model.scale)
   result_files.write(job.result, data)
   if compared is not None:
     images.write_image(job.comparison, compared)

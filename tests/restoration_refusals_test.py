@@ -230,6 +230,21 @@ def test_a_reference_that_does_not_fit_is_refused(
   assert message in found
 
 
+@pytest.mark.parametrize(
+  ("run", "sides", "result"), [("color", (13, 12), 12), ("x2", (24, 26), 24)]
+)
+def test_a_reference_is_cut_by_less_than_the_scale(
+  runs, tmp_path, run, sides, result
+):
+  cases.write_random(tmp_path / "a.png", 12, 12, 3)
+  cases.write_random(tmp_path / "clean.png", *sides, 3)
+  message = cases.refused(
+    runs, tmp_path, run=run, reference=str(tmp_path / "clean.png")
+  )
+  sizes = f"is {sides[0]}x{sides[1]}, the result {result}x{result}; give"
+  assert sizes in message
+
+
 def test_two_references_of_one_name_are_refused(runs, tmp_path):
   cases.write_random(tmp_path / "a.png", 12, 12, 3)
   for suffix in ("png", "bmp"):

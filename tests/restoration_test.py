@@ -135,6 +135,27 @@ def test_figures_against_a_reference_come_with_their_protocol(
   ) in caplog.text
 
 
+def test_enlarged_images_are_measured_as_super_resolution_is(
+  runs, tmp_path, caplog
+):
+  caplog.set_level("INFO")
+  cases.write_random(tmp_path / "a.png", 12, 20, 3)
+  # The clean image that was cut to 24x40 before it was made small.
+  clean = cases.write_random(tmp_path / "clean.png", 25, 41, 3, seed=1)
+  output = tmp_path / "out"
+  restore_files(
+    runs["x2"],
+    str(tmp_path / "a.png"),
+    str(output),
+    reference=str(tmp_path / "clean.png"),
+  )
+  assert "dB on BT.601 Y (not rounded), crop 2 px; SSIM valid" in caplog.text
+  result = read_image(output / "a.png")
+  options = {"channel": "y", "crop_px": 2}
+  decibel = metrics.psnr(result, clean[:24, :40], **options)
+  assert f"a.png: PSNR {decibel:.2f} dB (input " in caplog.text
+
+
 @pytest.mark.parametrize(
   ("channels", "output_format"), [(3, "jpeg"), (1, "jpeg"), (1, "webp")]
 )

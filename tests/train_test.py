@@ -144,14 +144,15 @@ def test_progress_is_told_in_one_line_a_step(uninterrupted):
     lines[3],
   )
   lines = [line for line in log.splitlines() if "PSNR" in line]
-  assert len(lines) == 3
+  # Of either validation its protocol and its set.
+  assert len(lines) == 2 * 2 + 1
   assert re.fullmatch(
-    r"step 4, ours, 2 images: PSNR \d+\.\d\d dB \(input 2\d\.\d\d\),"
+    r"step 4, ours, 2 of 2 images: PSNR \d+\.\d\d dB \(input 2\d\.\d\d\),"
     r" SSIM 0\.\d{4} \(0\.\d{4}\)",
-    lines[1],
+    lines[3],
   )
   best = r"best checkpoint: step [24], PSNR \d+\.\d\d dB"
-  assert re.fullmatch(best, lines[2])
+  assert re.fullmatch(best, lines[4])
 
 
 class _Signal(logging.Handler):
@@ -214,7 +215,7 @@ def test_preemption_ends_a_validation_early(
   caplog.set_level(logging.INFO)
   assert not loop.train_and_evaluate(config, str(tmp_path))
   assert "validation stopped in" in caplog.text
-  assert "PSNR" not in caplog.text
+  assert " images: PSNR" not in caplog.text
   assert "preempted: saved step 2; the same command goes on" in caplog.text
   assert _last(tmp_path, config)[0].step == 2
 
@@ -520,7 +521,7 @@ def test_the_program_trains_without_tensorflow(tmp_path):
   assert result.stdout == "imported set()\n"
   assert re.search(r"^step 2 of 2, loss", result.stderr, re.MULTILINE)
   assert re.search(
-    r"^step 2, photographs, 1 images: PSNR \d+\.\d\d dB \(input 20\.2\d\),",
+    r"^step 2, photographs, 1 of \d images: PSNR \d+\.\d\d dB \(input 20\.2\d\),",
     result.stderr,
     re.MULTILINE,
   )

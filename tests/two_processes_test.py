@@ -197,7 +197,7 @@ def test_two_processes_train_like_one(programs, uninterrupted, tmp_path):
 def test_only_the_first_process_reports(uninterrupted):
   logs = [(uninterrupted.parent / f"{i}.log").read_text() for i in (0, 1)]
   assert re.search("^step 4 of 4, loss", logs[0], re.MULTILINE)
-  assert re.search("^step 4, photographs, 5 images: PSNR", logs[0], re.M)
+  assert re.search("^step 4, photographs, 5 of 5 images: PSNR", logs[0], re.M)
   assert not [line for line in logs[1].splitlines() if "Gloo" not in line]
   assert len(list(uninterrupted.glob("events.*"))) == 1
   pictures = {name for name, step in events.images(uninterrupted) if step == 4}

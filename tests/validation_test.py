@@ -45,10 +45,10 @@ def _set(name: str, count: int) -> tuple[str, Any, list[dict[str, Any]]]:
 SETS = [_set("three", 3), _set("one", 1)]
 
 
-def _validate(sets: Any, stop: Any = lambda: False) -> Any:
+def _validate(sets: Any, stop: Any = lambda: False, max_images: int = 0) -> Any:
   """What it returns, and what it writes."""
   writer = _Writer()
-  config = small.config(eval__max_images=0, eval__num_pictures=2)
+  config = small.config(eval__max_images=max_images, eval__num_pictures=2)
   score = validate(
     config, MODEL, small.state(MODEL), 7, sets=sets, writer=writer, stop=stop
   )
@@ -87,6 +87,18 @@ def test_it_measures_the_averaged_parameters_on_every_set():
 def test_without_sets_there_is_no_score():
   score, writer = _validate([])
   assert score is None and writer.scalars == {}
+
+
+def test_figures_stand_below_their_protocol(caplog):
+  caplog.set_level("INFO")
+  _validate(SETS, max_images=2)
+  protocol, *lines = caplog.messages
+  assert protocol == (
+    "step 7, validation: 8 bits; PSNR in dB on all channels, crop 0 px; SSIM"
+    f" valid; k = {MODEL.num_keys}"
+  )
+  counts = [line.partition(" images: ")[0] for line in lines]
+  assert counts == ["step 7, three, 2 of 3", "step 7, one, 1 of 1"]
 
 
 def test_it_stops_between_batches():

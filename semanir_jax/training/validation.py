@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from absl import logging
 
-from semanir_jax import evaluation, reports, sharding
+from semanir_jax import evaluation, reports, sharding, wording
 from semanir_jax.data.sources import Source
 from semanir_jax.inference import Restorer
 from semanir_jax.models.semanir import SemanIR
@@ -77,6 +77,13 @@ def validate(
     ValueError: an image, of any process, cannot be read or does not fit.
   """
   restore = Restorer(model, state.eval_params, mesh=sharding.make_local_mesh())
+  if sets:
+    logging.info(
+      "step %d, validation: %s; k = %d",
+      step,
+      wording.measures(config.eval.protocol),
+      model.num_keys,
+    )
   psnrs = []
   for name, options, source in sets:
     rounds = evaluation.evaluate_shared(
@@ -102,10 +109,12 @@ def validate(
     psnrs.append(mean["psnr"])
     writer.write_scalars(step, {f"{name}/{k}": v for k, v in mean.items()})
     logging.info(
-      "step %d, %s, %d images: PSNR %.2f dB (input %.2f), SSIM %.4f (%.4f)",
+      "step %d, %s, %d of %d images: PSNR %.2f dB (input %.2f), SSIM %.4f"
+      " (%.4f)",
       step,
       name,
       len(rows),
+      len(source),
       mean["psnr"],
       mean["input_psnr"],
       mean["ssim"],
