@@ -11,17 +11,26 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 DATA_AXES = ("data", "fsdp")  # a batch is split over both
 
 
-def make_mesh(*, data: int, fsdp: int) -> Mesh:
-  """Arranges all devices of all processes as `data` x `fsdp`.
+def make_mesh(
+  *, data: int, fsdp: int, devices: Sequence[Any] | None = None
+) -> Mesh:
+  """Arranges devices as `data` x `fsdp`, process by process.
+
+  So the rows of a global batch lie in the order of the stream, see
+  `to_global`. `jax.make_mesh` would follow the torus of a TPU slice, which
+  scatters the devices of a process, and refuses some shapes on v5p and v6e.
 
   Args:
     data: devices along which only the batch is split; -1 takes what is left.
     fsdp: devices along which parameters and optimizer state are split too.
+    devices: all of all processes by default.
 
   Raises:
     ValueError: the product is not the number of devices.
   """
-  count = jax.device_count()
+  devices = jax.devices() if devices is None else devices
+  devices = sorted(devices, key=lambda d: (d.process_index, d.id))
+  count = len(devices)
   if data == -1:
     data = max(count // max(fsdp, 1), 1)
   if min(data, fsdp) < 1 or data * fsdp != count:
@@ -29,7 +38,11 @@ def make_mesh(*, data: int, fsdp: int) -> Mesh:
       f"mesh data={data} x fsdp={fsdp} does not use the {count} devices; set"
       " config.mesh.data=-1 and config.mesh.fsdp to a divisor of their number"
     )
-  return jax.make_mesh((data, fsdp), DATA_AXES, axis_types=(AxisType.Auto,) * 2)
+  return Mesh(
+    np.array(devices).reshape(data, fsdp),
+    DATA_AXES,
+    axis_types=(AxisType.Auto,) * 2,
+  )
 
 
 def make_local_mesh() -> Mesh:
@@ -37,13 +50,7 @@ def make_local_mesh() -> Mesh:
 
   A program on it waits for no other process.
   """
-  devices = jax.local_devices()
-  return jax.make_mesh(
-    (len(devices), 1),
-    DATA_AXES,
-    axis_types=(AxisType.Auto,) * 2,
-    devices=devices,
-  )
+  return make_mesh(data=-1, fsdp=1, devices=jax.local_devices())
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
@@ -115,7 +122,11 @@ def _spec(placement: str, shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
 
 
 def to_global(batch: Any, sharding: NamedSharding) -> Any:
-  """Makes global arrays of the rows that this process holds."""
+  """Makes global arrays of the rows that this process holds.
+
+  Those of process 0 come first, then those of process 1: on a mesh of
+  `make_mesh`.
+  """
   return jax.tree.map(
     lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)),
     batch,

@@ -6,7 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 from jax import lax
+from jax.typing import DTypeLike
 
 from semanir_jax.models import layers, offsets
 from semanir_jax.ops import build_dictionary
@@ -96,3 +98,29 @@ def test_products_that_choose_or_copy_are_exact_on_accelerators_too():
       if equation.primitive.name == "dot_general"
     ]
     assert products == [(lax.Precision.HIGHEST,) * 2] * count
+
+
+class _Linear(nn.Module):
+  dtype: DTypeLike
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    return layers.linear(x, 2, dtype=self.dtype, name="linear")
+
+
+@pytest.mark.parametrize(
+  "module", [layers.Conv(2, 3, jnp.bfloat16), _Linear(jnp.bfloat16)]
+)
+def test_the_gradient_of_a_bias_is_a_float32_sum(module):
+  # bfloat16 has 8 binary digits: a sum of ones stops growing at 256 there.
+  x = jnp.ones((1, 160, 160, 4))
+  params = module.init(jax.random.key(0), x)["params"]
+
+  def loss(params):
+    out = module.apply({"params": params}, x)
+    assert out.dtype == jnp.bfloat16
+    return out.astype(jnp.float32).sum()
+
+  (layer,) = jax.grad(loss)(params).values()
+  assert layer["bias"].dtype == jnp.float32
+  np.testing.assert_array_equal(layer["bias"], 160.0**2)

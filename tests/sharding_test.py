@@ -1,5 +1,6 @@
 """Where arrays lie, and that it does not change what is computed."""
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -99,6 +100,29 @@ def test_rules_that_decide_nothing_are_refused(rules, message):
 def test_a_mesh_takes_all_devices(data, fsdp, shape):
   mesh = sharding.make_mesh(data=data, fsdp=fsdp)
   assert tuple(mesh.shape.items()) == (("data", shape[0]), ("fsdp", shape[1]))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Device:
+  """What a mesh asks of a device."""
+
+  id: int
+  process_index: int
+  platform: str = "tpu"
+
+
+@pytest.mark.parametrize("fsdp", [1, 2, 16])
+def test_a_mesh_goes_process_by_process(fsdp):
+  # The hosts of a v6e slice of 4x8 have 2x2 of the grid of its chips each.
+  devices = [
+    _Device(8 * row + column, 4 * (row // 2) + column // 2)
+    for row in range(4)
+    for column in range(8)
+  ]
+  mesh = sharding.make_mesh(data=-1, fsdp=fsdp, devices=devices)
+  processes = [device.process_index for device in mesh.devices.flat]
+  assert processes == [i for i in range(8) for _ in range(4)]
+  assert [d.id for d in mesh.devices.flat[:4]] == [0, 1, 8, 9]
 
 
 @pytest.mark.parametrize(

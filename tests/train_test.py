@@ -521,7 +521,8 @@ def test_the_program_trains_without_tensorflow(tmp_path):
   assert result.stdout == "imported set()\n"
   assert re.search(r"^step 2 of 2, loss", result.stderr, re.MULTILINE)
   assert re.search(
-    r"^step 2, photographs, 1 of \d images: PSNR \d+\.\d\d dB \(input 20\.2\d\),",
+    r"^step 2, photographs, 1 of \d images: PSNR \d+\.\d\d dB"
+    r" \(input 20\.2\d\),",
     result.stderr,
     re.MULTILINE,
   )

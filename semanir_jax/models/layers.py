@@ -5,7 +5,8 @@ residual post-norm, cosine attention with a learned logit scale, a continuous
 position bias of 16 * sigmoid(MLP), exact GELU, LayerNorm with eps 1e-5, drop
 path, normal(0.02) linear weights (docs/design.md). Parameters, norms, logit
 scale, softmax and the residual stream are float32; `dtype` is the operand type
-of the matrix products.
+of the matrix products. Biases are added in float32, so that their gradients,
+sums over all pixels of a batch, are float32 sums.
 """
 
 import math
@@ -13,6 +14,7 @@ import math
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from flax.linen.dtypes import promote_dtype
 from jax.typing import DTypeLike
 
 from semanir_jax.models.offsets import expand_offsets, relative_coordinates
@@ -49,9 +51,19 @@ def linear(
     use_bias=bias,
     dtype=dtype,
     kernel_init=nn.initializers.normal(0.02),
+    promote_dtype=_operands,
     name=name,
   )
-  return layer(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], features)
+  y = layer(x.reshape(-1, x.shape[-1])).astype(dtype)
+  return y.reshape(*x.shape[:-1], features)
+
+
+def _operands(
+  *arrays: jax.Array | None, dtype: DTypeLike, inexact: bool = True
+) -> list[jax.Array | None]:
+  """Flax's `promote_dtype` of inputs and kernel; the bias stays as it is."""
+  inputs, kernel, bias = arrays
+  return [*promote_dtype(inputs, kernel, dtype=dtype, inexact=inexact), bias]
 
 
 def layer_norm(name: str) -> nn.LayerNorm:
@@ -83,14 +95,16 @@ class Conv(nn.Module):
     ) -> jax.Array:
       return jax.random.uniform(key, shape, dtype, -bound, bound)
 
-    return nn.Conv(
+    conv = nn.Conv(
       self.features,
       (self.kernel_size, self.kernel_size),
       dtype=self.dtype,
       kernel_init=uniform,
       bias_init=uniform,
+      promote_dtype=_operands,
       name="conv",
-    )(x_BHWC)
+    )
+    return conv(x_BHWC).astype(self.dtype)
 
 
 class PositionBias(nn.Module):

@@ -23,9 +23,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from absl import flags
-from jax.sharding import AxisType, Mesh
 from ml_collections import config_flags
 
 from semanir_jax import cli, sharding
@@ -74,7 +72,7 @@ def compile_steps(
   """Compiles the steps of a config, the train step once for every phase.
 
   Args:
-    config: see configs/base.py; `mesh.fsdp` devices split the parameters.
+    config: see configs/base.py.
     devices: all devices of the run.
     platform: "tpu", "cuda" or "cpu"; the attention runs as it does there.
     steps: "train", "inference".
@@ -87,7 +85,9 @@ def compile_steps(
   Raises:
     ValueError: batch, mesh and devices do not fit together.
   """
-  mesh = _make_mesh(devices, config.mesh.fsdp)
+  mesh = sharding.make_mesh(
+    data=config.mesh.data, fsdp=config.mesh.fsdp, devices=devices
+  )
   kind = "gpu" if platform == "cuda" else platform
   model = make_model(config.model).clone(platform=kind)
   train_step, _, state, _ = place_step(config, model, mesh)
@@ -118,19 +118,6 @@ def compile_steps(
     what = {"step": "inference", "batch_size": count, "input_side": side}
     flops = count_flops(forward(counted, mesh), *arguments)
     yield what, _compile(run.lower(*arguments)), flops
-
-
-def _make_mesh(devices: Sequence[Any], fsdp: int) -> Mesh:
-  """As `sharding.make_mesh`, of devices that are not there."""
-  if fsdp < 1 or len(devices) % fsdp:
-    raise ValueError(
-      f"config.mesh.fsdp={fsdp} must divide the {len(devices)} devices"
-    )
-  return Mesh(
-    np.array(devices).reshape(-1, fsdp),
-    sharding.DATA_AXES,
-    axis_types=(AxisType.Auto,) * 2,
-  )
 
 
 def _images(count: int, side: int, channels: int) -> jax.ShapeDtypeStruct:
