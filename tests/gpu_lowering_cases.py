@@ -19,10 +19,11 @@ from benchmarks.attention_cases import Case
 from benchmarks.result_file import ResultFile
 from semanir_jax import sharding
 from semanir_jax.checkpoint import make_model
+from semanir_jax.models.stage import Stage
 from semanir_jax.ops import attention_triton, dictionary_triton, triton_launch
 from semanir_jax.training import gpu_topology, hlo
 from semanir_jax.training.setup import place_step
-from tests import small
+from tests import jaxprs, small
 
 jax.config.update("jax_disable_most_optimizations", False)
 # jax_triton leaves the assembly of every kernel there.
@@ -101,6 +102,30 @@ def test_attention_kernels_are_compiled(capability, num_tokens, dtype):
     "key_value_gradient_kernel",
     "bias_gradient_kernel",
   }
+
+
+def test_layers_that_are_computed_again_keep_the_attention():
+  stage = Stage(
+    depth=2,
+    num_heads=6,
+    window_size=8,
+    max_keys=32,
+    shifted=False,
+    platform="gpu",
+    remat=True,
+  )
+  images = jax.ShapeDtypeStruct((1, 16, 16, 180), jnp.float32)
+  with triton_launch.compile_for(90):
+    params = jax.eval_shape(stage.init, jax.random.key(0), images, 32)
+    loss = lambda *arguments: jnp.sum(stage.apply(*arguments))  # noqa: E731
+    program = jax.make_jaxpr(jax.grad(loss))(params, images, 32)
+  launched = [
+    equation.params["fn"].__name__
+    for equation in jaxprs.equations(program)
+    if equation.primitive.name == "triton_kernel_call"
+  ]
+  assert launched.count("forward_kernel") == 1, launched
+  assert launched.count("query_gradient_kernel") == 1, launched
 
 
 def compile_train_step(config, side):

@@ -246,6 +246,22 @@ def test_remat_changes_memory_and_not_values(unroll):
   assert f"prevent_cse={unroll}" in program
 
 
+def test_remat_computes_no_large_product_again():
+  model = SemanIR(**SMALL)
+  images = jnp.zeros((1, 8, 8, 3))
+  params = _init(model)[0]["params"]
+
+  def products(model):
+    loss = lambda params: jnp.sum(model.apply({"params": params}, images))  # noqa: E731
+    program = jax.make_jaxpr(jax.grad(loss))(params)
+    names = [e.primitive.name for e in jaxprs.equations(program)]
+    return names.count("dot_general")
+
+  # In the loop of either stage, the position bias and the logits.
+  again = products(model.clone(remat=True)) - products(model)
+  assert again == len(model.depths) * (4 + 1)
+
+
 def test_unrolled_layers_are_no_loop_and_compute_the_same():
   looped, unrolled = SemanIR(**SMALL), SemanIR(**SMALL, unroll=True)
   variables, images = _init(looped)

@@ -15,16 +15,21 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from flax.linen.dtypes import promote_dtype
+from jax.ad_checkpoint import checkpoint_name
 from jax.typing import DTypeLike
 
 from semanir_jax.models.offsets import expand_offsets, relative_coordinates
 from semanir_jax.ops import Dictionary, key_semantic_attention
+from semanir_jax.ops.chunks import ATTENDED
 
 LAYER_NORM_EPSILON = 1e-5  # torch's default; Flax's is 1e-6
 BIAS_HIDDEN = 512  # hidden width of the position-bias MLP
 BIAS_BOUND = 16.0  # largest position bias
 INITIAL_LOGIT_SCALE = 10.0
 LARGEST_LOGIT_SCALE = 100.0
+# Results by which a layer is computed again without its products, but for those
+# of the position bias: what `remat` keeps.
+KEPT = ("qkv", ATTENDED, "projection", "expand", "reduce")
 
 
 def linear(
@@ -40,7 +45,8 @@ def linear(
     x: `[..., C]` float.
     features: output channels.
     dtype: operand type of the product; the result has it too.
-    name: name of the layer in the calling module.
+    name: name of the layer in the calling module, and of its result for the
+      policies of `jax.checkpoint`.
     bias: whether a bias is added.
 
   Returns:
@@ -55,7 +61,7 @@ def linear(
     name=name,
   )
   y = layer(x.reshape(-1, x.shape[-1])).astype(dtype)
-  return y.reshape(*x.shape[:-1], features)
+  return checkpoint_name(y.reshape(*x.shape[:-1], features), name)
 
 
 def _operands(

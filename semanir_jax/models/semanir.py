@@ -56,7 +56,7 @@ class SemanIR(nn.Module):
     implementation: form of the attention, None to choose.
     platform: "cpu", "gpu" or "tpu" where the program is compiled ahead of time
       for a machine of another kind; None for the platform JAX runs on.
-    remat: recompute layers in the backward pass.
+    remat: compute much of a layer again in the backward pass (`Stage`).
     unroll: compile a stage's layers one by one instead of as a loop (`Stage`).
     dtype: operand type of the matrix products ("bfloat16" or "float32", which
       TPUs and newer GPUs round unless `jax_default_matmul_precision` is set).

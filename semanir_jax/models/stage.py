@@ -9,7 +9,7 @@ from jax.typing import DTypeLike
 
 from semanir_jax.models import windows
 from semanir_jax.models.key_search import SearchingLayer, find_keys
-from semanir_jax.models.layers import Conv, TransformerLayer
+from semanir_jax.models.layers import KEPT, Conv, TransformerLayer
 from semanir_jax.ops import choose_implementation
 
 
@@ -28,8 +28,9 @@ class Stage(nn.Module):
     implementation: form of the attention, None to choose
       (`ops.choose_implementation`).
     platform: that the program is compiled for; None for the one JAX runs on.
-    remat: recompute every layer in the backward pass instead of keeping what it
-      computed: memory of one layer instead of all.
+    remat: keep of every layer the results of its products (`layers.KEPT`) and
+      compute the rest again in the backward pass: half the memory in training,
+      and hardly more arithmetic (docs/scaling.md).
     unroll: let the scan take all its layers in one turn. Between turns it
       copies what the backward pass needs into arrays of all layers and out of
       them again; without, training takes half the memory on a GPU or TPU by
@@ -97,7 +98,8 @@ class Stage(nn.Module):
       self.sow("intermediates", "dictionary", keys)
     if self.remat:
       # A loop keeps the forward and the recomputation apart by itself.
-      layer = nn.remat(layer, prevent_cse=self.unroll)
+      policy = jax.checkpoint_policies.save_only_these_names(*KEPT)
+      layer = nn.remat(layer, prevent_cse=self.unroll, policy=policy)
     layers = nn.scan(
       layer,
       variable_axes={"params": 0, "intermediates": 0},

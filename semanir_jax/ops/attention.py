@@ -4,11 +4,13 @@ import warnings
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jax.typing import DTypeLike
 
 from semanir_jax.ops import triton_launch
 from semanir_jax.ops.attention_gather import gather_attention
 from semanir_jax.ops.attention_mask import mask_attention
+from semanir_jax.ops.chunks import ATTENDED
 from semanir_jax.ops.dictionary import Dictionary
 
 IMPLEMENTATIONS = ("mask", "gather", "triton")
@@ -123,7 +125,9 @@ def key_semantic_attention(
       once.
 
   Returns:
-    `[B, G, N, A, D]`, dtype of `query`; logits, softmax and sums in float32.
+    `[B, G, N, A, D]`, dtype of `query`; logits and softmax in float32, and the
+    sums of products (but for those of `gather`'s gradients of key and value,
+    which have the dtype of `query`). Named `chunks.ATTENDED`.
 
   Raises:
     ValueError: shapes do not belong together, the dictionary has not the form
@@ -153,13 +157,15 @@ def key_semantic_attention(
       *arrays, dictionary.bits, scale, bias
     )
   if implementation == "mask":
-    return mask_attention(
+    out = mask_attention(
       *arrays, dictionary.bits, scale, bias, platform=platform
     )
-  indices, valid = dictionary.indices, dictionary.valid
-  return gather_attention(
-    *arrays, indices, valid, scale, bias, platform=platform
-  )
+  else:
+    indices, valid = dictionary.indices, dictionary.valid
+    out = gather_attention(
+      *arrays, indices, valid, scale, bias, platform=platform
+    )
+  return checkpoint_name(out, ATTENDED)
 
 
 def _check_shapes(

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 from semanir_jax.ops import attention_tiles, triton_launch
 from semanir_jax.ops.attention_tiles import choose_tiles
@@ -15,6 +16,7 @@ from semanir_jax.ops.attention_triton_backward import (
   query_gradient_kernel,
 )
 from semanir_jax.ops.attention_triton_forward import forward_kernel
+from semanir_jax.ops.chunks import ATTENDED
 from semanir_jax.ops.triton_launch import Launcher, launch
 
 # Of the gradient of the bias: programs that fill a GPU of 132 cores, and the
@@ -104,6 +106,8 @@ def _forward(*arguments: Any) -> tuple[jax.Array, tuple[jax.Array, ...]]:
     ),
     **constants,
   )
+  # Else a `jax.checkpoint` that keeps the output would run the kernel again.
+  out, lse = checkpoint_name((out, lse), ATTENDED)
   return out, (*inputs, out, lse)
 
 

@@ -14,6 +14,8 @@ ACCELERATOR_ELEMENTS = 1 << 28
 # That each layer may keep for its backward pass, if they are live at once: at
 # most 16 MiB. More is computed again.
 KEPT_ELEMENTS = 1 << 22
+# What the attention names its result, for the policies of `jax.checkpoint`.
+ATTENDED = "attended"
 
 
 def elements_at_once(platform: str | None) -> int:
