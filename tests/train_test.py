@@ -301,6 +301,14 @@ def test_phases_change_sizes_and_are_resumed_exactly(photographs, tmp_path):
       shutil.rmtree(part / checkpoint.FOLDER / str(later))
     assert loop.train_and_evaluate(config, str(part))
     small.assert_equal_trees(_last(part, config)[0], expected)
+  # With other phases it goes on where the run would be that had them all along.
+  shutil.rmtree(part / checkpoint.FOLDER / "4")
+  phases = ((1, 16, 8), (3, 24, 16))
+  config = train_config(
+    photographs, **settings | {"train__progressive": phases}
+  )
+  assert loop.train_and_evaluate(config, str(part))
+  assert _last(part, config)[1] == train_position(3)
 
 
 def test_a_run_that_is_not_finite_any_more_ends(photographs, tmp_path):

@@ -8,6 +8,7 @@ import pytest
 from configs import base
 from semanir_jax import evaluation, test_sets
 from semanir_jax.inference import Restorer
+from semanir_jax.training import validation
 from semanir_jax.training.validation import measure_id, validate
 from tests import processes, small
 
@@ -82,6 +83,23 @@ def test_it_measures_the_averaged_parameters_on_every_set():
   assert score == pytest.approx(sum(psnrs) / 2, rel=1e-6)
   assert list(writer.images) == ["three/0", "three/1", "one/0"]
   assert writer.images["one/0"].shape[0] == 1
+
+
+def test_layers_are_a_loop_that_compiles_soon(monkeypatch):
+  made = []
+
+  def restorer(model, params, mesh):
+    made.append(model)
+    return Restorer(model, params, mesh=mesh)
+
+  monkeypatch.setattr(validation, "Restorer", restorer)
+  config = small.config(eval__max_images=1)
+  model = MODEL.clone(unroll=True)
+  state, stop = small.state(MODEL), lambda: False
+  validation.validate(
+    config, model, state, 7, sets=SETS, writer=_Writer(), stop=stop
+  )
+  assert [model.unroll for model in made] == [False]
 
 
 def test_without_sets_there_is_no_score():

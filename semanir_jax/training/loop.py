@@ -130,7 +130,8 @@ def _train(
     if done >= phase.stop:
       continue
     if position is not None and done > phase.start:
-      stream.set_state(position)
+      # Of this phase, which had another start if the config was changed.
+      stream.set_state({**position, "batches_taken": done - phase.start})
     if len(phases) > 1:
       logging.info(
         "phase %d of %d, to step %d: patches of %d px, %d in a batch",
