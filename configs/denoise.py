@@ -19,8 +19,10 @@ of sigma 15, in half the steps, with halved milestones and rate.
     --config.data.data_dir=data --workdir=runs/denoise
   python eval.py --config=configs/denoise.py:color,s25 --data_dir=data \
     --workdir=runs/denoise
+  python train.py --config=configs/denoise.py:color,s15 \
+    --config.data.data_dir=data --workdir=runs/denoise_s15
   python train.py --config=configs/denoise.py:color,s50,finetune \
-    --config.init_from=runs/denoise --config.data.data_dir=data \
+    --config.init_from=runs/denoise_s15 --config.data.data_dir=data \
     --workdir=runs/denoise_s50
 """
 

@@ -5,8 +5,8 @@ both the degraded input and the result are compared with the clean image. Means
 are means of per-image values (protocol section 0.10).
 
 Several processes share a set: process p of n restores images p, p + n, ... on
-its own devices and tells the others what it measured. So every image counts
-once, and no process waits for what one does alone.
+its own devices and tells the others what it measured, after each batch. So
+every image counts once, and what one process compiles no other has to.
 """
 
 import itertools

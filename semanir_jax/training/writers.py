@@ -48,13 +48,6 @@ def _install_tensorboardx() -> None:
           tag, np.asarray(value), step, dataformats="NHWC"
         )
 
-    def write_texts(self, step: int, texts: Mapping[str, str]) -> None:
-      for tag, value in texts.items():
-        self._writer.add_text(tag, value, step)
-
-    def write_hparams(self, hparams: Mapping[str, Any]) -> None:
-      self._writer.add_text("hparams", str(dict(hparams)), 0)
-
     def flush(self) -> None:
       self._writer.flush()
 
@@ -65,7 +58,7 @@ def _install_tensorboardx() -> None:
       """Nothing in this project writes these."""
 
     write_summaries = write_histograms = write_videos = write_audios = _ignore
-    write_pointcloud = _ignore
+    write_pointcloud = write_texts = write_hparams = _ignore
 
   for target in (module, metric_writers, utils):
     target.SummaryWriter = TensorBoardWriter
