@@ -51,6 +51,7 @@ ANCHORS = [
   ),
   ("denoise", "gray,s25", "set12", {"psnr": 20.3688}),
   ("denoise", "color,s25", "mcmaster", {"psnr": 20.8903}),
+  ("denoise", "color,s25", "kodak24", {"psnr": 20.438}),
   ("demosaic", "", "mcmaster", {"psnr": 34.4254}),
   ("demosaic", "", "kodak24", {"psnr": 35.7765}),
 ]
@@ -134,6 +135,37 @@ def test_pictures_stand_side_by_side(baseline):
   ):
     assert both.width > 2 * target.width
     assert both.height > target.height
+
+
+# Of docs/protocols.md, and the input's range in the MANIFEST of the samples.
+@pytest.mark.parametrize(
+  ("name", "set_name", "samples", "expected", "low", "high"),
+  [
+    ("deblur", "gopro", "gopro_samples", (24.140, 0.8384), 22.87, 25.11),
+    ("weather", "test1", "outdoor_rain_samples", None, 10.02, 16.95),
+  ],
+)
+def test_pairs_that_are_at_hand_have_known_figures(
+  name, set_name, samples, expected, low, high, shared_data, tmp_path
+):
+  config = importlib.import_module(f"configs.{name}").get_config().eval.unlock()
+  config.sets = {set_name: config.sets[set_name]}
+  config.sets[set_name].update({"source": samples, "num_images": 0})
+  benchmark.evaluate(
+    config,
+    checkpoint_path=None,
+    data_dir=str(shared_data),
+    output=tmp_path,
+    num_keys=None,
+  )
+  with open(tmp_path / f"{set_name}.csv") as file:
+    *rows, mean = csv.DictReader(file)
+  values = [float(row.get("psnr_rgb", row["psnr"])) for row in rows]
+  assert len(values) == 4
+  assert (round(min(values), 2), round(max(values), 2)) == (low, high)
+  if expected:
+    assert round(float(mean["psnr"]), 3) == expected[0]
+    assert round(float(mean["ssim"]), 4) == expected[1]
 
 
 def test_published_ssim_and_part_of_a_set_are_shown(shared_data, tmp_path):
