@@ -3,11 +3,13 @@
 import json
 import pathlib
 
+import numpy as np
 import pytest
 
 from configs import pretrained
-from semanir_jax import evaluation, reports, test_sets, weights
+from semanir_jax import evaluation, metrics, reports, test_sets, weights
 from semanir_jax.inference import Restorer
+from semanir_jax.tiles import TiledRestorer
 
 FILES = sorted(weights.PRETRAINED.glob(f"*{weights.SUFFIX}"))
 NAMES = [path.stem for path in FILES]
@@ -89,6 +91,25 @@ def test_it_improves_a_photograph_it_has_not_seen(name):
   (row,) = _rows(name, key, middle | {"center_crop_px": 128})
   gain = row["psnr"] - row["input_psnr"]
   assert gain > GAINS[name], f"{row['input_psnr']:.2f} + {gain:.2f} dB"
+
+
+def test_its_tiles_equal_the_whole_image_as_docs_design_says():
+  model, params, _ = weights.load_network("jpeg_color_light")
+  options = _results("jpeg_color_light")["protocol"]["sets"]["live1_q10"]
+  options |= {"source": "photographs:test", "num_images": 0, "sides_px": ()}
+  options["center_crop_px"] = 192
+  source = test_sets.open_test_set("set", options, "")
+  (example,) = test_sets.examples(source, options, [0])
+  pixels = metrics.to_uint8(example.lq)
+  whole, tiled = (
+    np.concatenate(list(TiledRestorer(model, params, tile=tile).bands(pixels)))
+    for tile in (192, 128)
+  )
+  assert 0 < np.abs(tiled - whole).max() < 5 / 255
+  assert 10 * np.log10(1 / np.mean((tiled - whole) ** 2)) > 55
+  clean = metrics.to_uint8(example.hq)
+  score = [metrics.psnr(metrics.to_uint8(x), clean) for x in (whole, tiled)]
+  assert abs(score[1] - score[0]) < 0.03
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="needs ../shared/data")
