@@ -156,7 +156,8 @@ def _warn_of_other_tasks(
   sets: Mapping[str, Mapping[str, Any]], learned: Mapping[str, Any]
 ) -> None:
   """Names test sets of a degradation that the network has not learned."""
-  names = {part["name"] for part in learned.get("degradations", (learned,))}
+  parts = learned.get("degradations", (learned,))
+  names = {part.get("name", "pairs of images") for part in parts}
   for set_name, options in sets.items():
     name = options["degradation"].get("name")
     if name is not None and name not in names:

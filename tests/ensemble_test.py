@@ -57,13 +57,14 @@ def folder(tmp_path):
   for i in range(2):
     write_image(tmp_path / "ours" / f"{i}.png", _levels(13, 21, 3, seed=i))
   small.write_network(tmp_path / "noise.safetensors")
-  config = small.config().unlock()
-  config.data.degradation = {"name": "demosaic"}
-  weights.write_weights(
-    tmp_path / "mosaic.safetensors",
-    small.params(small.USHAPE),
-    checkpoint.config_to_json(config),
-  )
+  for name, degradation in (("mosaic", {"name": "demosaic"}), ("pairs", {})):
+    config = small.config().unlock()
+    config.data.degradation = degradation
+    weights.write_weights(
+      tmp_path / f"{name}.safetensors",
+      small.params(small.USHAPE),
+      checkpoint.config_to_json(config),
+    )
   return tmp_path
 
 
@@ -86,10 +87,11 @@ def _evaluate(folder, network, test_set=OPTIONS, **options):
 def test_a_network_of_another_task_is_told(folder, caplog):
   _evaluate(folder, "noise.safetensors")
   assert "has learned" not in caplog.text
-  _evaluate(folder, "mosaic.safetensors")
-  assert (
-    "ours: is of noise, and the network has learned demosaic" in caplog.text
-  )
+  for name, learned in (("mosaic", "demosaic"), ("pairs", "pairs of images")):
+    _evaluate(folder, f"{name}.safetensors")
+    assert (
+      f"ours: is of noise, and the network has learned {learned}" in caplog.text
+    )
 
 
 def test_a_step_saved_meanwhile_is_not_the_one_that_was_measured(

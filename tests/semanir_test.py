@@ -235,7 +235,7 @@ def _same_gradients(variables, images, *models):
 
 @pytest.mark.parametrize("unroll", [False, True])
 def test_remat_changes_memory_and_not_values(unroll):
-  plain = SemanIR(**SMALL, unroll=unroll)
+  plain = SemanIR(**SMALL, unroll=unroll, remat=False)
   rematted = plain.clone(remat=True)
   variables, images = _init(plain, 32, 32, batch=4)
   compiled = _same_gradients(variables, images, plain, rematted)
@@ -247,7 +247,7 @@ def test_remat_changes_memory_and_not_values(unroll):
 
 
 def test_remat_computes_no_large_product_again():
-  model = SemanIR(**SMALL)
+  model = SemanIR(**SMALL, remat=False)
   images = jnp.zeros((1, 8, 8, 3))
   params = _init(model)[0]["params"]
 

@@ -83,7 +83,7 @@ class SemanIR(nn.Module):
   upsampler: str = "pixelshuffle"
   implementation: str | None = None
   platform: str | None = None
-  remat: bool = False
+  remat: bool = True
   unroll: bool = False
   dtype: DTypeLike = jnp.float32
 
