@@ -32,6 +32,7 @@ _SELF_ENSEMBLE = flags.DEFINE_bool(
   "self_ensemble", False, "Mean over 8 flips and turns: 8 times the time."
 )
 flags.mark_flags_as_required(["config", "workdir"])
+flags.register_validator("workdir", lambda path: path != "", "give a folder")
 
 
 def main() -> None:

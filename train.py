@@ -22,6 +22,7 @@ _PROFILE = flags.DEFINE_bool(
   "profile", False, "Write a trace of a few steps to WORKDIR/profile."
 )
 flags.mark_flags_as_required(["config", "workdir"])
+flags.register_validator("workdir", lambda path: path != "", "give a folder")
 
 
 def main() -> None:

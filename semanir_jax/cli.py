@@ -2,11 +2,12 @@
 
 import difflib
 import logging as python_logging
+import os
 import pathlib
 import re
 import sys
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from absl import app, flags, logging
 
@@ -31,6 +32,7 @@ def run(main: Callable[[], None]) -> None:
     handler = logging.get_absl_handler()
     handler.setFormatter(python_logging.Formatter("%(message)s"))
     handler.addFilter(_is_for_the_user)
+    sys.unraisablehook = _unraisable
     try:
       main()
     except (ValueError, OSError) as error:
@@ -44,7 +46,16 @@ def run(main: Callable[[], None]) -> None:
 
 
 def _parse(argv: list[str]) -> list[str]:
-  """Parses flags and the config; a mistake in them is one line too."""
+  """Parses flags and the config; a mistake in them is one line too.
+
+  Shells leave `--output=~/restored` as it is; the folder `~` is not meant.
+  """
+  argv = [
+    re.sub("=(~.*)", lambda m: f"={os.path.expanduser(m[1])}", argument)
+    if re.match(r"--[\w.]+=~(/|$)", argument)
+    else argument
+    for argument in argv
+  ]
   try:
     return flags.FLAGS(argv)
   except (
@@ -81,6 +92,14 @@ def _is_for_the_user(record: python_logging.LogRecord) -> bool:
     # Of their threads, a dozen for one full disk; what matters is raised too.
     return DEBUG.value
   return record.levelno > python_logging.INFO or not quiet
+
+
+def _unraisable(error: Any) -> None:
+  """Reports what went wrong where nobody could be told, but for what orbax's
+  threads leave behind by the hundred when a disk is full; that is raised too.
+  """
+  if DEBUG.value or str(error.exc_value) != "Event loop is closed":
+    sys.__unraisablehook__(error)
 
 
 def _exit(message: str) -> NoReturn:

@@ -1,5 +1,6 @@
 """Restores image files with a trained network."""
 
+import errno
 import math
 import time
 from collections.abc import Mapping
@@ -25,6 +26,7 @@ from semanir_jax.tiles import TiledRestorer
 from semanir_jax.weights import load_network
 
 _PROGRESS_SECONDS = 10.0  # between two lines about one image
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def restore_files(
@@ -133,6 +135,10 @@ def _restore_all(
         raise
       logging.error("%s", error)
       failures.append(job.name)
+      if getattr(error.__cause__, "errno", None) in _DISK_FULL:
+        # Of the others none could be written either, after hours of work.
+        failures += [later.name for later in jobs[done:]]
+        break
       continue
     rate = done / (time.monotonic() - start)
     logging.info(

@@ -63,11 +63,8 @@ def plan(
   Raises:
     ImageError: names what is wrong and the remedy.
   """
-  for option, value in (
-    ("input", source),
-    ("output", output),
-    ("reference", reference),
-  ):
+  options = {"input": source, "output": output, "reference": reference}
+  for option, value in options.items():
     if value == "":
       raise images.ImageError(f"--{option} is empty; give a file or folder")
   target = pathlib.Path(output)
@@ -141,7 +138,8 @@ def _matches(pattern: str) -> list[pathlib.Path]:
   files = sorted(path for path in paths if path.is_file())
   if not files:
     raise images.ImageError(
-      f"{pattern}: matches no file; check --input (patterns need quotes)"
+      f"{pattern}: matches no file; check --input (patterns need quotes, and a"
+      " [ that is meant as such is [[])"
     )
   return listing.select_images(files, pattern)
 

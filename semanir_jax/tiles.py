@@ -20,6 +20,7 @@ from semanir_jax import memory, sharding, tile_size
 from semanir_jax.inference import Restorer
 from semanir_jax.models.semanir import SemanIR
 from semanir_jax.models.windows import reflected_positions
+from semanir_jax.ops.num_keys import whole_number
 
 _TILES_PER_DEVICE = (1, 2, 4, 8)  # at a time
 
@@ -57,7 +58,7 @@ class TiledRestorer:
     self._self_ensemble = self_ensemble
     # Asked once: all images of a run get tiles of one size.
     self._memory = memory.free_memory()
-    self._tile = tile
+    self._tile = tile if tile is None else whole_number(tile, "tile")
     grid, least = model.size_multiple, tile_size.smallest_tile_px(model)
     if tile is not None and (tile < least or tile % grid):
       near = max(round(tile / grid) * grid, least)

@@ -108,6 +108,8 @@ def test_options_reach_the_network(files):
     assert (semanir_jax.load(files["x2"], **option)(image) != whole).any()
   with pytest.raises(ValueError, match="tile=7 must be a multiple of 4"):
     semanir_jax.load(files["x2"], tile=7)
+  with pytest.raises(ValueError, match="tile=64.0: give a whole number"):
+    semanir_jax.load(files["x2"], tile=64.0)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])

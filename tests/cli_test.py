@@ -10,6 +10,7 @@ import types
 
 import numpy as np
 import pytest
+from absl import flags
 
 from semanir_jax import checkpoint, cli
 from semanir_jax.data.images import write_image
@@ -24,6 +25,8 @@ MESSAGES = {
   "strange_field": "'cadence': the config has no such field; configs/base.py",
   "mistyped_field": "flag --config.train.batch_size=many: invalid literal",
   "missing_config": "configs/denoize.py: no such config; did you mean denoise?",
+  "empty_workdir": "flag --workdir=: give a folder",
+  "empty_eval_workdir": "flag --workdir=: give a folder",
   "workdir_not_given": "flag --workdir=None: Flag --workdir must have a value",
   "unknown_flag": "Unknown command line flag 'workdr'. Did you mean: workdir",
   "stray_argument": "unexpected argument 'runs'; options start with --",
@@ -105,6 +108,8 @@ def _commands(root: pathlib.Path) -> dict[str, tuple[str, ...]]:
     "mistyped_field": train("--config.train.batch_size=many"),
     "missing_config": train(config="--config=configs/denoize.py"),
     "workdir_not_given": ("train.py", SMOKE),
+    "empty_workdir": ("train.py", SMOKE, "--workdir="),
+    "empty_eval_workdir": ("eval.py", SMOKE, "--workdir=", "--baseline"),
     "unknown_flag": ("train.py", SMOKE, f"--workdr={new}"),
     "stray_argument": train("runs"),
     "too_many_keys": train("--config.model.num_keys=17"),
@@ -211,6 +216,33 @@ def test_restore_as_people_start_it(tmp_path):
   assert (tmp_path / "out" / "a.png").is_file()
   line = result.stderr.splitlines()[-1]
   assert line.startswith(f"1 of 1, {tmp_path / 'out' / 'a.png'}, ")
+
+
+@pytest.mark.parametrize(
+  ("argument", "value"),
+  [
+    ("--output=~/x", "/home/me/x"),
+    ("--output=~", "/home/me"),
+    ("--output=~backup", "~backup"),
+    ("--output=a=~/x", "a=~/x"),
+  ],
+)
+def test_the_home_folder_is_meant_by_a_tilde(monkeypatch, argument, value):
+  monkeypatch.setenv("HOME", "/home/me")
+  values = flags.FlagValues()
+  flags.DEFINE_string("output", None, "", flag_values=values)
+  monkeypatch.setattr(flags, "FLAGS", values)
+  cli._parse(["restore.py", argument])
+  assert values.output == value
+
+
+def test_loops_that_a_full_disk_leaves_behind_are_not_told(monkeypatch):
+  monkeypatch.setattr(cli, "DEBUG", types.SimpleNamespace(value=False))
+  told = []
+  monkeypatch.setattr(sys, "__unraisablehook__", told.append)
+  for text in ("Event loop is closed", "something else"):
+    cli._unraisable(types.SimpleNamespace(exc_value=RuntimeError(text)))
+  assert [str(error.exc_value) for error in told] == ["something else"]
 
 
 @pytest.mark.parametrize(

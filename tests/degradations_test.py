@@ -138,6 +138,16 @@ def test_noise_level_of_the_test_sets(
     )
 
 
+@pytest.mark.parametrize("sigma", [(25.0,), (25.0, 25.0)])
+def test_one_number_may_stand_alone_in_a_tuple(sigma) -> None:
+  image = np.full((4, 5, 3), 128, np.uint8)
+  noisy = [
+    GaussianNoise(value)(np.random.RandomState(0), image)
+    for value in (25.0, sigma)
+  ]
+  np.testing.assert_array_equal(noisy[0][0], noisy[1][0])
+
+
 def test_blind_noise_fills_its_range() -> None:
   image = np.full((64, 64, 1), 128, np.uint8)
   noise, rng = GaussianNoise((10, 50)), _rng()

@@ -1,6 +1,8 @@
 """Image files through a network and back, whole or not at all."""
 
+import errno
 import itertools
+import pathlib
 import types
 from typing import Any
 
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from semanir_jax import metrics, restoration
+from semanir_jax import metrics, restoration, result_files
 from semanir_jax.checkpoint import load_for_inference
 from semanir_jax.data.images import ImageError, read_image, write_image
 from semanir_jax.inference import Restorer
@@ -411,6 +413,30 @@ def test_dtype_and_self_ensemble_change_the_result(runs, tmp_path):
   plain, rounded, mean = results
   assert 0 < np.abs(rounded - plain).mean() < 3
   assert 0 < np.abs(mean - plain).mean()
+
+
+def test_a_full_disk_ends_the_run(runs, tmp_path, monkeypatch, caplog):
+  for name in "abcd":
+    cases.write_random(tmp_path / "in" / f"{name}.png", 5, 5, 3)
+  restored = []
+  write = result_files.write
+
+  def full(path, data):
+    restored.append(path.name)
+    if path.name != "a.png":
+      monkeypatch.setattr(pathlib.Path, "write_bytes", no_space)
+    write(path, data)
+
+  def no_space(self, data):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+  monkeypatch.setattr(result_files, "write", full)
+  output = tmp_path / "out"
+  with pytest.raises(ImageError, match="3 of 4 images .*: b.png, c.png, d.png"):
+    restore_files(runs["color"], str(tmp_path / "in"), str(output))
+  assert restored == ["a.png", "b.png"]
+  assert "b.png: cannot be written (No space left on device)" in caplog.text
+  assert cases.files(output) == ["a.png"]
 
 
 def test_memory_that_runs_out_is_named_and_the_others_restored(

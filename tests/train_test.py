@@ -1,5 +1,6 @@
 """Training from end to end, on a config of seconds."""
 
+import fcntl
 import io
 import json
 import logging
@@ -327,6 +328,35 @@ def test_a_run_that_is_not_finite_any_more_ends(photographs, tmp_path):
     str(error.value),
   )
   assert _last(tmp_path, config)[0].step == 3
+
+
+def test_two_runs_in_one_workdir_are_one_too_many(photographs, tmp_path):
+  config = train_config(photographs)
+  folder = os.open(tmp_path, os.O_RDONLY)
+  fcntl.flock(folder, fcntl.LOCK_EX)
+  with pytest.raises(ValueError, match="another training run is at work there"):
+    loop.train_and_evaluate(config, str(tmp_path))
+  assert not list(tmp_path.iterdir())
+  os.close(folder)
+  assert loop.train_and_evaluate(config, str(tmp_path))
+
+
+def test_init_from_of_a_run_that_goes_on_has_no_effect(
+  uninterrupted, photographs, tmp_path, caplog
+):
+  shutil.copytree(uninterrupted / checkpoint.FOLDER, tmp_path / "checkpoints")
+  config = train_config(
+    photographs, train__num_steps=5, init_from="denoise_color_tiny"
+  )
+  plan = setup.make_plan(config)
+  checkpoints = Checkpoints(str(tmp_path), keep=1)
+  setup.start_state(config, plan, checkpoints)
+  checkpoints.close()
+  assert (
+    "config.init_from=denoise_color_tiny has no effect: the run goes on from"
+    " step 4; give a new --workdir"
+  ) in caplog.text
+  assert "config.init_from: '' in the checkpoint, now 'denoise_c" in caplog.text
 
 
 def test_a_run_starts_from_the_parameters_of_another(

@@ -211,7 +211,9 @@ def _interval(
 
   Integer limits ask for integers.
   """
-  low_high = tuple(value) if isinstance(value, Sequence) else (value, value)
+  low_high = tuple(value) if isinstance(value, Sequence) else (value,)
+  if len(low_high) == 1:  # as ml_collections makes of --config....=25
+    low_high *= 2
   kinds = int if isinstance(lowest, int) else (int, float)
   numbers = [x for x in low_high if isinstance(x, kinds)]
   if len(numbers) != 2 or not lowest <= numbers[0] <= numbers[1] <= highest:

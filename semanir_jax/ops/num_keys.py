@@ -1,21 +1,23 @@
-"""k, as callers give it."""
+"""k, and other numbers, as callers give them."""
 
 import operator
 
 import jax
 
 
-def whole_number(num_keys: jax.Array | int) -> jax.Array | int:
-  """k as an int, whatever type it has; a traced k as it is.
+def whole_number(
+  value: jax.Array | int, name: str = "num_keys"
+) -> jax.Array | int:
+  """A number as an int, whatever type it has; a traced one as it is.
 
   Raises:
     ValueError: it is no whole number.
   """
-  if isinstance(num_keys, jax.core.Tracer):
-    return num_keys
+  if isinstance(value, jax.core.Tracer):
+    return value
   try:
-    if isinstance(num_keys, bool):  # an int to Python, hardly meant as k = 1
+    if isinstance(value, bool):  # an int to Python, hardly meant as k = 1
       raise TypeError("a truth value")
-    return operator.index(num_keys)
+    return operator.index(value)
   except TypeError as error:
-    raise ValueError(f"num_keys={num_keys!r}: give a whole number") from error
+    raise ValueError(f"{name}={value!r}: give a whole number") from error

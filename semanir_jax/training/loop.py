@@ -1,8 +1,10 @@
 """The training loop: what a run needs, then its phases one by one."""
 
 import contextlib
+import fcntl
+import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -50,10 +52,11 @@ def train_and_evaluate(
   """
   environment.warn_of_idle_accelerator()
   plan = make_plan(config)
-  with distributed.shared_errors():
-    check_init_from(config, workdir)
-    _make_folder(workdir)
   with contextlib.ExitStack() as stack:
+    with distributed.shared_errors():
+      check_init_from(config, workdir)
+      _make_folder(workdir)
+      stack.enter_context(_alone_in(workdir))
     preemption = stack.enter_context(Preemption(plan.mesh))
     checkpoints = Checkpoints(
       workdir,
@@ -75,10 +78,7 @@ def train_and_evaluate(
       first,
     )
     with distributed.shared_errors():
-      if jax.process_index() == 0:
-        folder = pathlib.Path(workdir)
-        write_bytes(folder / "config.json", config.to_json().encode())
-        environment.record_start(folder, first, changes)
+      _record(config, pathlib.Path(workdir), first, changes)
     writer = writers.create_writer(workdir)
     stack.callback(writer.close)
     run = Run(
@@ -95,6 +95,15 @@ def train_and_evaluate(
     if run.profile:
       stack.callback(run.profile.close)
     return _train(run, state, position)
+
+
+def _record(
+  config: Any, folder: pathlib.Path, first: int, changes: Mapping[str, Any]
+) -> None:
+  """The first process writes down what is started."""
+  if jax.process_index() == 0:
+    write_bytes(folder / "config.json", config.to_json().encode())
+    environment.record_start(folder, first, changes)
 
 
 def _is_complete(step: int, num_steps: int) -> bool:
@@ -118,6 +127,30 @@ def _make_folder(workdir: str) -> None:
     raise ValueError(
       f"{workdir}: cannot be made ({error.strerror}); choose another --workdir"
     ) from error
+
+
+@contextlib.contextmanager
+def _alone_in(workdir: str) -> Iterator[None]:
+  """Keeps other runs out of a workdir, in which each would delete the other's
+  checkpoints; a killed run keeps nobody out.
+
+  Raises:
+    ValueError: another one is at work there.
+  """
+  with contextlib.ExitStack() as stack:
+    if jax.process_index() == 0:
+      try:
+        folder = os.open(workdir, os.O_RDONLY)
+        stack.callback(os.close, folder)
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      except BlockingIOError as error:
+        raise ValueError(
+          f"{workdir}: another training run is at work there; wait for its end,"
+          " or choose another --workdir"
+        ) from error
+      except OSError:
+        pass  # a file system without locks
+    yield
 
 
 def _train(

@@ -1,6 +1,7 @@
 """What a run is made of before its first step, each part from the config."""
 
 import functools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -96,8 +97,11 @@ _LEAST = {
   "data.num_workers": 0,
   "data.num_threads": 0,
   "data.cache_gib": 0,
+  "train.accumulate": 1,
   "train.max_skipped": 1,
   "train.ema_decay": 0,
+  "optimizer.beta1": 0,
+  "optimizer.beta2": 0,
   "eval.every_steps": 0,
   "checkpoint.every_steps": 0,
   "log.every_steps": 0,
@@ -108,12 +112,11 @@ def _check_numbers(config: Any) -> None:
   """Refuses numbers that would be ignored, or fail far from their field."""
   for field, least in _LEAST.items():
     value = functools.reduce(getattr, field.split("."), config)
-    if value < least:
+    if not least <= value < math.inf:  # nor NaN
       raise ValueError(f"config.{field}={value} must be at least {least}")
-  if config.train.ema_decay >= 1:
-    raise ValueError(
-      f"config.train.ema_decay={config.train.ema_decay} must be below 1"
-    )
+  for field in ("train.ema_decay", "optimizer.beta1", "optimizer.beta2"):
+    if (value := functools.reduce(getattr, field.split("."), config)) >= 1:
+      raise ValueError(f"config.{field}={value} must be below 1")
 
 
 def make_step(config: Any, model: SemanIR, mesh: Mesh) -> tuple[Any, Any]:
@@ -208,7 +211,14 @@ def start_state(
   state, position, before = restored
   changes = config_changes(before, checkpoint.config_to_json(config))
   for name, (old, new) in changes.items():
-    logging.warning("config.%s: %s in the checkpoint, now %s", name, old, new)
+    logging.warning("config.%s: %r in the checkpoint, now %r", name, old, new)
+  if config.init_from and "init_from" in changes:
+    logging.warning(
+      "config.init_from=%s has no effect: the run goes on from step %d;"
+      " give a new --workdir to start from it",
+      config.init_from,
+      state.step,
+    )
   return state, position, changes
 
 
