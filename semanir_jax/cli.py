@@ -81,8 +81,9 @@ def _no_such_config(path: pathlib.Path) -> str:
   """Says which configs there are instead, the nearest name first."""
   known = sorted(other.stem for other in path.parent.glob("[!_]*.py"))
   near = difflib.get_close_matches(path.stem, known, n=1)
-  hint = f"did you mean {near[0]}? " if near else ""
-  return f"{path}: no such config; {hint}{path.parent} has {', '.join(known)}"
+  hint = f"did you mean {near[0]}.py? " if near else ""
+  there = ", ".join(known) or "none; is this the folder of the checkout?"
+  return f"{path}: no such config; {hint}{path.parent} has {there}"
 
 
 def _is_for_the_user(record: python_logging.LogRecord) -> bool:
@@ -105,7 +106,7 @@ def _unraisable(error: Any) -> None:
 def _exit(message: str) -> NoReturn:
   """Prints one line and ends the program."""
   message = " ".join(message.split())
-  if missing := re.search(r"Failed loading config file .*'(\S+\.py)'", message):
+  if missing := re.search(r"Failed loading config file .*'(\S+)'", message):
     message = _no_such_config(pathlib.Path(missing[1]))
   print(f"error: {message}", file=sys.stderr)
   sys.exit(1)
