@@ -24,7 +24,7 @@ MESSAGES = {
   "unknown_field": "'batch_sizee' Did you mean \"batch_size\"",
   "strange_field": "'cadence': the config has no such field; configs/base.py",
   "mistyped_field": "flag --config.train.batch_size=many: invalid literal",
-  "missing_config": "configs/denoize.py: no such config; did you mean denoise.py",
+  "missing_config": "denoize.py: no such config; did you mean denoise.py? ",
   "config_without_suffix": "configs/sr: no such config; did you mean sr.py? ",
   "no_configs": "nowhere/sr.py: no such config; nowhere has none; is this ",
   "empty_workdir": "flag --workdir=: give a folder",
