@@ -73,9 +73,10 @@ gpu_pretrained: $(LIGHT:%=$(FURTHER)/%.safetensors)
 
 # Four times as many patches: at quality 10 it is 0.1 dB short of 27.6, our aim on LIVE1.
 # Most of the patches begin a file, and the loss is the squared error: on a CPU, in one
-# run each, either gave whole files 0.01 dB (pretrained/README.md). An H200 compiles for
-# 80 s and takes 18.6 steps/s, so that it fits a loan of ten minutes; `unroll` halves
-# the memory (docs/scaling.md), its time is not measured.
+# run each, either gave whole files 0.01 dB (pretrained/README.md). An H200 compiled for
+# 80 s and took 18.6 steps/s, so that it fits a loan of ten minutes; since, `remat` and
+# `unroll` have taken away two thirds of the memory and of its traffic by the compiler
+# (docs/scaling.md), their time is not measured.
 OPTIONS :=
 $(FURTHER)/jpeg_color_light.safetensors: OPTIONS = \
   --config.train.batch_size=32 --config.train.num_steps=8400 \
