@@ -13,6 +13,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from semanir_jax.data import deep_png, image_codecs, images
+from tests import png_files
 
 
 def _random(shape: tuple[int, ...], dtype: type = np.uint8) -> np.ndarray:
@@ -131,8 +132,7 @@ def _png(header: bytes, data: bytes, *others: tuple[bytes, bytes]) -> bytes:
     (b"IDAT", data),
     (b"IEND", b""),
   ):
-    checksum = struct.pack(">I", zlib.crc32(kind + body))
-    png += struct.pack(">I", len(body)) + kind + body + checksum
+    png += png_files.chunk(kind, body)
   return png
 
 
@@ -277,6 +277,17 @@ def test_exif_orientation_equals_pillows(tmp_path, orientation, suffix):
   np.testing.assert_array_equal(images.read_image(path), expected)
   info = images.probe_image(path)
   assert (info.height, info.width) == expected.shape[:2]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_an_orientation_behind_the_pixels_of_a_png_is_applied(tmp_path, dtype):
+  path, image = tmp_path / "a.png", _random((4, 6, 3), dtype)
+  images.write_image(path, image)
+  png_files.add_late_exif(path, {274: 6})  # a quarter clockwise
+  np.testing.assert_array_equal(images.read_image(path), np.rot90(image, -1))
+  info = images.probe_image(path)
+  assert (info.height, info.width) == (6, 4)
+  assert image_codecs.is_turned(path.read_bytes())
 
 
 def test_an_orientation_that_is_none_turns_nothing(tmp_path):

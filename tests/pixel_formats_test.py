@@ -19,7 +19,7 @@ from semanir_jax.data.imresize import imresize
 from semanir_jax.inference import Restorer
 from semanir_jax.models.semanir import SemanIR
 from semanir_jax.restoration import restore_files
-from tests import small
+from tests import png_files, small
 
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
@@ -183,6 +183,16 @@ def test_16_bit_colour_png_carries_them_too(samples):
   with Image.open(io.BytesIO(data)) as read:
     assert read.info["icc_profile"] == PROFILE
     assert read.getexif()[271] == "a camera"
+
+
+def test_exif_behind_the_pixels_of_a_png_is_carried(tmp_path):
+  source = tmp_path / "a.png"
+  images.write_image(source, _random(4, 7, 3))
+  png_files.add_late_exif(source, {271: "a camera", 274: 6})
+  restore_files("1", str(source), str(tmp_path / "out"))
+  with Image.open(tmp_path / "out/a.png") as image:
+    assert image.size == (4, 7)
+    assert dict(image.getexif()) == {271: "a camera"}
 
 
 def test_a_profile_of_other_channels_is_left_out():

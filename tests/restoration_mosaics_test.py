@@ -11,8 +11,8 @@ from semanir_jax.data import demosaic
 from semanir_jax.data.images import read_image, write_image
 from semanir_jax.inference import Restorer
 from semanir_jax.restoration import restore_files
+from tests import png_files, small
 from tests import restoration_cases as cases
-from tests import small
 
 MOSAICS = {"name": "demosaic"}
 
@@ -80,6 +80,13 @@ def test_a_mosaic_that_exif_turns_is_refused(mosaic_network, tmp_path):
   exif[274] = 3
   pixels = np.zeros((6, 8), np.uint8)
   Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
+  message = cases.refused({"color": mosaic_network}, tmp_path)
+  assert "a.png: is a mosaic with an EXIF orientation" in message
+
+
+def test_a_mosaic_that_late_exif_turns_is_refused(mosaic_network, tmp_path):
+  cases.write_random(tmp_path / "a.png", 6, 8, 1)
+  png_files.add_late_exif(tmp_path / "a.png", {274: 3})
   message = cases.refused({"color": mosaic_network}, tmp_path)
   assert "a.png: is a mosaic with an EXIF orientation" in message
 

@@ -12,6 +12,7 @@ from absl import logging
 from semanir_jax.data import images, records, sources
 from semanir_jax.data.images import ImageError
 from semanir_jax.data.pairing import pair_scale
+from tests import png_files
 
 
 def _image(height=6, width=8, channels=3, seed=0):
@@ -165,6 +166,23 @@ def test_pairs_that_are_none_are_named(tmp_path):
   _write(tmp_path / "input", ["a.bmp"])
   with pytest.raises(ImageError, match="a.png: has the name of a.bmp|a.bmp: h"):
     sources.PairedFolder(tmp_path)
+
+
+def test_a_pair_of_which_a_late_orientation_turns_one_is_named(tmp_path):
+  _write(tmp_path / "input", ["a.png", "b.png"])
+  _write(tmp_path / "target", ["a.png", "b.png"])
+  png_files.add_late_exif(tmp_path / "input" / "b.png", {274: 6})
+  with pytest.raises(ImageError, match="b.png: is 6x8 but its input b.png 8x6"):
+    sources.PairedFolder(tmp_path)
+
+
+def test_a_pair_that_changed_since_it_was_listed_is_not_cut(tmp_path):
+  _write(tmp_path / "input", ["a.png"])
+  _write(tmp_path / "target", ["a.png"])
+  source = sources.PairedFolder(tmp_path)
+  images.write_image(tmp_path / "target" / "a.png", _image(8, 6))
+  with pytest.raises(ImageError, match="a.png: is 8x6 but its input a.png 6x8"):
+    source.read(0)
 
 
 def test_one_odd_pair_does_not_decide_the_scale(tmp_path):

@@ -157,6 +157,8 @@ class PairedFolder:
     input_path, target_path = self.paths[index]
     lq = images.read_image(input_path, **self._options)
     hq = images.read_image(target_path, **self._options)
+    # Cutting would hide files that changed since their headers were read.
+    self._check_scale(self.paths[index], lq.shape[:2], hq.shape[:2])
     lq, hq = cut_pair(lq, hq, self.scale)
     return {"input": lq, "target": hq, "name": target_path.stem}
 
@@ -173,10 +175,18 @@ class PairedFolder:
         f"{pair[0]}: has {lq.channels} channels but its target {hq.channels}; "
         "save both as gray or both as colour, or set channels"
       )
-    if _scale(lq, hq) != self.scale:
+    self._check_scale(pair, _size(lq), _size(hq))
+
+  def _check_scale(
+    self,
+    pair: tuple[pathlib.Path, pathlib.Path],
+    lq: tuple[int, int],
+    hq: tuple[int, int],
+  ) -> None:
+    if pair_scale(lq, hq) != self.scale:
       raise ImageError(
-        f"{pair[1]}: is {hq.height}x{hq.width} but its input {pair[0].name} "
-        f"{lq.height}x{lq.width}, not a pair of scale {self.scale}; crop both "
+        f"{pair[1]}: is {hq[0]}x{hq[1]} but its input {pair[0].name} "
+        f"{lq[0]}x{lq[1]}, not a pair of scale {self.scale}; crop both "
         "to the part that both show (modcrop) or fix the names"
       )
 
@@ -224,11 +234,11 @@ def _common_scale(
   whole = (pair for pair in pairs if None not in pair)
   for pair in itertools.islice(whole, _NUM_PROBED):
     with contextlib.suppress(ImageError):
-      if scale := _scale(*map(images.probe_image, pair)):
+      sizes = (_size(images.probe_image(path)) for path in pair)
+      if scale := pair_scale(*sizes):
         scales[scale] += 1
   return scales.most_common(1)[0][0] if scales else 1
 
 
-def _scale(lq: ImageInfo, hq: ImageInfo) -> int:
-  """See `pairing.pair_scale`."""
-  return pair_scale((lq.height, lq.width), (hq.height, hq.width))
+def _size(info: ImageInfo) -> tuple[int, int]:
+  return info.height, info.width

@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from semanir_jax.data import deep_png
+from semanir_jax.data.image_metadata import read_exif
 
 # People give their own files: a panorama, or one with megabytes of XMP or of an
 # ICC profile, is no attack.
@@ -84,18 +85,20 @@ def decode(data: bytes, name: str) -> tuple[np.ndarray, np.ndarray | None]:
   """
   with explained(name), Image.open(io.BytesIO(data), formats=_FORMATS) as image:
     _check_supported(image)
+    orientation = _orientation(image)  # as `inspect`: before the pixels
     if _is_deep(image):
-      pixels = _decode_deep(image, data)
+      pixels = _orient(_decode_deep(image, data), orientation)
     else:
       pixels = _decode_plain(image)
-    pixels = _orient(pixels, _orientation(image))
+      if image.format != "TIFF":  # Pillow turns it.
+        pixels = _orient(pixels, orientation)
   if pixels.shape[2] in (2, 4):
     return pixels[..., :-1], pixels[..., -1:]
   return pixels, None
 
 
 def is_turned(data: bytes) -> bool:
-  """Whether `decode` turns a file that it can decode, by EXIF before pixels."""
+  """Whether `decode` turns a file that it can decode."""
   with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
     return _orientation(image) != 1
 
@@ -199,7 +202,6 @@ def _decode_plain(image: Image.Image) -> np.ndarray:
 def _decode_deep(image: Image.Image, data: bytes) -> np.ndarray:
   """Returns `[H, W, 2 to 4]` uint16 of a file with 16-bit colour."""
   if image.format == "PNG":
-    image.load()  # An eXIf chunk may follow the pixels.
     return deep_png.decode(data)
   tifffile = import_tifffile()
   with tifffile.TiffFile(io.BytesIO(data)) as file:
@@ -214,11 +216,8 @@ def _decode_deep(image: Image.Image, data: bytes) -> np.ndarray:
 
 def _orientation(image: Image.Image) -> int:
   """Returns the EXIF orientation, 1 to 8; 1 where EXIF is absent or broken."""
-  # Asking a PNG without EXIF for it would decode all of it.
-  if image.format == "PNG" and "exif" not in image.info:
-    return 1
   try:
-    orientation = int(image.getexif().get(_ORIENTATION, 1))
+    orientation = int(read_exif(image).get(_ORIENTATION, 1))
     return orientation if 1 <= orientation <= 8 else 1
   except Exception:  # As viewers do: broken metadata does not hide a picture.
     return 1

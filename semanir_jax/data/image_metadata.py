@@ -6,7 +6,8 @@ are maker notes, whose absolute offsets do not survive a move.
 """
 
 import io
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import BinaryIO, NamedTuple
 
 from PIL import Image
 
@@ -44,8 +45,7 @@ NO_METADATA = Metadata()
 def read_metadata(data: bytes) -> Metadata:
   """Reads the metadata of an image file that can be decoded.
 
-  Broken metadata is no reason to refuse a picture: it is left out. EXIF that a
-  PNG holds behind its pixels is not looked for.
+  Broken metadata is no reason to refuse a picture: it is left out.
 
   Args:
     data: the bytes of the file.
@@ -59,12 +59,35 @@ def read_metadata(data: bytes) -> Metadata:
   return Metadata(profile, exif)
 
 
+def read_exif(image: Image.Image) -> Image.Exif:
+  """EXIF of an image that was opened, not loaded; empty for none.
+
+  The same whether pixels are read after it or not: that of a PNG may lie behind
+  them, where Pillow finds it only once it has decoded all of them.
+  """
+  if image.format != "PNG" or "exif" in image.info:
+    return image.getexif()
+  exif, file = Image.Exif(), image.fp
+  start = file.tell()
+  exif.load(next(_png_bodies(file, b"eXIf"), b""))
+  file.seek(start)  # Pillow goes on where it was.
+  return exif
+
+
+def _png_bodies(file: BinaryIO, kind: bytes) -> Iterator[bytes]:
+  """Bodies of the chunks of a kind; the others are passed over unread."""
+  file.seek(8)  # the signature
+  while len(head := file.read(8)) == 8 and head[4:] != b"IEND":
+    length = int.from_bytes(head[:4])
+    if head[4:] == kind:
+      yield file.read(length)
+      length = 0
+    file.seek(length + 4, io.SEEK_CUR)  # the checksum
+
+
 def _upright_exif(image: Image.Image) -> bytes | None:
   """EXIF of the image after it was turned upright; None for none."""
-  # Asking a PNG without EXIF for it would decode all of it.
-  if image.format == "PNG" and "exif" not in image.info:
-    return None
-  found, kept = image.getexif(), Image.Exif()
+  found, kept = read_exif(image), Image.Exif()
   for tag in _KEPT:
     if tag in found:
       kept[tag] = found[tag]

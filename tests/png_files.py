@@ -1,0 +1,24 @@
+"""PNG files as other programs write them."""
+
+import pathlib
+import struct
+import zlib
+
+from PIL import Image
+
+_LENGTH_OF_IEND = 12
+
+
+def chunk(kind: bytes, body: bytes) -> bytes:
+  """A chunk with its length and checksum."""
+  checksum = struct.pack(">I", zlib.crc32(kind + body))
+  return struct.pack(">I", len(body)) + kind + body + checksum
+
+
+def add_late_exif(path: pathlib.Path, tags: dict[int, int | str]) -> None:
+  """Adds EXIF behind the pixels of a file, as exiftool does."""
+  exif = Image.Exif()
+  exif.update(tags)
+  data, end = path.read_bytes(), -_LENGTH_OF_IEND
+  late = chunk(b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0"))
+  path.write_bytes(data[:end] + late + data[end:])
