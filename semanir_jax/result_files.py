@@ -32,9 +32,9 @@ def encode(
   suffix = path.suffix.lower()
   # Of formats without gray, the file holds RGB.
   channels = 3 if suffix == ".webp" else pixels.shape[2]
-  metadata = source.metadata.for_channels(channels)
+  scale = pixels.shape[0] // source.pixels.shape[0]
+  metadata = source.metadata.for_channels(channels).enlarged(scale)
   if source.alpha is not None:
-    scale = pixels.shape[0] // source.pixels.shape[0]
     alpha = _scaled_alpha(source.alpha, scale, pixels.dtype)
     pixels = np.concatenate([pixels, alpha], axis=2)
   return image_encoder.encode(

@@ -195,6 +195,40 @@ def test_exif_behind_the_pixels_of_a_png_is_carried(tmp_path):
     assert dict(image.getexif()) == {271: "a camera"}
 
 
+SIZED = [
+  '{"shape": [5, 7, 3]}',
+  "ImageJ=1.54f\nimages=1\nunit=micron",
+  '<?xml version="1.0"?><OME><Pixels SizeX="7" SizeY="5"/></OME>',
+]
+
+
+@pytest.mark.parametrize("text", [*SIZED, "a walk"])
+def test_what_exif_says_of_size_is_dropped_or_enlarged(tmp_path, text):
+  exif = Image.Exif()
+  exif[270], exif[282], exif[283], exif[296] = text, 100.5, 50.25, 3
+  exif[0x8769] = {0x9003: "2020:01:02 03:04:05", 0x9214: (3, 2)}
+  source = tmp_path / "a.tif"
+  Image.fromarray(_random(5, 7, 3)).save(source, exif=exif.tobytes())
+  for scale, kept in ((1, text), (2, None if text in SIZED else text)):
+    output = tmp_path / f"x{scale}"
+    restore_files(str(scale), str(source), str(output), output_format="webp")
+    with Image.open(output / "a.webp") as image:
+      found = image.getexif()
+    assert found.get(270) == kept
+    resolution = [float(found[tag]) for tag in (282, 283, 296)]
+    assert resolution == [scale * 100.5, scale * 50.25, 3]
+    # The place of the subject is in pixels too.
+    assert dict(found.get_ifd(0x8769)) == {0x9003: "2020:01:02 03:04:05"}
+
+
+def test_a_resolution_too_fine_to_enlarge_is_left_out():
+  exif = Image.Exif()
+  exif[271], exif[282] = "a camera", 2**31
+  enlarged = Metadata(exif=exif.tobytes()).enlarged(2)
+  exif.load(enlarged.exif)
+  assert dict(exif) == {271: "a camera"}
+
+
 def test_a_profile_of_other_channels_is_left_out():
   gray = Metadata(PROFILE[:16] + b"GRAY" + PROFILE[20:])
   assert gray.for_channels(1) == gray

@@ -1,8 +1,9 @@
 """What an image file says beside its pixels: ICC profile and EXIF.
 
 Pixels are turned upright when they are read, so the EXIF orientation, the
-embedded preview and the sizes would be wrong beside them and are dropped. So
-are maker notes, whose absolute offsets do not survive a move.
+embedded preview and what is in pixels (sizes, places, the sensor's resolution)
+would be wrong beside them and are dropped. So are maker notes, whose absolute
+offsets do not survive a move.
 """
 
 import io
@@ -14,8 +15,13 @@ from PIL import Image
 # Description, camera, resolution, software, date, artist, copyright.
 _KEPT = (270, 271, 272, 282, 283, 296, 305, 306, 315, 33432)
 _EXIF_IFD, _GPS_IFD = 0x8769, 0x8825
-# Maker note, width, height, interoperability.
-_DROPPED = (0x927C, 0xA002, 0xA003, 0xA005)
+# Maker note, width, height, interoperability; the subject's area and place; the
+# sensor's resolution.
+_DROPPED = (0x927C, 0xA002, 0xA003, 0xA005, 0x9214, 0xA214)
+_DROPPED += (0xA20E, 0xA20F, 0xA210)
+_DESCRIPTION, _X_RESOLUTION, _Y_RESOLUTION = 270, 282, 283
+# Descriptions for programs, with the size: of tifffile, ImageJ and OME.
+_SIZED = ('{"shape"', "shape=(", "ImageJ=", "<?xml", "<OME")
 _MOST_EXIF = 65_000  # bytes; a JPEG segment holds 65533
 
 
@@ -38,6 +44,20 @@ class Metadata(NamedTuple):
       return self
     return self._replace(icc_profile=None)
 
+  def enlarged(self, scale: int) -> "Metadata":
+    """Of an image whose sides are `scale` times as long."""
+    if scale == 1 or self.exif is None:
+      return self
+    exif = Image.Exif()
+    exif.load(self.exif)
+    if str(exif.get(_DESCRIPTION)).startswith(_SIZED):
+      del exif[_DESCRIPTION]
+    for tag in {_X_RESOLUTION, _Y_RESOLUTION} & set(exif):
+      exif[tag] = float(exif[tag]) * scale
+      if not exif[tag] < 2**32:  # nor NaN: a fraction of 32-bit integers
+        del exif[tag]
+    return self._replace(exif=_packed(exif))
+
 
 NO_METADATA = Metadata()
 
@@ -53,7 +73,7 @@ def read_metadata(data: bytes) -> Metadata:
   with Image.open(io.BytesIO(data)) as image:
     profile = image.info.get("icc_profile") or None
     try:
-      exif = _upright_exif(image)
+      exif = _packed(_upright_exif(image))
     except Exception:  # Whatever a damaged directory makes Pillow raise.
       exif = None
   return Metadata(profile, exif)
@@ -85,8 +105,8 @@ def _png_bodies(file: BinaryIO, kind: bytes) -> Iterator[bytes]:
     file.seek(length + 4, io.SEEK_CUR)  # the checksum
 
 
-def _upright_exif(image: Image.Image) -> bytes | None:
-  """EXIF of the image after it was turned upright; None for none."""
+def _upright_exif(image: Image.Image) -> Image.Exif:
+  """EXIF of the image after it was turned upright."""
   found, kept = read_exif(image), Image.Exif()
   for tag in _KEPT:
     if tag in found:
@@ -96,5 +116,10 @@ def _upright_exif(image: Image.Image) -> bytes | None:
     values = {tag: v for tag, v in values.items() if tag not in _DROPPED}
     if values:
       kept[ifd] = values
-  packed = kept.tobytes() if len(kept) else b""
+  return kept
+
+
+def _packed(exif: Image.Exif) -> bytes | None:
+  """None where it is empty or too long."""
+  packed = exif.tobytes() if len(exif) else b""
   return packed if 0 < len(packed) <= _MOST_EXIF else None
