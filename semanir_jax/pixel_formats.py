@@ -12,6 +12,7 @@
                   and readers that ignore the tag show the result as it is;
                   the rest is kept where it stays true
   ICC profile     kept: a network changes no colour space
+  dots per inch   kept, times the scale of the network; in WebP EXIF's alone
 
 A result has the format of its input where that is PNG, TIFF or WebP (lossless
 then). A JPEG or BMP becomes a PNG: JPEG would put back what a network removed.
@@ -48,7 +49,7 @@ class Picture(NamedTuple):
     name: for messages.
     pixels: `[H, W, 1 or 3]` uint8 or uint16.
     alpha: `[H, W, 1]` of the same dtype, or None for a file without.
-    metadata: ICC profile and EXIF.
+    metadata: what the file says beside them.
     turned: whether the file lies on its side, or mirrored, and was turned.
   """
 

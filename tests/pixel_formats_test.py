@@ -221,6 +221,53 @@ def test_what_exif_says_of_size_is_dropped_or_enlarged(tmp_path, text):
     assert dict(found.get_ifd(0x8769)) == {0x9003: "2020:01:02 03:04:05"}
 
 
+@pytest.mark.parametrize("scale", [1, 2])
+@pytest.mark.parametrize("output_format", ["png", "jpeg", "tiff", "bmp"])
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.bmp", "a.tif"])
+def test_the_resolution_of_a_scan_is_kept_or_enlarged(
+  tmp_path, name, output_format, scale
+):
+  Image.fromarray(_random(5, 7, 3)).save(tmp_path / name, dpi=(300, 150))
+  result = _restored(tmp_path / name, scale, output_format)
+  with Image.open(result) as image:
+    dpi = image.info["dpi"]
+  assert dpi == pytest.approx((300 * scale, 150 * scale), abs=0.04)
+
+
+@pytest.mark.parametrize("output_format", ["png", "tiff"])
+def test_the_resolution_of_a_scan_of_16_bits_is_enlarged(
+  tmp_path, output_format
+):
+  image = _random(5, 7, 3, dtype=np.uint16)
+  metadata = Metadata(dpi=(300.0, 150.0))
+  (tmp_path / "a.png").write_bytes(deep_png.encode(image, metadata))
+  result = _restored(tmp_path / "a.png", 2, output_format)
+  assert images.probe_image(result).bits == 16
+  with Image.open(result) as image:
+    assert image.info["dpi"] == pytest.approx((600, 300), abs=0.04)
+
+
+def test_a_resolution_that_is_not_told_is_not_made_up(tmp_path):
+  exif = Image.Exif()
+  exif[271] = "a camera"
+  for name, dpi in (("a.jpg", (0, 0)), ("b.tif", (1e-9, 1e-9))):
+    image = Image.fromarray(_random(5, 7, 3))
+    image.save(tmp_path / name, exif=exif, dpi=dpi)
+    assert read_metadata((tmp_path / name).read_bytes()).dpi is None
+  assert Metadata(dpi=(40_000, 9_600)).enlarged(2).dpi is None
+
+
+def _restored(
+  source: pathlib.Path, scale: int, output_format: str
+) -> pathlib.Path:
+  output = source.parent / "out"
+  restore_files(
+    str(scale), str(source), str(output), output_format=output_format
+  )
+  (result,) = output.iterdir()
+  return result
+
+
 def test_a_resolution_too_fine_to_enlarge_is_left_out():
   exif = Image.Exif()
   exif[271], exif[282] = "a camera", 2**31

@@ -88,6 +88,9 @@ def _png(
   if metadata.icc_profile is not None:
     profile = zlib.compress(metadata.icc_profile)
     chunks.append((b"iCCP", b"ICC profile\0\0" + profile))
+  if metadata.dpi is not None:
+    per_metre = (round(dpi / 0.0254) for dpi in metadata.dpi)
+    chunks.append((b"pHYs", struct.pack(">IIB", *per_metre, 1)))
   if metadata.exif is not None:
     chunks.append((b"eXIf", metadata.exif.removeprefix(b"Exif\0\0")))
   parts = [_SIGNATURE]

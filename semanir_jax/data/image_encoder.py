@@ -57,7 +57,7 @@ def encode(
   options = dict(_SAVE_OPTIONS.get(kind, {}))
   if quality is not None and kind in _SAVE_OPTIONS:
     options |= {"quality": quality, "lossless": False}
-  # Pillow takes None for no profile, but not for no EXIF.
+  # Pillow takes None for no profile, but not for no EXIF. WebP has no dpi.
   options |= {key: v for key, v in metadata._asdict().items() if v is not None}
   file = io.BytesIO()
   with explained(name, "choose another format or image"):
@@ -70,6 +70,11 @@ def _encode_deep_tiff(image: np.ndarray, metadata: Metadata) -> bytes:
   """16-bit RGB, which Pillow cannot write; its EXIF is left out."""
   file = io.BytesIO()
   import_tifffile().imwrite(
-    file, image, photometric="rgb", iccprofile=metadata.icc_profile
+    file,
+    image,
+    photometric="rgb",
+    iccprofile=metadata.icc_profile,
+    resolution=metadata.dpi,
+    resolutionunit=metadata.dpi and "INCH",
   )
   return file.getvalue()

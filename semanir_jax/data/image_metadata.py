@@ -1,4 +1,4 @@
-"""What an image file says beside its pixels: ICC profile and EXIF.
+"""What an image file says beside its pixels: ICC profile, EXIF, resolution.
 
 Pixels are turned upright when they are read, so the EXIF orientation, the
 embedded preview and what is in pixels (sizes, places, the sensor's resolution)
@@ -6,6 +6,7 @@ would be wrong beside them and are dropped. So are maker notes, whose absolute
 offsets do not survive a move.
 """
 
+import contextlib
 import io
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
@@ -23,6 +24,8 @@ _DESCRIPTION, _X_RESOLUTION, _Y_RESOLUTION = 270, 282, 283
 # Descriptions for programs, with the size: of tifffile, ImageJ and OME.
 _SIZED = ('{"shape"', "shape=(", "ImageJ=", "<?xml", "<OME")
 _MOST_EXIF = 65_000  # bytes; a JPEG segment holds 65533
+_MOST_DPI = 65_535  # of JFIF
+_JFIF_UNITS = (1, 2)  # inch, cm
 
 
 class Metadata(NamedTuple):
@@ -31,10 +34,13 @@ class Metadata(NamedTuple):
   Attributes:
     icc_profile: as embedded in the file, or None.
     exif: of an upright image, beginning with b"Exif", or None.
+    dpi: pixels per inch in x and y, as JFIF, PNG, TIFF and BMP say it outside
+      of EXIF, or None.
   """
 
   icc_profile: bytes | None = None
   exif: bytes | None = None
+  dpi: tuple[float, float] | None = None
 
   def for_channels(self, channels: int) -> "Metadata":
     """Without an ICC profile that is not of 1 (gray) or 3 (RGB) channels."""
@@ -46,8 +52,13 @@ class Metadata(NamedTuple):
 
   def enlarged(self, scale: int) -> "Metadata":
     """Of an image whose sides are `scale` times as long."""
-    if scale == 1 or self.exif is None:
+    if scale == 1:
       return self
+    enlarged = self
+    if self.dpi is not None:
+      enlarged = enlarged._replace(dpi=_checked_dpi(*self.dpi, scale))
+    if self.exif is None:
+      return enlarged
     exif = Image.Exif()
     exif.load(self.exif)
     if str(exif.get(_DESCRIPTION)).startswith(_SIZED):
@@ -56,7 +67,7 @@ class Metadata(NamedTuple):
       exif[tag] = float(exif[tag]) * scale
       if not exif[tag] < 2**32:  # nor NaN: a fraction of 32-bit integers
         del exif[tag]
-    return self._replace(exif=_packed(exif))
+    return enlarged._replace(exif=_packed(exif))
 
 
 NO_METADATA = Metadata()
@@ -71,12 +82,32 @@ def read_metadata(data: bytes) -> Metadata:
     data: the bytes of the file.
   """
   with Image.open(io.BytesIO(data)) as image:
-    profile = image.info.get("icc_profile") or None
-    try:
-      exif = _packed(_upright_exif(image))
-    except Exception:  # Whatever a damaged directory makes Pillow raise.
-      exif = None
-  return Metadata(profile, exif)
+    found = Metadata(image.info.get("icc_profile") or None)
+    # Whatever a damaged directory makes Pillow raise.
+    with contextlib.suppress(Exception):
+      found = found._replace(exif=_packed(_upright_exif(image)))
+    with contextlib.suppress(Exception):
+      found = found._replace(dpi=_dpi(image))
+  return found
+
+
+def _dpi(image: Image.Image) -> tuple[float, float] | None:
+  """Pixels per inch, where the file says it outside of EXIF."""
+  # Without them Pillow takes EXIF's, which is kept by itself, or makes one up.
+  if (
+    image.format in ("JPEG", "MPO")
+    and image.info.get("jfif_unit") not in _JFIF_UNITS
+  ):
+    return None
+  return _checked_dpi(*image.info["dpi"]) if "dpi" in image.info else None
+
+
+def _checked_dpi(
+  x: float, y: float, scale: int = 1
+) -> tuple[float, float] | None:
+  """Times `scale`; None for what is none, or not held by all formats."""
+  x, y = float(x) * scale, float(y) * scale
+  return (x, y) if all(1 <= side <= _MOST_DPI for side in (x, y)) else None
 
 
 def read_exif(image: Image.Image) -> Image.Exif:
