@@ -12,6 +12,8 @@
                   and readers that ignore the tag show the result as it is;
                   the rest is kept where it stays true
   ICC profile     kept: a network changes no colour space
+  other colours   of PNG (cICP, sRGB, gAMA, cHRM): kept in PNG; elsewhere it is
+                  said where that changes how a result is shown
   dots per inch   kept, times the scale of the network; in WebP EXIF's alone
 
 A result has the format of its input where that is PNG, TIFF or WebP (lossless

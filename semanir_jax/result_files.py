@@ -4,6 +4,7 @@ import os
 import pathlib
 
 import numpy as np
+from absl import logging
 
 from semanir_jax import pixel_formats
 from semanir_jax.data import image_codecs, image_encoder, images
@@ -34,6 +35,15 @@ def encode(
   channels = 3 if suffix == ".webp" else pixels.shape[2]
   scale = pixels.shape[0] // source.pixels.shape[0]
   metadata = source.metadata.for_channels(channels).enlarged(scale)
+  lost = metadata.colours_of_png_alone()
+  if lost and suffix != ".png":
+    logging.warning(
+      "%s: %s of its PNG is not held by %s: the result will be shown in other"
+      " colours; use --format=png, or name the output .png",
+      source.name,
+      ", ".join(lost),
+      suffix,
+    )
   if source.alpha is not None:
     alpha = _scaled_alpha(source.alpha, scale, pixels.dtype)
     pixels = np.concatenate([pixels, alpha], axis=2)

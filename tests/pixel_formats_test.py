@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageCms, ImageOps
 
 from semanir_jax import pixel_formats, restoration, result_files
-from semanir_jax.data import deep_png, images
+from semanir_jax.data import deep_png, image_encoder, images
 from semanir_jax.data.image_metadata import (
   NO_METADATA,
   Metadata,
@@ -274,6 +274,57 @@ def test_a_resolution_too_fine_to_enlarge_is_left_out():
   enlarged = Metadata(exif=exif.tobytes()).enlarged(2)
   exif.load(enlarged.exif)
   assert dict(exif) == {271: "a camera"}
+
+
+GAMMA, SRGB_GAMMA = ({b"gAMA": struct.pack(">I", g)} for g in (100_000, 45_000))
+SRGB_CORNERS = [31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000]
+CORNERS, WIDE_CORNERS = (
+  {b"cHRM": struct.pack(">8I", *corners)}
+  for corners in (SRGB_CORNERS, [*SRGB_CORNERS[:4], 21000, 71000, 15000, 6000])
+)
+SRGB = {b"sRGB": b"\0"}
+HDR, CODED_SRGB = {b"cICP": bytes([9, 16, 0, 1])}, {b"cICP": b"\1\x0d\0\1"}
+
+
+@pytest.mark.parametrize(
+  ("chunks", "lost"),
+  [
+    (GAMMA, "gAMA"),
+    (SRGB_GAMMA | CORNERS, ""),
+    (SRGB_GAMMA | WIDE_CORNERS, "cHRM"),
+    (GAMMA | WIDE_CORNERS, "gAMA, cHRM"),
+    (GAMMA | SRGB, ""),
+    (GAMMA | HDR, "cICP"),
+    (GAMMA | CODED_SRGB, ""),
+    ({}, ""),
+  ],
+)
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_what_a_png_says_of_its_colours_is_kept_or_said_to_be_lost(
+  tmp_path, caplog, chunks, lost, dtype
+):
+  source = tmp_path / "a.png"
+  images.write_image(source, _random(5, 7, 3, dtype=dtype))
+  png_files.add_early(source, chunks)
+  restore_files("1", str(source), str(tmp_path / "png"))
+  data = (tmp_path / "png/a.png").read_bytes()
+  before_pixels = data[: data.index(b"IDAT")]
+  for kind, body in chunks.items():
+    assert before_pixels.count(png_files.chunk(kind, body)) == 1
+  assert "other colours" not in caplog.text
+  restore_files("1", str(source), str(tmp_path / "o"), output_format="tiff")
+  warning = f"a.png: {lost} of its PNG is not held by .tiff: the result will be"
+  assert (warning in caplog.text) == bool(lost)
+  assert ("other colours" in caplog.text) == bool(lost)
+
+
+def test_a_colour_profile_stands_above_gamma_and_srgb():
+  metadata = Metadata(PROFILE, png_colours=(*GAMMA.items(), *SRGB.items()))
+  assert not metadata.colours_of_png_alone()
+  for dtype in (np.uint8, np.uint16):
+    pixels = _random(5, 7, 3, dtype=dtype)
+    data = image_encoder.encode(pixels, ".png", "a.png", metadata=metadata)
+    assert b"gAMA" in data and b"iCCP" in data and b"sRGB\0" not in data
 
 
 def test_a_profile_of_other_channels_is_left_out():

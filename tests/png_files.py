@@ -6,6 +6,7 @@ import zlib
 
 from PIL import Image
 
+_HEADER = 33  # bytes: signature and IHDR
 _LENGTH_OF_IEND = 12
 
 
@@ -13,6 +14,13 @@ def chunk(kind: bytes, body: bytes) -> bytes:
   """A chunk with its length and checksum."""
   checksum = struct.pack(">I", zlib.crc32(kind + body))
   return struct.pack(">I", len(body)) + kind + body + checksum
+
+
+def add_early(path: pathlib.Path, chunks: dict[bytes, bytes]) -> None:
+  """Adds chunks behind the header of a file."""
+  data = path.read_bytes()
+  early = b"".join(chunk(kind, body) for kind, body in chunks.items())
+  path.write_bytes(data[:_HEADER] + early + data[_HEADER:])
 
 
 def add_late_exif(path: pathlib.Path, tags: dict[int, int | str]) -> None:

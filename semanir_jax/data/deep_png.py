@@ -88,6 +88,9 @@ def _png(
   if metadata.icc_profile is not None:
     profile = zlib.compress(metadata.icc_profile)
     chunks.append((b"iCCP", b"ICC profile\0\0" + profile))
+  for kind, body in metadata.png_colours:
+    if kind != b"sRGB" or metadata.icc_profile is None:  # one or the other
+      chunks.append((kind, body))
   if metadata.dpi is not None:
     per_metre = (round(dpi / 0.0254) for dpi in metadata.dpi)
     chunks.append((b"pHYs", struct.pack(">IIB", *per_metre, 1)))

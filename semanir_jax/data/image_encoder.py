@@ -6,7 +6,7 @@ Pillow writes, but for 16-bit colour: PNG by `deep_png`, TIFF by tifffile.
 import io
 
 import numpy as np
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from semanir_jax.data import deep_png
 from semanir_jax.data.image_codecs import (
@@ -59,6 +59,9 @@ def encode(
     options |= {"quality": quality, "lossless": False}
   # Pillow takes None for no profile, but not for no EXIF. WebP has no dpi.
   options |= {key: v for key, v in metadata._asdict().items() if v is not None}
+  options["pnginfo"] = PngImagePlugin.PngInfo()
+  for chunk in metadata.png_colours:
+    options["pnginfo"].add(*chunk)
   file = io.BytesIO()
   with explained(name, "choose another format or image"):
     pixels = image[..., 0] if channels == 1 else image

@@ -1,4 +1,4 @@
-"""What an image file says beside its pixels: ICC profile, EXIF, resolution.
+"""What an image file says beside its pixels: colours, EXIF, resolution.
 
 Pixels are turned upright when they are read, so the EXIF orientation, the
 embedded preview and what is in pixels (sizes, places, the sensor's resolution)
@@ -8,6 +8,7 @@ offsets do not survive a move.
 
 import contextlib
 import io
+import struct
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
@@ -26,6 +27,13 @@ _SIZED = ('{"shape"', "shape=(", "ImageJ=", "<?xml", "<OME")
 _MOST_EXIF = 65_000  # bytes; a JPEG segment holds 65533
 _MOST_DPI = 65_535  # of JFIF
 _JFIF_UNITS = (1, 2)  # inch, cm
+# Chunks of PNG and their lengths, first what stands above the next.
+_PNG_COLOURS = {b"cICP": 4, b"sRGB": 1, b"gAMA": 4, b"cHRM": 32}
+# What they hold of an image in sRGB: PNG specification (third edition), 11.3.2.
+_SRGB_CODES = b"\x01\x0d"  # ITU-T H.273: its primaries and transfer function
+_SRGB_GAMMA = 45_455
+_SRGB_CORNERS = (31_270, 32_900, 64_000, 33_000, 30_000, 60_000, 15_000, 6_000)
+_NEAR_GAMMA, _NEAR_CORNERS = 2_300, 1_000  # not seen: as libpng
 
 
 class Metadata(NamedTuple):
@@ -36,11 +44,14 @@ class Metadata(NamedTuple):
     exif: of an upright image, beginning with b"Exif", or None.
     dpi: pixels per inch in x and y, as JFIF, PNG, TIFF and BMP say it outside
       of EXIF, or None.
+    png_colours: chunks of a PNG, kind and body, that say how it is shown; other
+      formats have no place for them.
   """
 
   icc_profile: bytes | None = None
   exif: bytes | None = None
   dpi: tuple[float, float] | None = None
+  png_colours: tuple[tuple[bytes, bytes], ...] = ()
 
   def for_channels(self, channels: int) -> "Metadata":
     """Without an ICC profile that is not of 1 (gray) or 3 (RGB) channels."""
@@ -69,6 +80,24 @@ class Metadata(NamedTuple):
         del exif[tag]
     return enlarged._replace(exif=_packed(exif))
 
+  def colours_of_png_alone(self) -> list[str]:
+    """Chunks without which the image is shown differently."""
+    chunks = dict(self.png_colours)
+    if b"cICP" in chunks:
+      return [] if chunks[b"cICP"].startswith(_SRGB_CODES) else ["cICP"]
+    if self.icc_profile is not None or b"sRGB" in chunks:
+      return []
+    lost = []
+    for kind, srgb, near in (
+      (b"gAMA", (_SRGB_GAMMA,), _NEAR_GAMMA),
+      (b"cHRM", _SRGB_CORNERS, _NEAR_CORNERS),
+    ):
+      if kind in chunks:
+        values = struct.unpack(f">{len(srgb)}I", chunks[kind])
+        if any(abs(a - b) > near for a, b in zip(values, srgb, strict=True)):
+          lost.append(kind.decode())
+    return lost
+
 
 NO_METADATA = Metadata()
 
@@ -88,6 +117,8 @@ def read_metadata(data: bytes) -> Metadata:
       found = found._replace(exif=_packed(_upright_exif(image)))
     with contextlib.suppress(Exception):
       found = found._replace(dpi=_dpi(image))
+  if image.format == "PNG":
+    found = found._replace(png_colours=_png_colours(io.BytesIO(data)))
   return found
 
 
@@ -120,20 +151,32 @@ def read_exif(image: Image.Image) -> Image.Exif:
     return image.getexif()
   exif, file = Image.Exif(), image.fp
   start = file.tell()
-  exif.load(next(_png_bodies(file, b"eXIf"), b""))
+  for kind, length in _png_chunks(file):
+    if kind == b"eXIf":
+      exif.load(file.read(length))
+      break
   file.seek(start)  # Pillow goes on where it was.
   return exif
 
 
-def _png_bodies(file: BinaryIO, kind: bytes) -> Iterator[bytes]:
-  """Bodies of the chunks of a kind; the others are passed over unread."""
-  file.seek(8)  # the signature
-  while len(head := file.read(8)) == 8 and head[4:] != b"IEND":
+def _png_colours(file: BinaryIO) -> tuple[tuple[bytes, bytes], ...]:
+  """See `Metadata.png_colours`; behind the pixels they say nothing."""
+  found = {}
+  for kind, length in _png_chunks(file):
+    if kind == b"IDAT":
+      break
+    if _PNG_COLOURS.get(kind) == length:
+      found[kind] = file.read(length)
+  return tuple(found.items())
+
+
+def _png_chunks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
+  """Kinds and lengths of chunks; the file stands before the body of each."""
+  place = file.seek(8)  # behind the signature
+  while len(head := file.read(8)) == 8:
     length = int.from_bytes(head[:4])
-    if head[4:] == kind:
-      yield file.read(length)
-      length = 0
-    file.seek(length + 4, io.SEEK_CUR)  # the checksum
+    yield head[4:], length
+    place = file.seek(place + 12 + length)  # with head and checksum
 
 
 def _upright_exif(image: Image.Image) -> Image.Exif:
