@@ -350,6 +350,31 @@ def test_refusals_are_one_line_with_file_and_remedy(tmp_path, name):
     assert "\n" not in str(e.value)
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # what Pillow thinks
+@pytest.mark.parametrize(
+  ("shape", "dtype", "options"),
+  [
+    ((4, 5, 3), np.float32, {"photometric": "rgb"}),
+    ((4, 5, 3), np.int16, {"photometric": "rgb"}),
+    ((4, 5, 3), np.uint8, {"photometric": "minisblack", "planarconfig": 1}),
+    ((4, 5, 3), np.float32, {"photometric": "rgb", "bigtiff": True}),
+    ((4, 5), np.uint16, {"bigtiff": True, "byteorder": ">"}),
+  ],
+)
+def test_tiff_of_other_kinds_is_not_called_damaged(
+  tmp_path, shape, dtype, options
+):
+  import tifffile
+
+  path = tmp_path / "a.tif"
+  tifffile.imwrite(path, np.ones(shape, dtype), metadata=None, **options)
+  message = "a.tif: a kind of TIFF that is not read.*: save it as PNG of 8 or"
+  for read in (images.read_image, images.probe_image):
+    with pytest.raises(images.ImageError, match=message) as error:
+      read(path)
+    assert "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif", ".bmp"])
 def test_damaged_files_never_raise_anything_else(tmp_path, suffix):
   path = tmp_path / f"a{suffix}"

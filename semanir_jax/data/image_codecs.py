@@ -33,6 +33,7 @@ _SHALLOW_PNG = {"L;2": (4, 85), "L;4": (16, 17)}
 _DEEP_PNG = ("RGB;16B", "LA;16B", "RGBA;16B")  # Pillow's names of raw data
 # TIFF and EXIF.
 _BITS_PER_SAMPLE, _COMPRESSION, _PHOTOMETRIC, _ORIENTATION = 258, 259, 262, 274
+_TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # + is BigTIFF
 _YCBCR, _TIFF_JPEGS = 6, ([6], [7])
 
 
@@ -59,7 +60,7 @@ class ImageInfo:
 
 def inspect(file: BinaryIO, name: str) -> ImageInfo:
   """Reads the header of an image; `ImageError` if it is not supported."""
-  with explained(name), Image.open(file, formats=_FORMATS) as image:
+  with explained(name), _open(file) as image:
     _check_supported(image)
     height, width = image.height, image.width
     # Pillow gives the upright size for TIFF already.
@@ -83,7 +84,7 @@ def decode(data: bytes, name: str) -> tuple[np.ndarray, np.ndarray | None]:
   Raises:
     ImageError: damaged or unsupported; `name` is the file named in it.
   """
-  with explained(name), Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+  with explained(name), _open(io.BytesIO(data)) as image:
     _check_supported(image)
     orientation = _orientation(image)  # as `inspect`: before the pixels
     if _is_deep(image):
@@ -99,7 +100,7 @@ def decode(data: bytes, name: str) -> tuple[np.ndarray, np.ndarray | None]:
 
 def is_turned(data: bytes) -> bool:
   """Whether `decode` turns a file that it can decode."""
-  with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+  with _open(io.BytesIO(data)) as image:
     return _orientation(image) != 1
 
 
@@ -132,6 +133,19 @@ def import_tifffile() -> ModuleType:
   except ImportError as error:
     raise ValueError("16-bit colour TIFF: pip install tifffile") from error
   return tifffile
+
+
+def _open(file: BinaryIO) -> Image.Image:
+  try:
+    return Image.open(file, formats=_FORMATS)
+  except Image.UnidentifiedImageError as error:
+    file.seek(0)
+    if file.read(4) not in _TIFF_STARTS:
+      raise
+    raise ValueError(
+      "a kind of TIFF that is not read (32 bits, signed, ...), or damaged: save"
+      " it as PNG of 8 or 16 bits"
+    ) from error
 
 
 def _is_gray(image: Image.Image) -> bool:
