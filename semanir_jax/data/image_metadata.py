@@ -17,10 +17,11 @@ from PIL import Image
 # Description, camera, resolution, software, date, artist, copyright.
 _KEPT = (270, 271, 272, 282, 283, 296, 305, 306, 315, 33432)
 _EXIF_IFD, _GPS_IFD = 0x8769, 0x8825
-# Maker note, width, height, interoperability; the subject's area and place; the
-# sensor's resolution.
-_DROPPED = (0x927C, 0xA002, 0xA003, 0xA005, 0x9214, 0xA214)
-_DROPPED += (0xA20E, 0xA20F, 0xA210)
+_DROPPED = (
+  *(0x927C, 0xA002, 0xA003, 0xA005),  # maker note, width, height, interop
+  *(0x9214, 0xA214),  # area and place of the subject
+  *(0xA20E, 0xA20F, 0xA210),  # the sensor's resolution
+)
 _DESCRIPTION, _X_RESOLUTION, _Y_RESOLUTION = 270, 282, 283
 # Descriptions for programs, with the size: of tifffile, ImageJ and OME.
 _SIZED = ('{"shape"', "shape=(", "ImageJ=", "<?xml", "<OME")
@@ -149,13 +150,15 @@ def read_exif(image: Image.Image) -> Image.Exif:
   """
   if image.format != "PNG" or "exif" in image.info:
     return image.getexif()
-  exif, file = Image.Exif(), image.fp
-  start = file.tell()
+  file = image.fp
+  start, packed = file.tell(), b""
   for kind, length in _png_chunks(file):
     if kind == b"eXIf":
-      exif.load(file.read(length))
+      packed = file.read(length)
       break
   file.seek(start)  # Pillow goes on where it was.
+  exif = Image.Exif()
+  exif.load(packed)
   return exif
 
 
