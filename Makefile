@@ -75,7 +75,7 @@ gpu_pretrained: $(LIGHT:%=$(FURTHER)/%.safetensors)
 # Most of the patches begin a file, and the loss is the squared error: on a CPU, in one
 # run each, either gave whole files 0.01 dB (pretrained/README.md). An H200 compiled for
 # 80 s and took 18.6 steps/s, so that it fits a loan of ten minutes; since, `remat` and
-# `unroll` have taken away two thirds of the memory and of its traffic by the compiler
+# `unroll` have taken away two thirds of the memory and 60 % of its traffic by the compiler
 # (docs/scaling.md), their time is not measured.
 OPTIONS :=
 $(FURTHER)/jpeg_color_light.safetensors: OPTIONS = \

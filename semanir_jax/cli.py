@@ -52,7 +52,7 @@ def _parse(argv: list[str]) -> list[str]:
   """
   argv = [
     re.sub("=(~.*)", lambda m: f"={os.path.expanduser(m[1])}", argument)
-    if re.match(r"--[\w.]+=~(/|$)", argument)
+    if re.match(r"--?[\w.]+=~(/|$)", argument)
     else argument
     for argument in argv
   ]

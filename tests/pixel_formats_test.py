@@ -254,6 +254,8 @@ def test_a_resolution_that_is_not_told_is_not_made_up(tmp_path):
     image = Image.fromarray(_random(5, 7, 3))
     image.save(tmp_path / name, exif=exif, dpi=dpi)
     assert read_metadata((tmp_path / name).read_bytes()).dpi is None
+  image.save(tmp_path / "c.tif")
+  assert read_metadata((tmp_path / "c.tif").read_bytes()).dpi is None
   assert Metadata(dpi=(40_000, 9_600)).enlarged(2).dpi is None
 
 
@@ -294,6 +296,7 @@ HDR, CODED_SRGB = {b"cICP": bytes([9, 16, 0, 1])}, {b"cICP": b"\1\x0d\0\1"}
     (SRGB_GAMMA | WIDE_CORNERS, "cHRM"),
     (GAMMA | WIDE_CORNERS, "gAMA, cHRM"),
     (GAMMA | SRGB, ""),
+    ({b"cICP": bytes([1, 13, 0, 0])}, "cICP"),  # not the full range
     (GAMMA | HDR, "cICP"),
     (GAMMA | CODED_SRGB, ""),
     ({}, ""),

@@ -1,6 +1,7 @@
-"""Recipes and protocols of the field, as protocols.md (3 and 5.1) has them.
+"""Recipes and protocols of the field, as its code has them.
 
-Written from there, not from the configs; where a config departs, its docstring
+Written from a list of those (sections 3 and 5.1 of the protocols.md that the
+developers share), not from the configs; where a config departs, its docstring
 says so, and so does a comment here.
 """
 

@@ -172,8 +172,10 @@ def test_a_pair_of_which_a_late_orientation_turns_one_is_named(tmp_path):
   _write(tmp_path / "input", ["a.png", "b.png"])
   _write(tmp_path / "target", ["a.png", "b.png"])
   png_files.add_late_exif(tmp_path / "input" / "b.png", {274: 6})
+  source = sources.PairedFolder(tmp_path)
+  source.read(0)
   with pytest.raises(ImageError, match="b.png: is 6x8 but its input b.png 8x6"):
-    sources.PairedFolder(tmp_path)
+    source.read(1)
 
 
 def test_a_pair_that_changed_since_it_was_listed_is_not_cut(tmp_path):

@@ -59,12 +59,16 @@ class ImageInfo:
 
 
 def inspect(file: BinaryIO, name: str) -> ImageInfo:
-  """Reads the header of an image; `ImageError` if it is not supported."""
+  """Reads the header of an image; `ImageError` if it is not supported.
+
+  But not what lies behind the pixels of a PNG: `decode` may turn them for it.
+  """
   with explained(name), _open(file) as image:
     _check_supported(image)
     height, width = image.height, image.width
     # Pillow gives the upright size for TIFF already.
-    if _orientation(image) >= 5 and image.format != "TIFF":
+    seen = image.format != "PNG" or "exif" in image.info
+    if seen and image.format != "TIFF" and _orientation(image) >= 5:
       height, width = width, height
     return ImageInfo(
       height=height,
@@ -86,13 +90,11 @@ def decode(data: bytes, name: str) -> tuple[np.ndarray, np.ndarray | None]:
   """
   with explained(name), _open(io.BytesIO(data)) as image:
     _check_supported(image)
-    orientation = _orientation(image)  # as `inspect`: before the pixels
-    if _is_deep(image):
-      pixels = _orient(_decode_deep(image, data), orientation)
-    else:
-      pixels = _decode_plain(image)
-      if image.format != "TIFF":  # Pillow turns it.
-        pixels = _orient(pixels, orientation)
+    orientation = _orientation(image)
+    deep = _is_deep(image)
+    pixels = _decode_deep(image, data) if deep else _decode_plain(image)
+    if deep or image.format != "TIFF":  # which Pillow turns
+      pixels = _orient(pixels, orientation)
   if pixels.shape[2] in (2, 4):
     return pixels[..., :-1], pixels[..., -1:]
   return pixels, None

@@ -31,7 +31,8 @@ _JFIF_UNITS = (1, 2)  # inch, cm
 # Chunks of PNG and their lengths, first what stands above the next.
 _PNG_COLOURS = {b"cICP": 4, b"sRGB": 1, b"gAMA": 4, b"cHRM": 32}
 # What they hold of an image in sRGB: PNG specification (third edition), 11.3.2.
-_SRGB_CODES = b"\x01\x0d"  # ITU-T H.273: its primaries and transfer function
+# ITU-T H.273: its primaries and transfer function; no matrix, full range.
+_SRGB_CODES = b"\x01\x0d\x00\x01"
 _SRGB_GAMMA = 45_455
 _SRGB_CORNERS = (31_270, 32_900, 64_000, 33_000, 30_000, 60_000, 15_000, 6_000)
 _NEAR_GAMMA, _NEAR_CORNERS = 2_300, 1_000  # not seen: as libpng
@@ -85,7 +86,7 @@ class Metadata(NamedTuple):
     """Chunks without which the image is shown differently."""
     chunks = dict(self.png_colours)
     if b"cICP" in chunks:
-      return [] if chunks[b"cICP"].startswith(_SRGB_CODES) else ["cICP"]
+      return [] if chunks[b"cICP"] == _SRGB_CODES else ["cICP"]
     if self.icc_profile is not None or b"sRGB" in chunks:
       return []
     lost = []
@@ -126,10 +127,13 @@ def read_metadata(data: bytes) -> Metadata:
 def _dpi(image: Image.Image) -> tuple[float, float] | None:
   """Pixels per inch, where the file says it outside of EXIF."""
   # Without them Pillow takes EXIF's, which is kept by itself, or makes one up.
-  if (
-    image.format in ("JPEG", "MPO")
-    and image.info.get("jfif_unit") not in _JFIF_UNITS
-  ):
+  if image.format in ("JPEG", "MPO"):
+    told = image.info.get("jfif_unit") in _JFIF_UNITS
+  else:
+    told = image.format != "TIFF" or {_X_RESOLUTION, _Y_RESOLUTION} <= set(
+      image.tag_v2
+    )
+  if not told:
     return None
   return _checked_dpi(*image.info["dpi"]) if "dpi" in image.info else None
 

@@ -5,9 +5,10 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.ad_checkpoint import checkpoint_name
 from jax.typing import DTypeLike
 
-from semanir_jax.models.layers import TransformerLayer, unit_length
+from semanir_jax.models.layers import FOUND, TransformerLayer, unit_length
 from semanir_jax.ops import Dictionary, build_dictionary, random_dictionary
 
 # "layer" is "stage", done again by every layer (`models.stage`).
@@ -63,6 +64,9 @@ class SearchingLayer(TransformerLayer):
     num_keys: jax.Array,
   ) -> tuple[jax.Array, None]:
     """As `TransformerLayer`, with k in place of the dictionary."""
-    dictionary = self.find_keys(x_BGNC, num_keys)
+    # Kept where a layer is computed again, as that of a stage is.
+    dictionary = jax.tree.map(
+      lambda x: checkpoint_name(x, FOUND), self.find_keys(x_BGNC, num_keys)
+    )
     self.sow("intermediates", "dictionary", dictionary)
     return super().__call__(x_BGNC, branch_scales, dictionary)

@@ -27,9 +27,10 @@ BIAS_HIDDEN = 512  # hidden width of the position-bias MLP
 BIAS_BOUND = 16.0  # largest position bias
 INITIAL_LOGIT_SCALE = 10.0
 LARGEST_LOGIT_SCALE = 100.0
-# Results by which a layer is computed again without its products, but for those
-# of the position bias: what `remat` keeps.
-KEPT = ("qkv", ATTENDED, "projection", "expand", "reduce")
+FOUND = "found"  # names the keys that a layer has found by itself
+# What `remat` keeps: a layer is computed again without its products then, but
+# for those of the position bias and the logits.
+KEPT = ("qkv", ATTENDED, "projection", "expand", "reduce", FOUND)
 
 
 def linear(

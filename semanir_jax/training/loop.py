@@ -132,7 +132,8 @@ def _make_folder(workdir: str) -> None:
 @contextlib.contextmanager
 def _alone_in(workdir: str) -> Iterator[None]:
   """Keeps other runs out of a workdir, in which each would delete the other's
-  checkpoints; a killed run keeps nobody out.
+  checkpoints; a killed run keeps nobody out. Machines that share the folder by
+  a network file system may not see the lock.
 
   Raises:
     ValueError: another one is at work there.

@@ -113,7 +113,9 @@ def _check_numbers(config: Any) -> None:
   for field, least in _LEAST.items():
     value = functools.reduce(getattr, field.split("."), config)
     if not least <= value < math.inf:  # nor NaN
-      raise ValueError(f"config.{field}={value} must be at least {least}")
+      raise ValueError(
+        f"config.{field}={value} must be at least {least}, and finite"
+      )
   for field in ("train.ema_decay", "optimizer.beta1", "optimizer.beta2"):
     if (value := functools.reduce(getattr, field.split("."), config)) >= 1:
       raise ValueError(f"config.{field}={value} must be below 1")
