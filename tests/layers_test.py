@@ -10,7 +10,7 @@ from flax import linen as nn
 from jax import lax
 from jax.typing import DTypeLike
 
-from semanir_jax.models import layers, offsets
+from semanir_jax.models import affine, layers, offsets
 from semanir_jax.ops import build_dictionary
 from semanir_jax.ops import dictionary as dictionary_lib
 from tests import jaxprs, reference
@@ -105,11 +105,11 @@ class _Linear(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    return layers.linear(x, 2, dtype=self.dtype, name="linear")
+    return affine.linear(x, 2, dtype=self.dtype, name="linear")
 
 
 @pytest.mark.parametrize(
-  "module", [layers.Conv(2, 3, jnp.bfloat16), _Linear(jnp.bfloat16)]
+  "module", [affine.Conv(2, 3, jnp.bfloat16), _Linear(jnp.bfloat16)]
 )
 def test_the_gradient_of_a_bias_is_a_float32_sum(module):
   # bfloat16 has 8 binary digits: a sum of ones stops growing at 256 there.

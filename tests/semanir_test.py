@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from semanir_jax.models import drop_path, layers, offsets, windows
+from semanir_jax.models import affine, drop_path, layers, offsets, windows
 from semanir_jax.models.semanir import SemanIR
 from semanir_jax.models.sizes import PUBLISHED_MILLIONS, SIZES
 from semanir_jax.models.stage import Stage
@@ -122,7 +122,7 @@ def test_scanned_layers_equal_a_python_loop():
   for i in range(depth):
     own = jax.tree.map(lambda leaf, i=i: leaf[i], params["layers"])
     tokens, _ = layer.apply({"params": own}, tokens, None, dictionary)
-  conv = layers.Conv(8)
+  conv = affine.Conv(8)
   expected = x + conv.apply(
     {"params": params["conv"]}, windows.merge(tokens, 8, 8, (2, 2))
   )

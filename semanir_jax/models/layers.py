@@ -1,12 +1,11 @@
-"""Transformer layer of SemanIR and the convolutions around it.
+"""Transformer layer of SemanIR.
 
 Where the paper is silent the block is GRL's, on whose code SemanIR was built:
 residual post-norm, cosine attention with a learned logit scale, a continuous
 position bias of 16 * sigmoid(MLP), exact GELU, LayerNorm with eps 1e-5, drop
 path, normal(0.02) linear weights (docs/design.md). Parameters, norms, logit
 scale, softmax and the residual stream are float32; `dtype` is the operand type
-of the matrix products. Biases are added in float32, so that their gradients,
-sums over all pixels of a batch, are float32 sums.
+of the matrix products.
 """
 
 import math
@@ -14,10 +13,9 @@ import math
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from flax.linen.dtypes import promote_dtype
-from jax.ad_checkpoint import checkpoint_name
 from jax.typing import DTypeLike
 
+from semanir_jax.models.affine import linear
 from semanir_jax.models.offsets import expand_offsets, relative_coordinates
 from semanir_jax.ops import Dictionary, key_semantic_attention
 from semanir_jax.ops.chunks import ATTENDED
@@ -33,85 +31,9 @@ FOUND = "found"  # names the keys that a layer has found by itself
 KEPT = ("qkv", ATTENDED, "projection", "expand", "reduce", FOUND)
 
 
-def linear(
-  x: jax.Array, features: int, *, dtype: DTypeLike, name: str, bias: bool = True
-) -> jax.Array:
-  """Linear layer of the calling module, with GRL's initial weights.
-
-  The leading axes are flattened around the product: XLA's CPU compiler chooses
-  layouts for a gradient over several leading axes that cost five times as much
-  (jax 0.10.2 and 0.12.0, measured); to other backends it makes no difference.
-
-  Args:
-    x: `[..., C]` float.
-    features: output channels.
-    dtype: operand type of the product; the result has it too.
-    name: name of the layer in the calling module, and of its result for the
-      policies of `jax.checkpoint`.
-    bias: whether a bias is added.
-
-  Returns:
-    `[..., features]`.
-  """
-  layer = nn.Dense(
-    features,
-    use_bias=bias,
-    dtype=dtype,
-    kernel_init=nn.initializers.normal(0.02),
-    promote_dtype=_operands,
-    name=name,
-  )
-  y = layer(x.reshape(-1, x.shape[-1])).astype(dtype)
-  return checkpoint_name(y.reshape(*x.shape[:-1], features), name)
-
-
-def _operands(
-  *arrays: jax.Array | None, dtype: DTypeLike, inexact: bool = True
-) -> list[jax.Array | None]:
-  """Flax's `promote_dtype` of inputs and kernel; the bias stays as it is."""
-  inputs, kernel, bias = arrays
-  return [*promote_dtype(inputs, kernel, dtype=dtype, inexact=inexact), bias]
-
-
 def layer_norm(name: str) -> nn.LayerNorm:
   """LayerNorm over channels, in float32 whatever the compute type."""
   return nn.LayerNorm(epsilon=LAYER_NORM_EPSILON, dtype=jnp.float32, name=name)
-
-
-class Conv(nn.Module):
-  """Convolution with zero padding and torch's default initial weights.
-
-  Attributes:
-    features: output channels.
-    kernel_size: side of the kernel in pixels.
-    dtype: operand type; the result has it too.
-  """
-
-  features: int
-  kernel_size: int = 3
-  dtype: DTypeLike = jnp.float32
-
-  @nn.compact
-  def __call__(self, x_BHWC: jax.Array) -> jax.Array:
-    """`[B, H, W, C]` to `[B, H, W, features]`."""
-    fan_in = self.kernel_size**2 * x_BHWC.shape[-1]
-    bound = 1.0 / math.sqrt(fan_in)
-
-    def uniform(
-      key: jax.Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32
-    ) -> jax.Array:
-      return jax.random.uniform(key, shape, dtype, -bound, bound)
-
-    conv = nn.Conv(
-      self.features,
-      (self.kernel_size, self.kernel_size),
-      dtype=self.dtype,
-      kernel_init=uniform,
-      bias_init=uniform,
-      promote_dtype=_operands,
-      name="conv",
-    )
-    return conv(x_BHWC).astype(self.dtype)
 
 
 class PositionBias(nn.Module):

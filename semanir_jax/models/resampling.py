@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import DTypeLike
 
-from semanir_jax.models.layers import Conv
+from semanir_jax.models.affine import Conv
 
 UPSAMPLER_WIDTH = 64  # channels in front of the pixel shuffles
 UPSAMPLERS = ("pixelshuffle", "pixelshuffledirect")

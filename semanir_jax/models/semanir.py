@@ -12,7 +12,8 @@ from flax import linen as nn
 from jax.typing import DTypeLike
 
 from semanir_jax.models import windows
-from semanir_jax.models.layers import Conv, layer_norm
+from semanir_jax.models.affine import Conv
+from semanir_jax.models.layers import layer_norm
 from semanir_jax.models.options import check_options
 from semanir_jax.models.resampling import (
   Downsample,

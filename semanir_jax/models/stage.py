@@ -8,8 +8,9 @@ from flax import linen as nn
 from jax.typing import DTypeLike
 
 from semanir_jax.models import windows
+from semanir_jax.models.affine import Conv
 from semanir_jax.models.key_search import SearchingLayer, find_keys
-from semanir_jax.models.layers import KEPT, Conv, TransformerLayer
+from semanir_jax.models.layers import KEPT, TransformerLayer
 from semanir_jax.ops import choose_implementation
 
 
