@@ -20,7 +20,7 @@ from semanir_jax import memory, sharding, tile_size
 from semanir_jax.inference import Restorer
 from semanir_jax.models.semanir import SemanIR
 from semanir_jax.models.windows import reflected_positions
-from semanir_jax.ops.num_keys import whole_number
+from semanir_jax.ops.whole_numbers import whole_number
 
 _TILES_PER_DEVICE = (1, 2, 4, 8)  # at a time
 

@@ -13,6 +13,7 @@ from configs import base
 from semanir_jax import benchmark, evaluation, sharding, test_sets
 from semanir_jax.inference import Restorer
 from semanir_jax.models.semanir import SemanIR
+from tests.evaluation_cases import PROTOCOL
 
 # protocols.md sections 2 and 3; figures without a digit there are the
 # "Matlab" row of the demosaicking table.
@@ -57,6 +58,16 @@ ANCHORS = [
 ]
 
 
+def _evaluate_inputs(config, data_dir, output):
+  benchmark.evaluate(
+    config,
+    checkpoint_path=None,
+    data_dir=str(data_dir),
+    output=output,
+    num_keys=None,
+  )
+
+
 @pytest.fixture(scope="module")
 def baseline(shared_data, tmp_path_factory):
   """Runs `eval.py --baseline` for one set of a config, once."""
@@ -69,13 +80,7 @@ def baseline(shared_data, tmp_path_factory):
       config = config.unlock().eval
       config.sets = {name: config.sets[name] for name in sets}
       output = tmp_path_factory.mktemp("eval")
-      benchmark.evaluate(
-        config,
-        checkpoint_path=None,
-        data_dir=str(shared_data),
-        output=output,
-        num_keys=None,
-      )
+      _evaluate_inputs(config, shared_data, output)
       done[key] = output
     return done[key]
 
@@ -151,13 +156,7 @@ def test_pairs_that_are_at_hand_have_known_figures(
   config = importlib.import_module(f"configs.{name}").get_config().eval.unlock()
   config.sets = {set_name: config.sets[set_name]}
   config.sets[set_name].update({"source": samples, "num_images": 0})
-  benchmark.evaluate(
-    config,
-    checkpoint_path=None,
-    data_dir=str(shared_data),
-    output=tmp_path,
-    num_keys=None,
-  )
+  _evaluate_inputs(config, shared_data, tmp_path)
   with open(tmp_path / f"{set_name}.csv") as file:
     *rows, mean = csv.DictReader(file)
   values = [float(row.get("psnr_rgb", row["psnr"])) for row in rows]
@@ -173,13 +172,7 @@ def test_published_ssim_and_part_of_a_set_are_shown(shared_data, tmp_path):
   config.sets.gopro.source = "gopro_samples"
   config.sets.gopro.num_images = 4
   config.max_images = 1
-  benchmark.evaluate(
-    config,
-    checkpoint_path=None,
-    data_dir=str(shared_data),
-    output=tmp_path,
-    num_keys=None,
-  )
+  _evaluate_inputs(config, shared_data, tmp_path)
   lines = (tmp_path / "results.md").read_text().splitlines()
   assert lines[2] == (
     "| set | images | PSNR | SemanIR's published PSNR | SSIM |"
@@ -201,15 +194,6 @@ def test_no_set_at_all_is_an_error(tmp_path, checkpoint_path):
       output=tmp_path,
       num_keys=None,
     )
-
-
-PROTOCOL = {
-  "channel": "rgb",
-  "crop_px": 0,
-  "ssim": "valid",
-  "psnr_b": False,
-  "also": (),
-}
 
 
 def test_ragged_batches_on_eight_devices_equal_one_by_one():

@@ -112,7 +112,7 @@ class _Linear(nn.Module):
   "module", [affine.Conv(2, 3, jnp.bfloat16), _Linear(jnp.bfloat16)]
 )
 def test_the_gradient_of_a_bias_is_a_float32_sum(module):
-  # bfloat16 has 8 binary digits: a sum of ones stops growing at 256 there.
+  # bfloat16 has 8 binary digits: ones added one by one stop at 256 there.
   x = jnp.ones((1, 160, 160, 4))
   params = module.init(jax.random.key(0), x)["params"]
 

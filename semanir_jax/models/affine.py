@@ -87,7 +87,7 @@ class Conv(nn.Module):
 class _Affine(nn.Module):
   """A product with a kernel, and a bias: `nn.Dense` and `nn.Conv`, whose bias
   in bfloat16 would get a gradient that is summed over all pixels of a batch in
-  bfloat16, and stops growing at 256 times a summand.
+  bfloat16: 1600 ones came to 1024 on a CPU.
   """
 
   product: Callable[[jax.Array, jax.Array], jax.Array]

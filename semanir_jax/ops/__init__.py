@@ -7,7 +7,7 @@ from semanir_jax.ops.attention import (
 )
 from semanir_jax.ops.dictionary import Dictionary, build_dictionary
 from semanir_jax.ops.dictionary_random import random_dictionary
-from semanir_jax.ops.num_keys import whole_number
+from semanir_jax.ops.whole_numbers import whole_number
 
 __all__ = [
   "IMPLEMENTATIONS",

@@ -15,7 +15,7 @@ from jax import lax
 from semanir_jax.ops import triton_launch
 from semanir_jax.ops.bits import WORD, lowest_bits, pack_bits
 from semanir_jax.ops.chunks import over_windows
-from semanir_jax.ops.num_keys import whole_number
+from semanir_jax.ops.whole_numbers import whole_number
 
 _LEAST = np.uint32(1 << 23)  # `_from_ordered` maps it to the least float32
 

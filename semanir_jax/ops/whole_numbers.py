@@ -1,4 +1,4 @@
-"""k, and other numbers, as callers give them."""
+"""Whole numbers, as k, the way callers give them."""
 
 import operator
 
