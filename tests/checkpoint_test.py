@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from jax.sharding import SingleDeviceSharding
+from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from semanir_jax import checkpoint, sharding
 from semanir_jax.checkpoint import CheckpointError, load_for_inference
@@ -91,6 +91,22 @@ def test_a_state_split_over_eight_devices_comes_back_on_one(tmp_path):
   assert len(jax.tree.leaves(restored)[0].sharding.device_set) == 1
   _, params, _ = load_for_inference(str(tmp_path))
   small.assert_equal_trees(params, state.params)
+
+
+def test_a_save_compiles_nothing(tmp_path, caplog):
+  mesh = sharding.make_mesh(data=2, fsdp=4)
+  state = small.state(small.USHAPE).replace(
+    params={"of no other test": np.zeros((56, 40), np.float32)},
+    ema_params={},
+    opt_state=(),
+  )
+  everywhere = NamedSharding(mesh, PartitionSpec())
+  checkpoints = Checkpoints(str(tmp_path), keep=3)
+  copied = jax.device_put(state, everywhere)
+  with jax.log_compiles():
+    checkpoints.save(1, copied, {}, {})
+  checkpoints.close()
+  assert "Compiling" not in caplog.text
 
 
 # A process of its own: the limit is one of the whole process, and orbax leaves

@@ -20,6 +20,15 @@ from semanir_jax.training.step import TrainState
 _PARAMS = ("params", "ema_params")
 _SCORE, _MEASURE = "psnr", "measure"
 
+# The first of the devices that hold an array writes it. By default each writes a
+# part, and orbax compiles a slice for every part: on 8 devices the first save of
+# `U_light` held training up for 7.0 s and later ones for 1.2 s, so 0.6 and 0.4 s.
+ocp.type_handlers.register_type_handler(
+  jax.Array,
+  ocp.type_handlers.ArrayHandler(use_replica_parallel=False),
+  override=True,
+)
+
 
 class Checkpoints:
   """The checkpoints of one workdir."""
