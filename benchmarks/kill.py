@@ -117,7 +117,7 @@ def read_last(workdir: pathlib.Path) -> dict[str, np.ndarray]:
   with checkpoint.open_manager(folder) as manager:
     step = manager.latest_step()
     items = {
-      name: ocp.args.StandardRestore()
+      name: ocp.args.PyTreeRestore()
       for name in ("params", "ema_params", "training")
     }
     found = checkpoint.restore_items(

@@ -6,18 +6,16 @@ python -m semanir_jax.summary
 import math
 
 import jax
-import jax.numpy as jnp
 
+from semanir_jax.models.parameters import abstract_params
 from semanir_jax.models.semanir import SemanIR
 from semanir_jax.models.sizes import PUBLISHED_MILLIONS, SIZES
 
 
 def count_parameters(model: SemanIR) -> int:
   """Parameters of a model, by tracing its initialisation (nothing computed)."""
-  side = model.size_multiple
-  images = jax.ShapeDtypeStruct((1, side, side, model.in_channels), jnp.float32)
-  variables = jax.eval_shape(model.init, jax.random.key(0), images)
-  return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables))
+  leaves = jax.tree.leaves(abstract_params(model))
+  return sum(math.prod(leaf.shape) for leaf in leaves)
 
 
 def main() -> None:

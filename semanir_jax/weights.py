@@ -29,6 +29,7 @@ from absl import flags, logging
 from semanir_jax import checkpoint, cli
 from semanir_jax.checkpoint import CheckpointError
 from semanir_jax.data.images import write_bytes
+from semanir_jax.models.parameters import abstract_params
 from semanir_jax.models.semanir import SemanIR
 
 Network = tuple[SemanIR, Mapping[str, Any], Mapping[str, Any]]
@@ -187,7 +188,7 @@ def read_weights(path: pathlib.Path) -> Network:
       " version of semanir_jax that wrote it"
     ) from error
   params = flax.traverse_util.unflatten_dict(arrays, sep="/")
-  expected = checkpoint.abstract_params(model)
+  expected = abstract_params(model)
   checkpoint.check_same_shapes(expected, params, str(path))
   device = jax.local_devices()[0]
   return model, jax.device_put(params, device), config

@@ -9,8 +9,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from semanir_jax import checkpoint, evaluation, reports, test_sets, wording
+from semanir_jax import evaluation, reports, test_sets, wording
 from semanir_jax.inference import Restorer
+from semanir_jax.models.parameters import abstract_params
 from semanir_jax.models.semanir import SemanIR
 
 
@@ -85,7 +86,7 @@ def random_params(model: SemanIR) -> Any:
   rng = np.random.RandomState(0)
   return jax.tree.map(
     lambda leaf: rng.normal(0, 0.3, leaf.shape).astype(leaf.dtype),
-    checkpoint.abstract_params(model),
+    abstract_params(model),
   )
 
 

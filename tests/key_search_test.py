@@ -10,6 +10,7 @@ import pytest
 
 from semanir_jax import checkpoint, weights
 from semanir_jax.models import key_search, windows
+from semanir_jax.models.parameters import abstract_params
 from semanir_jax.models.semanir import SemanIR
 from semanir_jax.models.stage import Stage
 from semanir_jax.ops.bits import unpack_bits
@@ -37,14 +38,14 @@ def _stage(depth=2, mutable=False, **options):
 
 
 def test_options_leave_the_parameters_as_they_are():
-  expected = checkpoint.abstract_params(SemanIR(**SMALL))
+  expected = abstract_params(SemanIR(**SMALL))
   for options in (
     {"dictionary": "layer"},
     {"dictionary": "random"},
     {"similarity": "cosine"},
     {"shift": "none"},
   ):
-    params = checkpoint.abstract_params(SemanIR(**SMALL | options))
+    params = abstract_params(SemanIR(**SMALL | options))
     assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, expected)
 
 
@@ -72,7 +73,7 @@ def test_the_search_of_a_layer_is_inside_the_scan(remat):
     **SMALL, dictionary="layer", implementation="gather", remat=remat
   )
   loss = lambda params, x: jnp.sum(model.apply({"params": params}, x))  # noqa: E731
-  arguments = checkpoint.abstract_params(model), jnp.zeros((1, 8, 8, 3))
+  arguments = abstract_params(model), jnp.zeros((1, 8, 8, 3))
 
   def layers(function):
     return [
@@ -196,4 +197,4 @@ def test_weights_of_before_these_options_are_of_the_default_network(tmp_path):
 @pytest.mark.parametrize("option", ["dictionary", "similarity", "shift"])
 def test_a_misspelt_option_is_refused(option):
   with pytest.raises(ValueError, match=f"{option}='laier': use one of"):
-    checkpoint.abstract_params(SemanIR(**SMALL | {option: "laier"}))
+    abstract_params(SemanIR(**SMALL | {option: "laier"}))

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from configs import base
 from semanir_jax import checkpoint, weights
+from semanir_jax.models.parameters import abstract_params
 from semanir_jax.models.semanir import SemanIR
 from semanir_jax.sharding import DATA_AXES
 from semanir_jax.training.checkpoints import Checkpoints
@@ -143,7 +144,7 @@ def write_network(
   options = config(**changes).unlock()
   if degradation is not None:
     options.data.degradation = degradation
-  shapes = checkpoint.abstract_params(checkpoint.make_model(options.model))
+  shapes = abstract_params(checkpoint.make_model(options.model))
   rng = np.random.default_rng(0)
   random = jax.tree.map(
     lambda leaf: rng.normal(0, 0.1, leaf.shape).astype(np.float32), shapes

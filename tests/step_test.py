@@ -28,7 +28,7 @@ MOVED = (
 
 @functools.cache
 def _setup(
-  model: SemanIR = small.USHAPE,
+  model: SemanIR = small.COLUMNAR,
   *,
   ema_decay: float = 0.75,
   random_num_keys: Sequence[int] = (),
@@ -63,7 +63,7 @@ def _setup(
 
 def test_the_metrics_are_those_of_the_batch():
   step, state = _setup()
-  batch = small.batch(small.USHAPE)
+  batch = small.batch(small.COLUMNAR)
   new, metrics = step(state, batch)
   assert {k: (v.shape, v.dtype) for k, v in metrics.items()} == {
     key: ((), jnp.float32)
@@ -76,7 +76,7 @@ def test_the_metrics_are_those_of_the_batch():
       "skipped_in_row",
     )
   }
-  prediction = Restorer(small.USHAPE, state.params)(batch["lq"])
+  prediction = Restorer(small.COLUMNAR, state.params)(batch["lq"])
   loss = LOSS(prediction, batch["hq"])
   assert float(metrics["loss"]) == pytest.approx(float(loss), rel=1e-5)
   # Adam's first moment is a tenth of the first gradient.
@@ -93,7 +93,7 @@ def test_the_metrics_are_those_of_the_batch():
 
 def test_a_step_is_a_pure_function():
   step, state = _setup()
-  batch = small.batch(small.USHAPE)
+  batch = small.batch(small.COLUMNAR)
   before = jax.tree.map(np.array, state)
   a, b = step(state, batch), step(state, batch)
   small.assert_equal_trees(a, b)
@@ -102,7 +102,7 @@ def test_a_step_is_a_pure_function():
 
 def test_steps_lower_the_loss():
   step, state = _setup()
-  batch = small.batch(small.USHAPE)
+  batch = small.batch(small.COLUMNAR)
   losses = []
   for _ in range(6):
     state, metrics = step(state, batch)
@@ -121,7 +121,7 @@ def _skipped(state: TrainState, metrics: Any) -> tuple[int, int]:
 @pytest.mark.parametrize("poison", [np.nan, np.inf])
 def test_a_batch_that_is_not_finite_changes_nothing_but_the_counters(poison):
   step, state = _setup()
-  good = small.batch(small.USHAPE)
+  good = small.batch(small.COLUMNAR)
   state, _ = step(state, good)  # the average has left the parameters now
   bad = {"lq": good["lq"].copy(), "hq": good["hq"]}
   bad["lq"][1, 2, 3, 0] = poison
@@ -159,7 +159,7 @@ def test_the_average_forgets_the_start_and_follows_the_parameters(
   step, state = _setup()
   state = state.replace(step=jnp.asarray(taken, jnp.int32))
   small.assert_equal_trees(state.ema_params, state.params)
-  batch = small.batch(small.USHAPE)
+  batch = small.batch(small.COLUMNAR)
   expected, later = state.params, state
   for decay in decays:
     later, _ = step(later, batch)
@@ -173,7 +173,7 @@ def test_the_average_forgets_the_start_and_follows_the_parameters(
 
 
 def test_weight_decay_is_decoupled_and_the_average_can_be_left_out():
-  batch = small.batch(small.USHAPE)
+  batch = small.batch(small.COLUMNAR)
   plain, state = _setup()
   decayed, decayed_state = _setup(weight_decay=0.5, ema_decay=0.0)
   without, _ = plain(state, batch)
@@ -199,7 +199,7 @@ def _at(state: TrainState, number: int) -> TrainState:
 
 def test_k_is_drawn_anew_each_step_without_compiling_again():
   step, state = _setup(random_num_keys=CHOICES)
-  batch = small.batch(small.USHAPE)
+  batch = small.batch(small.COLUMNAR)
 
   def draws(state: TrainState) -> list[int]:
     numbers = []
@@ -219,8 +219,8 @@ def test_k_is_drawn_anew_each_step_without_compiling_again():
 
 def test_the_drawn_k_reaches_the_network():
   step, state = _setup(random_num_keys=CHOICES)
-  batch = small.batch(small.USHAPE)
-  restorer = Restorer(small.USHAPE, state.params)
+  batch = small.batch(small.COLUMNAR)
+  restorer = Restorer(small.COLUMNAR, state.params)
   losses = {}
   for number in range(24):
     _, metrics = step(_at(state, number), batch)
@@ -231,7 +231,7 @@ def test_the_drawn_k_reaches_the_network():
   assert len(set(losses.values())) == 3
 
 
-DROPPING = small.USHAPE.clone(drop_path_rate=0.7)
+DROPPING = small.COLUMNAR.clone(depths=(2,), drop_path_rate=0.7)
 
 
 def test_a_batch_in_parts_gives_the_step_of_the_whole():
@@ -297,9 +297,9 @@ def test_a_batch_that_parts_do_not_divide_is_refused():
 
 
 def test_a_step_in_bfloat16_with_remat_stays_near_the_float32_step():
-  batch = small.batch(small.USHAPE)
+  batch = small.batch(small.COLUMNAR)
   plain, state = _setup()
-  mixed, same = _setup(small.USHAPE.clone(dtype="bfloat16", remat=True))
+  mixed, same = _setup(small.COLUMNAR.clone(dtype="bfloat16", remat=True))
   small.assert_equal_trees(state, same)  # parameters and moments in float32
   expected, metrics = plain(state, batch)
   found, measured = mixed(state, batch)
@@ -334,7 +334,7 @@ def test_k_below_one_is_refused():
 
 def test_targets_of_another_shape_are_refused():
   step, state = _setup()
-  batch = small.batch(small.USHAPE)
+  batch = small.batch(small.COLUMNAR)
   # One channel would broadcast without an error.
   batch["hq"] = batch["hq"][..., :1]
   with pytest.raises(ValueError, match="out_channels to those of config.data"):

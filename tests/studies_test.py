@@ -14,6 +14,7 @@ from semanir_jax import checkpoint, metrics
 from semanir_jax.data.images import write_image
 from semanir_jax.flops import count_flops
 from semanir_jax.inference import Restorer
+from semanir_jax.models.parameters import abstract_params
 from semanir_jax.models.stage import Stage
 from semanir_jax.ops import build_dictionary
 from semanir_jax.ops.bits import unpack_bits
@@ -135,7 +136,7 @@ def test_cost_counts_and_keeps_what_it_measured(tmp_path, monkeypatch):
   cost.study(["U"], tmp_path, side=8, repeats=1)
   (row,) = _rows(tmp_path / "cost.csv")
   model = small.COLUMNAR.clone(scale=4, implementation="mask")
-  params = checkpoint.abstract_params(model)
+  params = abstract_params(model)
   count = sum(leaf.size for leaf in jax.tree.leaves(params))
   assert int(row["parameters"]) == count
   image = np.zeros((1, 8, 8, 3), np.float32)

@@ -29,11 +29,13 @@ def write_photographs(root: pathlib.Path) -> pathlib.Path:
 
 
 def train_config(photographs: pathlib.Path, **changes: Any) -> ConfigDict:
-  """`smoke` with everything random on: noise, drop path, k."""
+  """`smoke` in one stage, with everything random on: noise, drop path, k."""
   test_set = base.test_set("test", base.noise(25.0))
   settings = {
     "data__data_dir": str(photographs),
     "data__train": ("train",),
+    "model__architecture": "columnar",
+    "model__depths": (2,),
     "model__drop_path_rate": 0.3,
     "train__random_num_keys": (4, 8, 16),
     "eval__every_steps": 0,

@@ -37,7 +37,7 @@ CHANGES = {
   "eval.max_images": 0,
   "eval.batch_size": 2,
   "model.architecture": "columnar",
-  "model.depths": (1,),
+  "model.depths": (2,),  # the first layer is never dropped
   "model.drop_path_rate": 0.3,
   "train.random_num_keys": (4, 8, 16),
 }

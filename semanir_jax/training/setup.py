@@ -22,6 +22,7 @@ from semanir_jax.data.sources import Source
 from semanir_jax.data.train_iterator import TrainIterator
 from semanir_jax.flops import count_flops
 from semanir_jax.losses import make_loss
+from semanir_jax.models.parameters import abstract_params
 from semanir_jax.models.semanir import SemanIR
 from semanir_jax.training import optimizer as optimizer_lib
 from semanir_jax.training.checkpoints import Checkpoints, abstract_like
@@ -236,6 +237,6 @@ def step_flops(model: SemanIR, phase: Phase) -> int:
     (phase.batch_size, side, side, model.in_channels), jnp.float32
   )
   model = model.clone(platform="cpu", implementation=None)
-  params = checkpoint.abstract_params(model)
+  params = abstract_params(model)
   forward = lambda params, images: model.apply({"params": params}, images)  # noqa: E731
   return 3 * count_flops(forward, params, images)
