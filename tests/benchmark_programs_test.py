@@ -36,6 +36,8 @@ def test_train_step_benchmark_times_the_step_of_a_config():
       "benchmarks.train_step",
       "--config=configs/base.py:smoke",
       "--config.model.implementation=gather",
+      "--config.model.architecture=columnar",
+      "--config.model.depths=(1,)",
     ],
     cwd=ROOT,
     check=True,

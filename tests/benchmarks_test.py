@@ -4,7 +4,6 @@ import csv
 import importlib
 import json
 
-import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -12,7 +11,7 @@ from PIL import Image
 from configs import base
 from semanir_jax import benchmark, evaluation, sharding, test_sets
 from semanir_jax.inference import Restorer
-from semanir_jax.models.semanir import SemanIR
+from tests import small
 from tests.evaluation_cases import PROTOCOL
 
 # protocols.md sections 2 and 3; figures without a digit there are the
@@ -197,15 +196,8 @@ def test_no_set_at_all_is_an_error(tmp_path, checkpoint_path):
 
 
 def test_ragged_batches_on_eight_devices_equal_one_by_one():
-  model = SemanIR(
-    dim=8,
-    num_heads=1,
-    depths=(1, 1),
-    window_size=4,
-    num_keys=8,
-    max_keys=16,
-  )
-  params = model.init(jax.random.key(0), np.zeros((1, 4, 4, 3)))["params"]
+  model = small.COLUMNAR.clone(scale=1)
+  params = small.params(model)
   rng = np.random.default_rng(0)
   sizes = [(18, 21)] * 4 + [(16, 23)]  # batches of 3, 1 and 1
   images = [

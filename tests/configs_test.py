@@ -57,12 +57,12 @@ VARIANTS = {
   ],
   "ablation": [("",)],
 }
-# What differs in a step: each is run once.
+# What differs in a step: each is run once. `finetune` has other numbers alone.
 STEPS = {
   "base": ["", "random_k"],
-  "sr": ["", "x3", "x4", "x8", "x4,light", "B,random_k", "x4,finetune"],
-  "denoise": ["", "s25,U_light", "gray", "gray,s50", "demo", "s50,finetune"],
-  "jpeg": ["", "q10", "color", "color,q40", "q10,finetune"],
+  "sr": ["", "x3", "x4", "x8", "x4,light", "B,random_k"],
+  "denoise": ["", "s25,U_light", "gray", "gray,s50", "demo"],
+  "jpeg": ["", "q10", "color", "color,q40"],
   "demosaic": [""],
   "deblur": ["", "realblur_j"],
   "weather": [""],

@@ -220,22 +220,23 @@ def test_muon_makes_the_matrices_orthogonal_and_adam_moves_the_rest():
   optimizer = small.optimizer(name="muon", momentum=0.8, beta2=0.99)
   adam = optax.scale_by_adam(b1=0.9, b2=0.99, eps=1e-8, nesterov=True)
   state, adam_state = optimizer.init(params), adam.init(params)
+  update, adam_update = jax.jit(optimizer.update), jax.jit(adam.update)
   momentum = {name: 0.0 for name in MATRICES}
   for step in (1, 2, 3):
     grads = _random_like(params, step)
-    updates, state = optimizer.update(grads, state, params)
-    expected, adam_state = adam.update(grads, adam_state)
+    updates, state = update(grads, state, params)
+    expected, adam_state = adam_update(grads, adam_state)
     updates, expected, grads = map(_named, (updates, expected, grads))
-    for name, update in updates.items():
+    for name, found in updates.items():
       if name not in MATRICES:
-        np.testing.assert_allclose(update, expected[name], rtol=1e-5)
+        np.testing.assert_allclose(found, expected[name], rtol=1e-5)
         continue
       gradient = np.asarray(grads[name], np.float64)
       momentum[name] = 0.8 * momentum[name] + 0.2 * gradient
       looked_ahead = 0.8 * momentum[name] / (
         1 - 0.8 ** (step + 1)
       ) + 0.2 * gradient / (1 - 0.8**step)
-      _assert_orthogonal(update, looked_ahead)
+      _assert_orthogonal(found, looked_ahead)
 
 
 def _assert_orthogonal(update: jax.Array, direction: np.ndarray) -> None:
@@ -260,7 +261,8 @@ def test_muon_decays_and_clips_as_adam_does():
   # With epsilon 1 the size of a gradient shows, in both parts.
   def update(grads: Any, **options: float) -> Any:
     optimizer = small.optimizer(name="muon", epsilon=1.0, **options)
-    return optimizer.update(grads, optimizer.init(params), params)[0]
+    state = optimizer.init(params)
+    return jax.jit(optimizer.update)(grads, state, params)[0]
 
   plain = update(grads)
   shrunk = jax.tree.map(lambda g: g / optax.tree.norm(grads), grads)
