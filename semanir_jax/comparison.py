@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from semanir_jax import evaluation, pixel_formats, reports, test_sets
+from semanir_jax import measures, pixel_formats, reports, test_sets
 from semanir_jax.data import images
 from semanir_jax.restoration_plan import Job
 
@@ -77,7 +77,7 @@ def measure(
   lq, output, hq = map(pixel_formats.to_unit, (source, result, target))
   example = test_sets.Example(job.source.stem, lq, hq)
   try:
-    compared = evaluation.measured(example, output, protocol(scale))
+    compared = measures.measured(example, output, protocol(scale))
   except ValueError as error:
     raise images.ImageError(
       f"{job.name}: cannot be compared ({error}); leave out --reference"

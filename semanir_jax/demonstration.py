@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from semanir_jax import (
-  evaluation,
+  measures,
   metrics,
   pixel_formats,
   restoration,
@@ -169,7 +169,7 @@ def restore(
   after = np.empty(shape, dtype)
   restoration.restore_into(after, restorer, pixels, name)
   before = pixels if mosaics or clean is not None else picture.pixels
-  before = evaluation.as_output(pixel_formats.to_unit(before), model.scale)
+  before = measures.as_output(pixel_formats.to_unit(before), model.scale)
   files = []
   for kind, levels in (("before", before), ("restored", after)):
     stem = pathlib.Path(name).stem[:_STEM_CHARACTERS]

@@ -9,41 +9,25 @@ its own devices and tells the others what it measured, after each batch. So
 every image counts once, and what one process compiles no other has to.
 """
 
+import collections
 import itertools
-import re
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent import futures
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from semanir_jax import distributed, memory, metrics, test_sets
-from semanir_jax.data.imresize import imresize
+from semanir_jax import distributed, memory, test_sets
 from semanir_jax.data.sources import Source
+from semanir_jax.measures import Result, measure, measured
 
 Restore = Callable[[np.ndarray], np.ndarray]
 
-_CHANNEL = "rgb|y|y_rounded"
-_COLUMN = re.compile(
-  f"psnr_(?P<psnr>{_CHANNEL})"
-  f"|ssim_(?P<variant>valid|zero_pad|3d)(_(?P<channel>{_CHANNEL}))?"
-)
-
-
-class Result(NamedTuple):
-  """One measured image; the images are uint8 `[H, W, C]` of one size.
-
-  Attributes:
-    row: name, and the metrics of the input and of the result.
-    before: degraded input, enlarged by bicubic in super-resolution.
-    after: restored image.
-    target: clean image.
-  """
-
-  row: dict[str, Any]
-  before: np.ndarray
-  after: np.ndarray
-  target: np.ndarray
+# To measure a colour image of 1024 x 768 takes a core more than a second, and a
+# GPU restores tens of them in that time.
+_THREADS = min(8, os.cpu_count() or 1)
 
 
 class Round(NamedTuple):
@@ -58,16 +42,6 @@ class Round(NamedTuple):
   results: dict[int, Result]
 
 
-def as_output(lq: np.ndarray, scale: int) -> np.ndarray:
-  """The degraded input as an 8-bit image of the target's size.
-
-  What a user has without a network: the rounded input itself, or in
-  super-resolution its MATLAB bicubic enlargement.
-  """
-  rounded = metrics.to_uint8(lq)
-  return imresize(rounded, scale, rounding="once") if scale > 1 else rounded
-
-
 def evaluate_set(
   restore: Restore | None,
   examples: Iterable[test_sets.Example],
@@ -75,7 +49,7 @@ def evaluate_set(
   *,
   batch_size: int,
 ) -> Iterator[Result]:
-  """Restores and measures images.
+  """Restores images, and measures them in threads meanwhile.
 
   Args:
     restore: `[B, h, w, C]` float32 to `[B, H, W, C']` float32; None measures
@@ -89,8 +63,48 @@ def evaluate_set(
 
   Raises:
     ValueError: the restored image has not the size of the clean one, or does
-      not fit the memory.
+      not fit the memory; the results before it came first.
   """
+  pool = futures.ThreadPoolExecutor(_THREADS)
+  submitted = (
+    pool.submit(measured, example, output, protocol)
+    for example, output in _restored(restore, examples, batch_size)
+  )
+  try:
+    yield from _in_order(submitted, ahead=_THREADS)
+  finally:
+    pool.shutdown(cancel_futures=True)
+
+
+def _in_order(
+  submitted: Iterator[futures.Future[Result]], ahead: int
+) -> Iterator[Result]:
+  """Results in their order, while `ahead` more are on their way.
+
+  An error in making the next one waits for the results before it.
+  """
+  waiting, failure = collections.deque(), None
+  while failure is None:
+    try:
+      waiting.append(next(submitted))
+    except StopIteration:
+      break
+    except Exception as error:
+      failure = error
+    if len(waiting) > ahead:
+      yield waiting.popleft().result()
+  while waiting:
+    yield waiting.popleft().result()
+  if failure is not None:
+    raise failure
+
+
+def _restored(
+  restore: Restore | None,
+  examples: Iterable[test_sets.Example],
+  batch_size: int,
+) -> Iterator[tuple[test_sets.Example, np.ndarray | None]]:
+  """Examples with their restored images, see `evaluate_set`."""
   for _, same_size in itertools.groupby(examples, key=lambda e: e.lq.shape):
     while batch := list(itertools.islice(same_size, batch_size)):
       restored = [None] * len(batch)
@@ -103,8 +117,7 @@ def evaluate_set(
         )
         with test_sets.errors_name(batch[0].name), short:
           restored = restore(np.stack([example.lq for example in batch]))
-      for example, output in zip(batch, restored, strict=True):
-        yield measured(example, output, protocol)
+      yield from zip(batch, restored, strict=True)
 
 
 def evaluate_shared(
@@ -135,13 +148,15 @@ def evaluate_shared(
   """
   count = min(len(source), max_images or len(source))
   share = range(jax.process_index(), count, jax.process_count())
-  mine = test_sets.examples(source, options, share)
+  mine = evaluate_set(
+    restore,
+    test_sets.examples(source, options, share),
+    protocol,
+    batch_size=batch_size,
+  )
   for start in range(0, -(-count // jax.process_count()), batch_size):
     with distributed.shared_errors():
-      batch = itertools.islice(mine, batch_size)
-      results = list(
-        evaluate_set(restore, batch, protocol, batch_size=batch_size)
-      )
+      results = list(itertools.islice(mine, batch_size))
     shares = distributed.gather([result.row for result in results])
     rows = [
       row
@@ -169,68 +184,3 @@ def check_options(options: Any) -> None:
   side = 64 + 2 * max(0, options["protocol"]["crop_px"])
   image = np.zeros((side, side, 3), np.uint8)
   measure(image, image, options["protocol"])
-
-
-def measured(
-  example: test_sets.Example,
-  output: np.ndarray | None,
-  protocol: Mapping[str, Any],
-) -> Result:
-  """Compares one restored image, and its input, with the clean one."""
-  target = metrics.to_uint8(example.hq)
-  before = as_output(example.lq, example.hq.shape[0] // example.lq.shape[0])
-  after = before if output is None else metrics.to_uint8(output)
-  row = {"name": example.name}
-  with test_sets.errors_name(example.name):
-    if after.shape != target.shape:
-      raise ValueError(
-        f"the network returns {after.shape} for an input of {example.lq.shape}"
-        f" whose clean image is {target.shape}; use the config of the scale and"
-        " channels it was trained for"
-      )
-    values = measure(before, target, protocol)
-    row |= {f"input_{name}": value for name, value in values.items()}
-    row |= values if output is None else measure(after, target, protocol)
-  return Result(row, before, after, target)
-
-
-def measure(
-  image: np.ndarray, target: np.ndarray, protocol: Mapping[str, Any]
-) -> dict[str, float]:
-  """Measures one image.
-
-  Args:
-    image: uint8 `[H, W, C]`.
-    target: clean image, same shape.
-    protocol: `channel`, `crop_px`, `ssim` (variant), `psnr_b` (bool), and
-      `also`: further columns, psnr_CHANNEL, ssim_VARIANT or
-      ssim_VARIANT_CHANNEL.
-
-  Returns:
-    PSNR in dB as "psnr", SSIM as "ssim", PSNR-B in dB as "psnr_b" where asked
-    for, and what `also` names.
-
-  Raises:
-    ValueError: an unknown column, channel or variant.
-  """
-  common = {"crop_px": protocol["crop_px"], "channel": protocol["channel"]}
-  values = {
-    "psnr": metrics.psnr(image, target, **common),
-    "ssim": metrics.ssim(image, target, variant=protocol["ssim"], **common),
-  }
-  if protocol["psnr_b"]:
-    values["psnr_b"] = metrics.psnr_b(image, target, **common)
-  for name in protocol["also"]:
-    if not (column := _COLUMN.fullmatch(name)):
-      raise ValueError(
-        f"config.eval.protocol.also: unknown column {name!r}; use psnr_rgb,"
-        " psnr_y or psnr_y_rounded, ssim_valid, ssim_zero_pad or ssim_3d, or an"
-        " SSIM and a channel, as ssim_zero_pad_y"
-      )
-    variant, channel = column["variant"], column["channel"] or column["psnr"]
-    options = common | ({"channel": channel} if channel else {})
-    if variant:
-      values[name] = metrics.ssim(image, target, variant=variant, **options)
-    else:
-      values[name] = metrics.psnr(image, target, **options)
-  return values

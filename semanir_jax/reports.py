@@ -17,7 +17,7 @@ from semanir_jax.data import images
 from semanir_jax.earlier_results import UNFINISHED
 
 if TYPE_CHECKING:
-  from semanir_jax.evaluation import Result
+  from semanir_jax.measures import Result
 
 Row = Mapping[str, Any]
 
@@ -47,7 +47,7 @@ class Report:
 
     Args:
       output: folder to write to; created if needed.
-      protocol: see `evaluation.measure`, and `max_images`; of a network also
+      protocol: see `measures.measure`, and `max_images`; of a network also
         `network` (which one), `num_keys`, `window_size` and `self_ensemble`.
       sets: entries of `config.eval.sets` that will be added, by name; their
         published figures are shown beside ours.

@@ -11,7 +11,7 @@ CHANNELS = {
 
 
 def measures(protocol: Mapping[str, Any]) -> str:
-  """Says how PSNR and SSIM are measured, see `evaluation.measure`."""
+  """Says how PSNR and SSIM are measured, see `measures.measure`."""
   return (
     f"8 bits; PSNR in dB on {CHANNELS[protocol['channel']]}, crop"
     f" {protocol['crop_px']} px; SSIM {protocol['ssim']}"

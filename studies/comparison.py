@@ -18,7 +18,7 @@ import numpy as np
 from absl import flags
 from matplotlib.patches import Rectangle
 
-from semanir_jax import cli, evaluation, metrics
+from semanir_jax import cli, measures, metrics
 from semanir_jax.inference import Restorer
 from semanir_jax.test_sets import Example
 from semanir_jax.weights import load_network
@@ -72,7 +72,7 @@ def study(
     target = metrics.to_uint8(example.hq)
     scale = example.hq.shape[0] // example.lq.shape[0]
     own_box = box or most_detailed(target)
-    views = [("input", evaluation.as_output(example.lq, scale))]
+    views = [("input", measures.as_output(example.lq, scale))]
     for label, model, params, _ in networks:
       for k in keys or (model.num_keys,):
         restored = Restorer(model, params)(example.lq[None], num_keys=k)[0]

@@ -9,7 +9,14 @@ import pytest
 from PIL import Image
 
 from configs import base
-from semanir_jax import benchmark, evaluation, sharding, test_sets
+from semanir_jax import (
+  benchmark,
+  evaluation,
+  measures,
+  metrics,
+  sharding,
+  test_sets,
+)
 from semanir_jax.inference import Restorer
 from tests import small
 from tests.evaluation_cases import PROTOCOL
@@ -230,10 +237,10 @@ def test_columns_are_measured_as_they_are_named():
   rng = np.random.default_rng(0)
   a, b = rng.integers(0, 256, (2, 24, 24, 3), np.uint8)
   names = ("psnr_y", "ssim_3d", "ssim_zero_pad_y_rounded")
-  found = evaluation.measure(a, b, PROTOCOL | {"also": names})
-  assert found["psnr_y"] == evaluation.metrics.psnr(a, b, channel="y")
-  assert found["ssim_3d"] == evaluation.metrics.ssim(a, b, variant="3d")
-  assert found["ssim_zero_pad_y_rounded"] == evaluation.metrics.ssim(
+  found = measures.measure(a, b, PROTOCOL | {"also": names})
+  assert found["psnr_y"] == metrics.psnr(a, b, channel="y")
+  assert found["ssim_3d"] == metrics.ssim(a, b, variant="3d")
+  assert found["ssim_zero_pad_y_rounded"] == metrics.ssim(
     a, b, variant="zero_pad", channel="y_rounded"
   )
 
@@ -244,4 +251,4 @@ def test_columns_are_measured_as_they_are_named():
 def test_unknown_column_is_named(name):
   image = np.zeros((16, 16, 3), np.uint8)
   with pytest.raises(ValueError, match=f"unknown column '{name}'"):
-    evaluation.measure(image, image, PROTOCOL | {"also": (name,)})
+    measures.measure(image, image, PROTOCOL | {"also": (name,)})

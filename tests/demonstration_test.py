@@ -13,7 +13,7 @@ import pytest
 
 import semanir_jax
 from configs import all_in_one, base, deblur, sr
-from semanir_jax import demonstration, evaluation, metrics, weights
+from semanir_jax import demonstration, measures, metrics, weights
 from semanir_jax.checkpoint import CheckpointError
 from semanir_jax.data import degradations, demosaic, images
 from semanir_jax.inference import Restorer
@@ -220,7 +220,7 @@ def test_super_resolution_shows_the_input_enlarged(networks, tmp_path):
   before, after, _ = _restored(tmp_path / "a.png", networks["x2"])
   expected = semanir_jax.load(networks["x2"])(pixels)
   np.testing.assert_array_equal(after, expected)
-  enlarged = evaluation.as_output(pixels / np.float32(255), 2)
+  enlarged = measures.as_output(pixels / np.float32(255), 2)
   np.testing.assert_array_equal(before, enlarged)
 
 

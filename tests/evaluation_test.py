@@ -3,7 +3,8 @@
 import csv
 import json
 import pathlib
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -14,14 +15,9 @@ from configs import base
 from semanir_jax import benchmark, evaluation, metrics, test_sets
 from semanir_jax.data.images import ImageError, write_image
 from semanir_jax.data.imresize import imresize
-from semanir_jax.evaluation import (
-  Round,
-  as_output,
-  evaluate_set,
-  evaluate_shared,
-  measure,
-)
+from semanir_jax.evaluation import Round, evaluate_set, evaluate_shared
 from semanir_jax.inference import Restorer
+from semanir_jax.measures import as_output, measure
 from semanir_jax.training import setup
 from studies.measuring import open_test_set
 from tests import processes, small
@@ -90,6 +86,44 @@ def test_batches_hold_neighbours_of_one_size_in_order():
     assert result.row["input_psnr"] == metrics.psnr(
       result.before, result.target
     )
+
+
+def test_images_are_measured_at_a_time_and_while_others_are_restored(
+  monkeypatch,
+):
+  restored = threading.Event()  # all of them, with none measured yet
+  together = threading.Barrier(2, timeout=60)
+  real = evaluation.measured
+
+  def measured(*arguments: Any) -> Any:
+    together.wait()
+    assert restored.wait(60)
+    return real(*arguments)
+
+  def restore(images: np.ndarray) -> np.ndarray:
+    calls.append(1)
+    if len(calls) == 4:
+      restored.set()
+    return images
+
+  monkeypatch.setattr(evaluation, "measured", measured)
+  monkeypatch.setattr(evaluation, "_THREADS", 4)
+  calls = []
+  examples = [random_example(str(i), 12, 12, 3, seed=i) for i in range(4)]
+  results = evaluate_set(restore, examples, PROTOCOL, batch_size=1)
+  assert [result.row["name"] for result in results] == list("0123")
+
+
+def test_what_was_measured_before_a_failure_comes_first():
+  def examples() -> Iterator[Any]:
+    yield random_example("0", 12, 12, 3)
+    yield random_example("1", 12, 14, 3)
+    raise ImageError("2.png: is damaged")
+
+  results = evaluate_set(None, examples(), PROTOCOL, batch_size=1)
+  assert [next(results).row["name"] for _ in range(2)] == ["0", "1"]
+  with pytest.raises(ImageError, match="2.png"):
+    next(results)
 
 
 def test_without_a_network_the_input_is_measured():
