@@ -18,7 +18,7 @@ from semanir_jax import (
   measures,
   metrics,
   pixel_formats,
-  restoration,
+  restoration_jobs,
   result_files,
   weights,
 )
@@ -167,7 +167,7 @@ def restore(
     picture, pixels, clean = _degraded(picture, model, degradation)
     shape, dtype = clean.shape, np.dtype(np.uint8)
   after = np.empty(shape, dtype)
-  restoration.restore_into(after, restorer, pixels, name)
+  restoration_jobs.restore_into(after, restorer, pixels, name)
   before = pixels if mosaics or clean is not None else picture.pixels
   before = measures.as_output(pixel_formats.to_unit(before), model.scale)
   files = []

@@ -39,6 +39,7 @@ LAYERS = (
   ),
   ("evaluation", "restoration_plan", "result_files", "tile_size", "weights"),
   ("comparison", "export", "tiles"),
+  ("restoration_jobs",),
   ("api", "benchmark", "restoration"),
   ("demonstration", "training"),
   ("demo_page",),

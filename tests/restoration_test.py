@@ -3,6 +3,8 @@
 import errno
 import itertools
 import pathlib
+import threading
+import time
 import types
 from typing import Any
 
@@ -11,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from semanir_jax import metrics, restoration, result_files
+from semanir_jax import metrics, pixel_formats, restoration_jobs, result_files
 from semanir_jax.checkpoint import load_for_inference
 from semanir_jax.data.images import ImageError, read_image, write_image
 from semanir_jax.inference import Restorer
@@ -192,7 +194,9 @@ def test_a_folder_tells_its_speed_and_the_time_left(
   caplog.set_level("INFO")
   for i in range(4):
     cases.write_random(tmp_path / "in" / f"{i}.png", 5, 5, 3)
-  monkeypatch.setattr(restoration, "_restore_file", lambda *_: None)
+  monkeypatch.setattr(
+    restoration_jobs, "_restored", lambda *_: (lambda: None, 0)
+  )
   _let_time_pass(monkeypatch, seconds=4)
   restore_files(runs["color"], str(tmp_path / "in"), str(tmp_path / "out"))
   lines = [line for line in caplog.messages if "images/s" in line]
@@ -201,6 +205,61 @@ def test_a_folder_tells_its_speed_and_the_time_left(
     "0.25 images/s, 8 s left",
     "0.25 images/s, 4 s left",
     "0.25 images/s, 0 s left",
+  ]
+
+
+def test_results_are_written_while_others_are_restored(
+  runs, tmp_path, monkeypatch, caplog
+):
+  caplog.set_level("INFO")
+  for name in "abcd":
+    cases.write_random(tmp_path / "in" / f"{name}.png", 5, 5, 3)
+  last_read, together = threading.Event(), threading.Barrier(4, timeout=60)
+  read, encode = pixel_formats.read_picture, result_files.encode
+
+  def reading(path: pathlib.Path) -> Any:
+    if path.name == "d.png":
+      last_read.set()
+    return read(path)
+
+  def encoding(path: pathlib.Path, *rest: Any, **options: Any) -> bytes:
+    assert last_read.wait(60)
+    together.wait()
+    return encode(path, *rest, **options)
+
+  monkeypatch.setattr(pixel_formats, "read_picture", reading)
+  monkeypatch.setattr(result_files, "encode", encoding)
+  monkeypatch.setattr(restoration_jobs, "_THREADS", 4)
+  output = tmp_path / "out"
+  restore_files(runs["color"], str(tmp_path / "in"), str(output))
+  assert cases.files(output) == [f"{name}.png" for name in "abcd"]
+  lines = [line for line in caplog.messages if "images/s" in line]
+  assert [pathlib.Path(line.split(", ")[1]).name for line in lines] == [
+    f"{name}.png" for name in "abcd"
+  ]
+
+
+def test_results_that_wait_hold_little_memory(runs, tmp_path, monkeypatch):
+  for name in "abc":
+    cases.write_random(tmp_path / "in" / f"{name}.png", 5, 5, 3)
+  events = []
+  read, write = pixel_formats.read_picture, result_files.write
+
+  def reading(path: pathlib.Path) -> Any:
+    events.append(f"read {path.name}")
+    return read(path)
+
+  def writing(path: pathlib.Path, data: bytes) -> None:
+    time.sleep(0.1)  # were it not waited for, the next would be read now
+    write(path, data)
+    events.append(f"wrote {path.name}")
+
+  monkeypatch.setattr(pixel_formats, "read_picture", reading)
+  monkeypatch.setattr(result_files, "write", writing)
+  monkeypatch.setattr(restoration_jobs, "_MOST_BYTES", 100)
+  restore_files(runs["color"], str(tmp_path / "in"), str(tmp_path / "out"))
+  assert events == [
+    f"{what} {name}.png" for name in "abc" for what in ("read", "wrote")
   ]
 
 
@@ -214,7 +273,7 @@ def test_an_image_of_many_tiles_tells_its_progress_now_and_then(
   )
   _let_time_pass(monkeypatch, seconds=4)
   levels = np.empty((40, 5, 3), np.uint8)
-  restoration.restore_into(levels, restorer, levels, "a.png")
+  restoration_jobs.restore_into(levels, restorer, levels, "a.png")
   lines = [line for line in caplog.messages if " %, " in line]
   assert len(lines) == 13  # every 10 seconds at most, of 160
   assert lines[0] == "a.png: 7 %, 148 s left"
@@ -225,7 +284,7 @@ def _let_time_pass(monkeypatch, *, seconds: float) -> None:
   """Whenever the restoration looks at the clock, so much later is it."""
   clock = itertools.count(step=seconds)
   fake = types.SimpleNamespace(monotonic=lambda: next(clock))
-  monkeypatch.setattr(restoration, "time", fake)
+  monkeypatch.setattr(restoration_jobs, "time", fake)
 
 
 def test_a_folder_of_references_is_matched_by_name(runs, tmp_path):
@@ -418,23 +477,25 @@ def test_dtype_and_self_ensemble_change_the_result(runs, tmp_path):
 def test_a_full_disk_ends_the_run(runs, tmp_path, monkeypatch, caplog):
   for name in "abcd":
     cases.write_random(tmp_path / "in" / f"{name}.png", 5, 5, 3)
-  restored = []
-  write = result_files.write
+  tried = []
+  write, write_bytes = result_files.write, pathlib.Path.write_bytes
 
-  def full(path, data):
-    restored.append(path.name)
-    if path.name != "a.png":
-      monkeypatch.setattr(pathlib.Path, "write_bytes", no_space)
+  def remember(path, data):
+    tried.append(path.name)
     write(path, data)
 
   def no_space(self, data):
+    if tried[-1] == "a.png":
+      return write_bytes(self, data)
     raise OSError(errno.ENOSPC, "No space left on device")
 
-  monkeypatch.setattr(result_files, "write", full)
+  monkeypatch.setattr(result_files, "write", remember)
+  monkeypatch.setattr(pathlib.Path, "write_bytes", no_space)
+  monkeypatch.setattr(restoration_jobs, "_THREADS", 1)
   output = tmp_path / "out"
   with pytest.raises(ImageError, match="3 of 4 images .*: b.png, c.png, d.png"):
     restore_files(runs["color"], str(tmp_path / "in"), str(output))
-  assert restored == ["a.png", "b.png"]
+  assert tried[:2] == ["a.png", "b.png"] and "d.png" not in tried
   assert "b.png: cannot be written (No space left on device)" in caplog.text
   assert cases.files(output) == ["a.png"]
 
@@ -476,7 +537,7 @@ def test_memory_for_a_result_that_runs_out_is_named_too(
 
   module, function = {
     "result": (np, "empty"),
-    "warning": (restoration, "_warn_of_no_change"),
+    "warning": (restoration_jobs, "_warn_of_no_change"),
     "encoder": (Image, "fromarray"),
   }[place]
   whole = getattr(module, function)
