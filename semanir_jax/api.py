@@ -46,9 +46,11 @@ class Network:
     """Restores one image of any size.
 
     Args:
-      image: `[H, W, C]`, or `[H, W]` for C = 1; uint8, uint16, or float32 in
-        [0, 1]. C = 1 is an RGGB mosaic for a network that was trained on
-        mosaics alone, its sides even; C = 3 is one that is filled in already.
+      image: `[H, W, C]`, or `[H, W]` for C = 1; uint8, uint16, or float32 from
+        black at 0 to white at 1, which noise may exceed by up to 1 (that of the
+        benchmarks is not clipped). C = 1 is an RGGB mosaic for a network that
+        was trained on mosaics alone, its sides even; C = 3 is one that is
+        filled in already.
 
     Returns:
       `[H * S, W * S, C']`, or two axes where the input has two, but for
@@ -67,11 +69,11 @@ class Network:
         " [height, width, channels], uint8, uint16 or float32"
       )
     if image.dtype == np.float32 and not (
-      image.min() >= 0 and image.max() <= 1
+      image.min() >= -1 and image.max() <= 2
     ):
       raise ValueError(
-        f"float32 image with values from {image.min()} to {image.max()}: they"
-        " must lie in [0, 1]; divide by 255, or clip"
+        f"float32 image with values from {image.min()} to {image.max()}: white"
+        " is 1, and noise exceeds it by no more than 1; divide by 255"
       )
     pixels = image[..., None] if image.ndim == 2 else image
     mosaic = self._mosaics and pixels.shape[2] == 1

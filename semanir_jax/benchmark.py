@@ -29,7 +29,7 @@ def evaluate(
   processes must call it.
 
   Args:
-    config: `config.eval`; its batch size is that of each process.
+    config: `config.eval`; its batch size is that of each device.
     checkpoint_path: see `load_network`; None measures the inputs.
     data_dir: folder of the test sets.
     output: folder for `results.json`, `results.md`, and for every set a CSV

@@ -1,11 +1,12 @@
 """Compares restored images with the clean ones that their owner has."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from absl import logging
 
-from semanir_jax import measures, pixel_formats, reports, test_sets
+from semanir_jax import measures, pixel_formats, test_sets
 from semanir_jax.data import images
 from semanir_jax.restoration_plan import Job
 
@@ -58,8 +59,8 @@ def measure(
   result: np.ndarray,
   target: np.ndarray,
   scale: int,
-) -> np.ndarray:
-  """Says how well result and clean image agree.
+) -> measures.Result:
+  """Measures and says how well result and clean image agree.
 
   Args:
     job: for messages.
@@ -67,9 +68,6 @@ def measure(
     result: `[H, W, C']` uint8 or uint16.
     target: clean image, of the shape of the result.
     scale: of the network, see `protocol`.
-
-  Returns:
-    Before, after and truth side by side, uint8 `[H', W', 3]`.
 
   Raises:
     ImageError: they cannot be compared, being too small for SSIM.
@@ -82,13 +80,17 @@ def measure(
     raise images.ImageError(
       f"{job.name}: cannot be compared ({error}); leave out --reference"
     ) from error
-  row = compared.row
+  say(job.name, compared.row)
+  return compared
+
+
+def say(name: str, row: Mapping[str, Any]) -> None:
+  """Logs the figures of an image, or the means of some."""
   logging.info(
     "%s: PSNR %.2f dB (input %.2f), SSIM %.4f (%.4f)",
-    job.name,
+    name,
     row["psnr"],
     row["input_psnr"],
     row["ssim"],
     row["input_ssim"],
   )
-  return reports.comparison(compared)

@@ -105,7 +105,9 @@ def _restored(
   batch_size: int,
 ) -> Iterator[tuple[test_sets.Example, np.ndarray | None]]:
   """Examples with their restored images, see `evaluate_set`."""
-  for _, same_size in itertools.groupby(examples, key=lambda e: e.lq.shape):
+  failures: list[Exception] = []
+  readable = _readable(examples, failures)
+  for _, same_size in itertools.groupby(readable, key=lambda e: e.lq.shape):
     while batch := list(itertools.islice(same_size, batch_size)):
       restored = [None] * len(batch)
       if restore is not None:
@@ -118,6 +120,20 @@ def _restored(
         with test_sets.errors_name(batch[0].name), short:
           restored = restore(np.stack([example.lq for example in batch]))
       yield from zip(batch, restored, strict=True)
+  if failures:
+    raise failures[0]
+
+
+def _readable(
+  examples: Iterable[test_sets.Example], failures: list[Exception]
+) -> Iterator[test_sets.Example]:
+  """Examples up to the first that fails; its error goes to `failures`, so that
+  those that would share a batch with it are restored.
+  """
+  try:
+    yield from examples
+  except Exception as error:
+    failures.append(error)
 
 
 def evaluate_shared(
@@ -136,7 +152,7 @@ def evaluate_shared(
     source: of `test_sets.open_test_set`, the same in all processes.
     options: see `test_sets.examples`.
     protocol: see `measure`.
-    batch_size: most images that a process restores at a time.
+    batch_size: most images that a device restores at a time.
     max_images: of all processes together; 0 for the whole set.
 
   Yields:
@@ -144,9 +160,10 @@ def evaluate_shared(
 
   Raises:
     ValueError: an image of any process cannot be read, or its result has not
-      the size of the clean one.
+      the size of the clean one; what was measured before came first.
   """
   count = min(len(source), max_images or len(source))
+  batch_size *= jax.local_device_count()
   share = range(jax.process_index(), count, jax.process_count())
   mine = evaluate_set(
     restore,
@@ -155,8 +172,12 @@ def evaluate_shared(
     batch_size=batch_size,
   )
   for start in range(0, -(-count // jax.process_count()), batch_size):
-    with distributed.shared_errors():
-      results = list(itertools.islice(mine, batch_size))
+    results, failure = [], None
+    try:
+      for result in itertools.islice(mine, batch_size):
+        results.append(result)
+    except Exception as error:  # after what was measured before it
+      failure = error
     shares = distributed.gather([result.row for result in results])
     rows = [
       row
@@ -165,6 +186,9 @@ def evaluate_shared(
       if row is not None
     ]
     yield Round(rows, dict(zip(share[start:], results, strict=False)))
+    with distributed.shared_errors():
+      if failure is not None:
+        raise failure
 
 
 def check_options(options: Any) -> None:

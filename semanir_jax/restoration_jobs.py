@@ -13,8 +13,15 @@ from concurrent import futures
 import numpy as np
 from absl import logging
 
-from semanir_jax import comparison, memory, pixel_formats, result_files
+from semanir_jax import (
+  comparison,
+  memory,
+  pixel_formats,
+  reports,
+  result_files,
+)
 from semanir_jax.data import images
+from semanir_jax.reports import Row
 from semanir_jax.restoration_plan import Job
 from semanir_jax.tiles import TiledRestorer
 
@@ -46,12 +53,15 @@ def restore_all(
       were restored.
     OutOfMemoryError: of a single job.
   """
-  failures, untried = [], []
+  failures, untried, rows = [], [], []
   start = time.monotonic()
   remaining = iter(jobs)
   outcomes = _outcomes(restorer, remaining, quality, mosaics)
-  for done, (job, error) in enumerate(outcomes, 1):
+  for done, (job, finished) in enumerate(outcomes, 1):
+    error = finished.exception()
     if error is None:
+      if (row := finished.result()) is not None:
+        rows.append(row)
       rate = done / (time.monotonic() - start)
       logging.info(
         "%d of %d, %s, %.2f images/s, %.0f s left",
@@ -69,6 +79,8 @@ def restore_all(
     if getattr(error.__cause__, "errno", None) in _DISK_FULL:
       # Of the others none could be written either, after hours of work.
       untried += [later.name for later in remaining]
+  if len(rows) > 1:
+    comparison.say(f"mean of {len(rows)} images", reports.mean_row(rows))
   failures += untried
   if failures:
     raise images.ImageError(
@@ -82,8 +94,8 @@ def _outcomes(
   jobs: Iterable[Job],
   quality: int | None,
   mosaics: bool,
-) -> Iterator[tuple[Job, BaseException | None]]:
-  """Every job with what went wrong, in order, when its result is written."""
+) -> Iterator[tuple[Job, futures.Future]]:
+  """Every job with what `_write` returned or raised, in order."""
   waiting = collections.deque()
   with futures.ThreadPoolExecutor(_THREADS) as pool:
     for job in jobs:
@@ -91,6 +103,7 @@ def _outcomes(
       try:
         finish, size = _restored(restorer, job, quality, mosaics)
         finished = pool.submit(finish)
+        del finish  # it holds the image
       except _ERRORS as error:
         finished.set_exception(error)
       waiting.append((job, finished, size))
@@ -99,15 +112,14 @@ def _outcomes(
         or len(waiting) > _THREADS
         or sum(size for *_, size in waiting) > _MOST_BYTES
       ):
-        first, finished, _ = waiting.popleft()
-        yield first, finished.exception()
+        yield waiting.popleft()[:2]
     for job, finished, _ in waiting:
-      yield job, finished.exception()
+      yield job, finished
 
 
 def _restored(
   restorer: TiledRestorer, job: Job, quality: int | None, mosaics: bool
-) -> tuple[Callable[[], None], int]:
+) -> tuple[Callable[[], Row | None], int]:
   """Restores one file.
 
   Returns:
@@ -142,8 +154,12 @@ def _write(
   before: np.ndarray,
   target: np.ndarray | None,
   scale: int,
-) -> None:
-  """Writes a result, and the comparison where there is a reference."""
+) -> Row | None:
+  """Writes a result, and the comparison where there is a reference.
+
+  Returns:
+    The figures of the comparison.
+  """
   with _explained(job):
     _warn_of_no_change(picture, levels)
     data = result_files.encode(job.result, levels, picture, quality=quality)
@@ -152,9 +168,11 @@ def _write(
       written = result_files.decode(data, job.result, levels.shape[2])
       compared = comparison.measure(job, before, written, target, scale)
     result_files.write(job.result, data)
-    if compared is not None:
-      images.write_image(job.comparison, compared)
-      logging.info("before / after / truth: %s", job.comparison)
+    if compared is None:
+      return None
+    images.write_image(job.comparison, reports.comparison(compared))
+    logging.info("before / after / truth: %s", job.comparison)
+    return compared.row
 
 
 def _explained(job: Job) -> contextlib.AbstractContextManager[None]:

@@ -173,7 +173,7 @@ def _references(
     raise images.ImageError(f"{folder}: No such file; check --reference")
   if folder.is_dir():
     clean = folders.by_key(folder, recursive=True)
-    keys = [folders.key(name) for name in names]
+    keys = [folders.partner_key(folders.key(name), clean) for name in names]
     missing = [
       name for name, key in zip(names, keys, strict=True) if key not in clean
     ]

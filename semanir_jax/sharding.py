@@ -161,10 +161,15 @@ def _gathered(tree: Any) -> Any:
   if split:
     parts = [leaves[i] for i in split]
     places = [replicated(leaf.sharding.mesh) for leaf in parts]
-    copies = jax.jit(lambda parts: parts, out_shardings=places)(parts)
+    copies = jax.jit(_unchanged, out_shardings=places)(parts)
     for i, copy in zip(split, copies, strict=True):
       leaves[i] = copy
   return jax.tree.unflatten(structure, leaves)
+
+
+def _unchanged(tree: Any) -> Any:
+  """A function of its own, so that it is compiled once for all calls."""
+  return tree
 
 
 def _is_split(leaf: Any) -> bool:

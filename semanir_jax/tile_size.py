@@ -70,3 +70,24 @@ def largest_tile_px(model: SemanIR, memory: int) -> int:
   while (2 * side) ** 2 <= px_that_fit(model, memory):
     side *= 2
   return side
+
+
+def even_tile_px(model: SemanIR, side: int, most: int) -> int:
+  """Side of the fewest tiles that are no larger than `most`, along an axis.
+
+  They overlap as little as they may: without this the tiles of 3840 x 2160 px
+  would have twice its pixels. In eighths of `most`, so that images of many
+  sizes share a few programs.
+
+  Args:
+    model: the network.
+    side: of the axis, a multiple of the network's.
+    most: of `largest_tile_px`.
+  """
+  if side <= most:
+    return side
+  overlap, grid = overlap_px(model), model.size_multiple
+  count = -(-(side - overlap) // (most - overlap))
+  least = -(-(side - overlap) // count) + overlap
+  step = -(-most // 8 // grid) * grid
+  return min(most, max(smallest_tile_px(model), -(-least // step) * step))

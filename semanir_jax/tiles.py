@@ -128,16 +128,19 @@ class TiledRestorer:
 
   def _axes(self, height: int, width: int) -> tuple["_Axis", "_Axis"]:
     """Where the tiles of an image lie."""
-    model, tile = self.model, self._tile
+    model, memory = self.model, self._memory
     grid, overlap = model.size_multiple, tile_size.overlap_px(model)
     sides = [-(-side // grid) * grid for side in (height, width)]
-    if tile is None:
-      if math.prod(sides) <= tile_size.px_that_fit(model, self._memory):
-        tile = max(sides)
-      else:
-        tile = tile_size.largest_tile_px(model, self._memory)
+    if self._tile is not None:
+      tiles = [min(self._tile, side) for side in sides]
+    elif math.prod(sides) <= tile_size.px_that_fit(model, memory):
+      tiles = sides
+    else:
+      most = tile_size.largest_tile_px(model, memory)
+      tiles = [tile_size.even_tile_px(model, side, most) for side in sides]
     rows, columns = (
-      _Axis(side, min(tile, side), overlap, grid, model.scale) for side in sides
+      _Axis(side, tile, overlap, grid, model.scale)
+      for side, tile in zip(sides, tiles, strict=True)
     )
     return rows, columns
 

@@ -112,6 +112,15 @@ def test_options_reach_the_network(files):
     semanir_jax.load(files["x2"], tile=64.0)
 
 
+def test_noise_may_exceed_black_and_white(files):
+  image = np.random.default_rng(0).normal(0.5, 0.4, (8, 8, 3))
+  image = image.astype(np.float32)
+  assert image.min() < 0 and image.max() > 1
+  network = semanir_jax.load(files["rgb"])
+  expected = Restorer(network.model, network.params)(image[None])[0]
+  np.testing.assert_allclose(network(image), np.clip(expected, 0, 1), atol=1e-6)
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_a_network_of_nan_is_refused(files, monkeypatch, dtype, bad):
@@ -130,7 +139,7 @@ def test_a_network_of_nan_is_refused(files, monkeypatch, dtype, bad):
     (np.zeros((4, 4, 3)), "image of float64"),
     (np.zeros((1, 4, 4, 3), np.uint8), r"shape \(1, 4, 4, 3\)"),
     (np.zeros((0, 4, 3), np.uint8), r"shape \(0, 4, 3\)"),
-    (np.full((4, 4, 3), 1.5, np.float32), "values from 1.5 to 1.5"),
+    (np.full((4, 4, 3), 2.5, np.float32), "values from 2.5 to 2.5"),
     (np.full((4, 4, 3), np.nan, np.float32), "values from nan"),
     (np.zeros((4, 4), np.uint8), r"np.repeat\(image\[..., None\], 3, axis=2\)"),
     (np.zeros((4, 4, 1), np.uint8), r"repeat a gray one: np.repeat\(image, 3"),

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
@@ -117,10 +118,10 @@ def test_images_are_measured_at_a_time_and_while_others_are_restored(
 def test_what_was_measured_before_a_failure_comes_first():
   def examples() -> Iterator[Any]:
     yield random_example("0", 12, 12, 3)
-    yield random_example("1", 12, 14, 3)
+    yield random_example("1", 12, 12, 3)
     raise ImageError("2.png: is damaged")
 
-  results = evaluate_set(None, examples(), PROTOCOL, batch_size=1)
+  results = evaluate_set(None, examples(), PROTOCOL, batch_size=4)
   assert [next(results).row["name"] for _ in range(2)] == ["0", "1"]
   with pytest.raises(ImageError, match="2.png"):
     next(results)
@@ -217,6 +218,7 @@ def test_processes_measure_max_images_in_all(monkeypatch):
 
 
 def test_an_unreadable_image_ends_all_processes_at_once(monkeypatch):
+  monkeypatch.setattr(jax, "local_device_count", lambda: 1)
   records = _records(6)
   records[3] = ImageError("3.png: is damaged")
   rows = [[], []]
@@ -230,7 +232,22 @@ def test_an_unreadable_image_ends_all_processes_at_once(monkeypatch):
   other, own = processes.play(2, work, monkeypatch)
   assert type(own) is ImageError and str(own) == "3.png: is damaged"
   assert str(other) == "process 1: 3.png: is damaged"
-  assert rows == [["image0", "image1"]] * 2
+  assert rows == [["image0", "image1", "image2"]] * 2
+
+
+def test_each_device_gets_a_batch(monkeypatch):
+  restored = []
+
+  def restore(images: np.ndarray) -> np.ndarray:
+    restored.append(len(images))
+    return images
+
+  monkeypatch.setattr(jax, "local_device_count", lambda: 3)
+  records = _Records([_records(1)[0]] * 14)
+  rounds = evaluate_shared(
+    restore, records, OPTIONS, PROTOCOL, batch_size=2, max_images=0
+  )
+  assert [len(one.rows) for one in rounds] == restored == [6, 6, 2]
 
 
 def test_processes_that_see_other_files_are_refused(monkeypatch, tmp_path):

@@ -64,6 +64,24 @@ def test_rates_are_those_of_the_interval(clock, caplog):
   assert rates["input_wait_share"] == rates["teraflops_per_device"] == 0
 
 
+def test_the_time_left_has_validation_in_it_and_no_compilation(clock, caplog):
+  caplog.set_level(logging.INFO)
+  progress = Progress(0, 100)
+  scalars = {"loss": 0.5, "learning_rate": 1e-4}
+  clock.now += 30  # the program is compiled
+  for step in range(1, 21):
+    clock.now += 1
+    progress.count(1, flops=0)
+    if step % 10 == 0:
+      progress.report(step, scalars)
+      with progress.paused():
+        clock.now += 5
+  first, second = (m.split(", ")[-1] for m in caplog.messages)
+  assert first == f"{duration(90 * 40 / 10)} left"
+  assert second == f"{duration(80 * 15 / 10)} left"
+  assert "1.00 steps/s" in caplog.messages[1]
+
+
 def test_the_share_of_a_known_device_is_told(clock, monkeypatch, caplog):
   caplog.set_level(logging.INFO)
   kinds = []

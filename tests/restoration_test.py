@@ -3,6 +3,7 @@
 import errno
 import itertools
 import pathlib
+import re
 import threading
 import time
 import types
@@ -137,6 +138,23 @@ def test_figures_against_a_reference_come_with_their_protocol(
     f"a.png: PSNR {decibel[0]:.2f} dB (input {decibel[1]:.2f}), SSIM"
     f" {ssim[0]:.4f} ({ssim[1]:.4f})"
   ) in caplog.text
+
+
+def test_a_folder_against_a_folder_ends_with_its_mean(runs, tmp_path, caplog):
+  caplog.set_level("INFO")
+  for i in range(3):
+    cases.write_random(tmp_path / "in" / f"{i}x4.png", 12, 20, 3, seed=i)
+    cases.write_random(tmp_path / "clean" / f"{i}.png", 12, 20, 3, seed=9 + i)
+  arguments = runs["color"], str(tmp_path / "in"), str(tmp_path / "out")
+  restore_files(*arguments, reference=str(tmp_path / "clean"))
+  rows = [
+    [float(x) for x in re.findall(r"-?\d+\.\d+", line)]
+    for line in caplog.messages
+    if "dB (input" in line
+  ]
+  assert "mean of 3 images: PSNR" in caplog.text
+  # Of figures that are rounded to two places.
+  np.testing.assert_allclose(rows[3], np.mean(rows[:3], axis=0), atol=0.01)
 
 
 def test_enlarged_images_are_measured_as_super_resolution_is(

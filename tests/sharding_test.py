@@ -217,6 +217,21 @@ def test_fsdp_stores_a_quarter_of_the_state_on_each_device():
     assert stored < 0.3 * whole
 
 
+def test_what_is_split_over_processes_is_gathered_by_one_program(
+  monkeypatch, caplog
+):
+  monkeypatch.setattr(sharding, "_is_split", lambda leaf: True)
+  mesh = sharding.make_mesh(data=2, fsdp=4)
+  split = jax.device_put(np.zeros((8, 24)), sharding.batch_sharding(mesh))
+  local = sharding.make_local_mesh()
+  for compiled in (True, False):
+    with jax.log_compiles():
+      found = sharding.to_local([split], local)
+    assert ("Compiling" in caplog.text) == compiled
+    caplog.clear()
+  np.testing.assert_array_equal(found[0], split)
+
+
 def test_a_batch_is_split_over_all_devices():
   mesh = sharding.make_mesh(data=2, fsdp=4)
   rows = np.arange(16, dtype=np.float32).reshape(16, 1)

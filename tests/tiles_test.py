@@ -1,6 +1,7 @@
 """Tiles: an image in parts is the image as a whole, without a seam."""
 
 import itertools
+import math
 import pathlib
 
 import numpy as np
@@ -151,6 +152,33 @@ def test_images_of_many_sizes_share_one_program(most):
   assert inference._run._cache_size() - before == 1
 
 
+@pytest.mark.parametrize(
+  "size",
+  [(2160, 3840), (1080, 1920), (1500, 2000), (3000, 4000), (6000, 8000)],
+)
+@pytest.mark.parametrize("most", [512, 1024, 2048])
+def test_tiles_have_hardly_more_pixels_than_the_image(size, most):
+  model = small.USHAPE
+  restorer = TiledRestorer(model, {})
+  restorer._memory = int(2.1 * most**2 * tile_size.bytes_per_px(model))
+  assert tile_size.largest_tile_px(model, restorer._memory) == most
+  height, width, count = restorer.tile_px(*size)
+  assert max(height, width) <= most
+  overlap = tile_size.overlap_px(model)
+  ideal = math.prod(
+    side + (-(-(side - overlap) // (most - overlap)) - 1) * overlap
+    for side in size
+  )
+  assert math.prod(size) <= height * width * count <= 1.4 * ideal
+
+
+def test_images_of_many_sizes_have_few_tile_sizes():
+  sides = range(1024, 8192, 8)
+  model = small.USHAPE
+  found = {tile_size.even_tile_px(model, side, 1024) for side in sides}
+  assert found == {640, 768, 896, 1024}
+
+
 def test_devices_share_the_tiles_of_an_image(monkeypatch):
   seen = []
 
@@ -213,7 +241,7 @@ def test_little_memory_makes_tiles():
   restorer = TiledRestorer(model, {})
   assert restorer.tile_px(400, 500) == (400, 504, 1)
   restorer._memory = 256 * 256 * tile_size.bytes_per_px(model) * 3
-  assert restorer.tile_px(400, 500) == (256, 256, 6)
+  assert restorer.tile_px(400, 500) == (256, 224, 6)
   assert restorer.tile_px(200, 300) == (200, 304, 1)
   restorer._memory = 0
   assert restorer.tile_px(400, 500)[:2] == (128, 128)

@@ -480,7 +480,7 @@ def test_a_validation_without_memory_loses_no_step(
     photographs, eval__every_steps=2, checkpoint__every_steps=0
   )
   monkeypatch.setattr(validation.Restorer, "__call__", _without_memory)
-  with pytest.raises(ValueError, match="0: 1 of 24x28 px do not fit the mem"):
+  with pytest.raises(ValueError, match="0: 2 of 24x28 px do not fit the mem"):
     loop.train_and_evaluate(config, str(tmp_path / "run"))
   assert _last(tmp_path / "run", config)[0].step == 2
 

@@ -198,7 +198,9 @@ def test_only_the_first_process_reports(uninterrupted):
   logs = [(uninterrupted.parent / f"{i}.log").read_text() for i in (0, 1)]
   assert re.search("^step 4 of 4, loss", logs[0], re.MULTILINE)
   assert re.search("^step 4, photographs, 5 of 5 images: PSNR", logs[0], re.M)
-  assert not [line for line in logs[1].splitlines() if "Gloo" not in line]
+  # Lines of Gloo, which prints from several threads at once.
+  others = re.sub(r".*(Gloo|peer ranks).*", "", logs[1])
+  assert not others.strip()
   assert len(list(uninterrupted.glob("events.*"))) == 1
   pictures = {name for name, step in events.images(uninterrupted) if step == 4}
   # Every second image is restored by the other process.
@@ -279,7 +281,7 @@ def test_an_image_that_one_process_cannot_read_ends_both(
   assert ended.codes == [1, 1], "\n".join(ended.logs)
   assert f"error: process 1: {bad}: " in ended.logs[0]
   assert f"error: {bad}: " in ended.logs[1]
-  assert "2 of 5 images" in ended.logs[0] and "4 of 5" not in ended.logs[0]
+  assert "3 of 5 images" in ended.logs[0] and "4 of 5" not in ended.logs[0]
 
 
 _ALONE = """

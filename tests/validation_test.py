@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
@@ -119,7 +120,8 @@ def test_figures_stand_below_their_protocol(caplog):
   assert counts == ["step 7, three, 2 of 3", "step 7, one, 1 of 1"]
 
 
-def test_it_stops_between_batches():
+def test_it_stops_between_batches(monkeypatch):
+  monkeypatch.setattr(jax, "local_device_count", lambda: 1)
   asked = []
 
   def stop() -> bool:
@@ -135,6 +137,7 @@ def test_it_stops_between_batches():
 
 
 def test_processes_agree_on_the_score_and_ask_as_often(monkeypatch):
+  monkeypatch.setattr(jax, "local_device_count", lambda: 1)
   expected, _ = _validate(SETS)
 
   def work(index: int) -> tuple[float, int, list[str]]:

@@ -135,7 +135,7 @@ class PairedFolder:
     if isinstance(root, (str, os.PathLike)):
       root = (pathlib.Path(root) / "input", pathlib.Path(root) / "target")
     inputs, targets = (by_key(folder, recursive=recursive) for folder in root)
-    aliases = {name: _partner_key(name, targets) for name in inputs}
+    aliases = {name: partner_key(name, targets) for name in inputs}
     pairs = [(inputs[name], targets.get(aliases[name])) for name in inputs]
     for name in sorted(set(targets) - set(aliases.values())):
       pairs.append((None, targets[name]))
@@ -221,7 +221,7 @@ def by_key(folder: Path, *, recursive: bool) -> dict[str, pathlib.Path]:
   return files
 
 
-def _partner_key(name: str, targets: dict[str, pathlib.Path]) -> str:
+def partner_key(name: str, targets: dict[str, pathlib.Path]) -> str:
   """Returns the target's key: the same, or without DIV2K's `x2` at the end."""
   return name if name in targets else re.sub(r"x\d+$", "", name)
 

@@ -60,7 +60,7 @@ def train_phase(
   config, progress = run.config, run.progress
   rows = sharding.batch_sharding(run.plan.mesh)
   data.start_prefetch()
-  flops = step_flops(run.plan.model, phase)
+  flops = step_flops(run.plan.model, phase, run.plan.shapes.params)
   in_flight: collections.deque[Any] = collections.deque()
   pending: list[Mapping[str, jax.Array]] = []
 

@@ -62,7 +62,8 @@ def make_phases(config: Any, num_devices: int) -> list[Phase]:
   if (total := sum(row[0] for row in rows)) != train.num_steps:
     raise ValueError(
       f"the phases of config.train.progressive have {total} steps in all; they"
-      f" must have config.train.num_steps={train.num_steps}"
+      f" must have config.train.num_steps={train.num_steps}; change both, or"
+      " set config.train.progressive=() for a single phase"
     )
   phases, start = [], 0
   for index, (steps, patch_size, batch_size) in enumerate(rows):

@@ -14,13 +14,15 @@ from semanir_jax.training.environment import memory_gib
 class Progress:
   """Measures the rate of steps and the share of time spent waiting for input.
 
-  Validation and saving are left out of both.
+  Validation and saving are left out of both. The time left has them in it, and
+  from the second report on not what came before the first, the compilation.
   """
 
   def __init__(self, step: int, num_steps: int) -> None:
     """Starts at `step` of `num_steps`."""
     self._num_steps = num_steps
     self._chip = chip_of(jax.devices()[0].device_kind)
+    self._first_report: tuple[float, int] | None = None
     self._restart(step)
 
   def _restart(self, step: int) -> None:
@@ -59,9 +61,16 @@ class Progress:
       `loop.step_flops`), `mfu`, that as a share of the device's peak, where
       the device is known; and the memory used so far (`memory_gib`).
     """
-    seconds = max(time.monotonic() - self._start, 1e-9)
+    now = time.monotonic()
+    seconds = max(now - self._start, 1e-9)
     rate = (step - self._step) / seconds
-    left = (self._num_steps - step) / max(rate, 1e-9)
+    if self._first_report is None:
+      self._first_report = now, step
+      seconds_per_step = 1 / max(rate, 1e-9)
+    else:
+      began, first = self._first_report
+      seconds_per_step = (now - began) / max(step - first, 1)
+    left = (self._num_steps - step) * seconds_per_step
     teraflops = self._flops / seconds / jax.device_count() / 1e12
     rates = {
       "steps_per_second": rate,

@@ -22,7 +22,6 @@ from semanir_jax.data.sources import Source
 from semanir_jax.data.train_iterator import TrainIterator
 from semanir_jax.flops import count_flops
 from semanir_jax.losses import make_loss
-from semanir_jax.models.parameters import abstract_params
 from semanir_jax.models.semanir import SemanIR
 from semanir_jax.training import optimizer as optimizer_lib
 from semanir_jax.training.checkpoints import Checkpoints, abstract_like
@@ -225,18 +224,22 @@ def start_state(
   return state, position, changes
 
 
-def step_flops(model: SemanIR, phase: Phase) -> int:
+def step_flops(model: SemanIR, phase: Phase, params: Any) -> int:
   """Arithmetic of the network in one training step, of all devices together.
 
   Three times a forward pass of the batch, whatever is computed again to save
   memory: the numerator of model FLOPs utilisation. The attention counts in the
   form that the platform's rule takes on a CPU, not as a kernel does it.
+
+  Args:
+    model: the network.
+    phase: with the sizes of its batches.
+    params: shapes of the parameters.
   """
   side = phase.patch_size // model.scale
   images = jax.ShapeDtypeStruct(
     (phase.batch_size, side, side, model.in_channels), jnp.float32
   )
   model = model.clone(platform="cpu", implementation=None)
-  params = abstract_params(model)
   forward = lambda params, images: model.apply({"params": params}, images)  # noqa: E731
   return 3 * count_flops(forward, params, images)
