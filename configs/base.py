@@ -129,13 +129,18 @@ def choose(arg: str, *words: str) -> str:
 
 
 def noise(
-  low: float, high: float | None = None, *, channel_order: str = "rgb"
+  low: float,
+  high: float | None = None,
+  *,
+  channel_order: str = "rgb",
+  stored: bool = False,
 ) -> ConfigDict:
   """White Gaussian noise of sigma `low`, or drawn between `low` and `high`."""
   sigma_255 = (low, low if high is None else high)
-  return ConfigDict(
-    {"name": "noise", "sigma_255": sigma_255, "channel_order": channel_order}
-  )
+  options = {"sigma_255": sigma_255, "channel_order": channel_order}
+  if stored:  # or an older run's scores would be of another measure
+    options["stored"] = True
+  return ConfigDict({"name": "noise"} | options)
 
 
 def benchmark(

@@ -33,6 +33,7 @@ VARIANTS = {
     ("", "gray"),
     ("", "s15", "s25", "s50"),
     (*U, "demo", "finetune"),
+    ("", "stored"),
   ],
   "jpeg": [
     ("", "color"),
@@ -219,6 +220,15 @@ def test_published_figures_stand_in_the_configs(config):
   sets = _config(name, arg).eval.sets
   found = {key: sets[key].published for key in PUBLISHED[config]}
   assert found == PUBLISHED[config]
+
+
+def test_noise_in_files_is_of_every_set_and_has_no_published_figures():
+  for arg in ("stored", "gray,s25,stored", "demo,stored"):
+    config = _config("denoise", arg)
+    assert config.data.degradation.stored
+    for options in config.eval.sets.values():
+      assert options.degradation.stored and not options.published
+  assert "stored" not in _config("denoise").data.degradation
 
 
 def test_deblurring_states_the_published_ssim():

@@ -102,6 +102,16 @@ def test_noise_is_drawn_row_by_row_in_rgb_or_bgr() -> None:
     assert second == pytest.approx(draws[3], abs=1e-5)
 
 
+def test_stored_noise_is_what_a_file_holds() -> None:
+  image = _random(9, 7, 3)
+  lq, hq = GaussianNoise(50)(np.random.RandomState(0), image)
+  stored, same = GaussianNoise(50, stored=True)(np.random.RandomState(0), image)
+  assert lq.min() < 0 and lq.max() > 1
+  np.testing.assert_array_equal(metrics.to_uint8(stored), metrics.to_uint8(lq))
+  np.testing.assert_allclose(stored * 255, np.rint(stored * 255), atol=1e-4)
+  np.testing.assert_array_equal(same, hq)
+
+
 @pytest.mark.parametrize(
   ("folder", "channel_order", "expected"),
   [

@@ -45,7 +45,7 @@ def modcrop(image: np.ndarray, multiple: int) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class GaussianNoise:
-  """Adds white Gaussian noise, which is not clipped.
+  """Adds white Gaussian noise, which is not clipped by default.
 
   Attributes:
     sigma_255: standard deviation on the 0 to 255 scale; one number, or
@@ -53,6 +53,8 @@ class GaussianNoise:
     channel_order: which colour gets the first of each pixel's three draws. The
       colour tests of SwinIR draw for BGR images, those of Restormer and KAIR
       for RGB; it matters only where a seed must give the same noise as theirs.
+    stored: whether the noisy image is clipped and rounded to 8 bits, as a file
+      holds it. No published figures are of such noise.
 
   For the test form, pass one number and a fresh np.random.RandomState(0) per
   image: the first draws are then the noise, in float64, row by row.
@@ -62,6 +64,7 @@ class GaussianNoise:
 
   sigma_255: float | tuple[float, float]
   channel_order: Literal["rgb", "bgr"] = "rgb"
+  stored: bool = False
   scale: ClassVar[int] = 1
   multiple: ClassVar[int] = 1
 
@@ -79,7 +82,10 @@ class GaussianNoise:
     noise = rng.normal(0.0, sigma / 255.0, image.shape)
     if self.channel_order == "bgr":
       noise = noise[:, :, ::-1]
-    return (image / 255.0 + noise).astype(np.float32), _unit(image)
+    noisy = image / 255.0 + noise
+    if self.stored:
+      noisy = np.rint(255.0 * np.clip(noisy, 0.0, 1.0)) / 255.0
+    return noisy.astype(np.float32), _unit(image)
 
   def context(self, rng: Rng) -> Context:
     del rng
