@@ -24,6 +24,7 @@ import pathlib
 from typing import NamedTuple
 
 import numpy as np
+from absl import logging
 
 from semanir_jax.data import demosaic, image_codecs, images
 from semanir_jax.data.image_metadata import Metadata, read_metadata
@@ -170,8 +171,15 @@ def result_shape(
 
 
 def result_type(picture: Picture, suffix: str) -> np.dtype:
-  """uint16 where input and format have 16 bits, else uint8."""
-  return picture.pixels.dtype if suffix in _DEEP else np.dtype(np.uint8)
+  """uint16 where input and format have 16 bits, else uint8; warns of a loss."""
+  if suffix in _DEEP or picture.pixels.dtype == np.uint8:
+    return picture.pixels.dtype
+  logging.warning(
+    "%s: of its 16 bits %s keeps 8; .png and .tiff would keep them",
+    picture.name,
+    suffix,
+  )
+  return np.dtype(np.uint8)
 
 
 def to_unit(pixels: np.ndarray) -> np.ndarray:

@@ -67,6 +67,20 @@ def test_16_bits_stay_16_bits(runs, tmp_path, run, channels):
   assert (result % 257 != 0).any()  # no 8-bit image in 16 bits
 
 
+def test_16_bits_that_a_format_does_not_hold_are_told(runs, tmp_path, caplog):
+  cases.write_random(tmp_path / "a.png", 6, 5, 3, dtype=np.uint16)
+  cases.write_random(tmp_path / "b.png", 6, 5, 3)
+  for name in "ab":
+    output = tmp_path / f"{name}.webp"
+    restore_files(runs["color"], str(tmp_path / f"{name}.png"), str(output))
+    assert read_image(output).dtype == np.uint8
+  lines = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+  (line,) = lines
+  assert line.endswith(
+    "a.png: of its 16 bits .webp keeps 8; .png and .tiff would keep them"
+  )
+
+
 def test_a_gray_file_goes_through_a_colour_network(runs, tmp_path):
   pixels = cases.write_random(tmp_path / "a.png", 6, 5, 1)
   restore_files(runs["color"], str(tmp_path / "a.png"), str(tmp_path / "out"))

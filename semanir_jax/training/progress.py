@@ -58,7 +58,7 @@ class Progress:
     Returns:
       For TensorBoard, of the interval: `steps_per_second`, `images_per_second`,
       `input_wait_share` (0 to 1), `teraflops_per_device` (per second, see
-      `loop.step_flops`), `mfu`, that as a share of the device's peak, where
+      `setup.step_flops`), `mfu`, that as a share of the device's peak, where
       the device is known; and the memory used so far (`memory_gib`).
     """
     now = time.monotonic()
