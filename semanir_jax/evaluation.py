@@ -25,8 +25,8 @@ from semanir_jax.measures import Result, measure, measured
 
 Restore = Callable[[np.ndarray], np.ndarray]
 
-# To measure a colour image of 1024 x 768 takes a core more than a second, and a
-# GPU restores tens of them in that time.
+# To measure a colour image of 1024 x 768 takes a core about a second, in which
+# a GPU would wait.
 _THREADS = min(8, os.cpu_count() or 1)
 
 
