@@ -139,7 +139,7 @@ def noise(
   sigma_255 = (low, low if high is None else high)
   options = {"sigma_255": sigma_255, "channel_order": channel_order}
   if stored:  # or an older run's scores would be of another measure
-    options["stored"] = True
+    options["stored"] = 1.0  # share of the images
   return ConfigDict({"name": "noise"} | options)
 
 

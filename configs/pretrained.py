@@ -117,8 +117,11 @@ _FURTHER = {
 }
 # The colours of BSDS500 hardly have detail, see data/augmentation.py.
 _COLORFUL = {"data.shrink": (1.0, 2.0), "data.saturation": (1.0, 3.0)}
+# The first networks learned unclipped noise alone, as papers measure it.
+_HALF_STORED = {"data.degradation.stored": 0.5}
 _FURTHER_BY_NAME: dict[str, dict[str, Any]] = {
-  "denoise_color_light": {
+  "denoise_color_light": _HALF_STORED
+  | {
     "train.num_steps": 3_600,
     "schedule.hold_steps": 1_400,
   },

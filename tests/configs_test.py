@@ -225,9 +225,9 @@ def test_published_figures_stand_in_the_configs(config):
 def test_noise_in_files_is_of_every_set_and_has_no_published_figures():
   for arg in ("stored", "gray,s25,stored", "demo,stored"):
     config = _config("denoise", arg)
-    assert config.data.degradation.stored
+    assert config.data.degradation.stored == 1
     for options in config.eval.sets.values():
-      assert options.degradation.stored and not options.published
+      assert options.degradation.stored == 1 and not options.published
   assert "stored" not in _config("denoise").data.degradation
 
 

@@ -105,11 +105,18 @@ def test_noise_is_drawn_row_by_row_in_rgb_or_bgr() -> None:
 def test_stored_noise_is_what_a_file_holds() -> None:
   image = _random(9, 7, 3)
   lq, hq = GaussianNoise(50)(np.random.RandomState(0), image)
-  stored, same = GaussianNoise(50, stored=True)(np.random.RandomState(0), image)
+  stored, same = GaussianNoise(50, stored=1.0)(np.random.RandomState(0), image)
   assert lq.min() < 0 and lq.max() > 1
   np.testing.assert_array_equal(metrics.to_uint8(stored), metrics.to_uint8(lq))
   np.testing.assert_allclose(stored * 255, np.rint(stored * 255), atol=1e-4)
   np.testing.assert_array_equal(same, hq)
+
+
+def test_the_share_of_stored_noise_is_that_of_the_images() -> None:
+  rng, image = np.random.RandomState(0), _random(9, 7, 3)
+  noise = GaussianNoise(50, stored=0.25)
+  stored = [noise(rng, image)[0].min() >= 0 for _ in range(400)]
+  assert 70 <= sum(stored) <= 130  # 3.5 standard deviations
 
 
 @pytest.mark.parametrize(

@@ -240,6 +240,7 @@ def test_make_builds_from_the_words_of_a_config() -> None:
     ("jpeg", {"quality": [10, 101]}, "quality"),
     ("jpeg", {"quality": 10.5}, "quality=10.5 .* integer"),
     ("jpeg", {"quality": 10, "aligned": 1.5}, "aligned=1.5 .* 0 and 1"),
+    ("noise", {"sigma_255": 25, "stored": -0.5}, "stored=-0.5 .* 0 and 1"),
     ("jpeg", {"quality": 10, "aligned": "all"}, "aligned='all' .* 0 and 1"),
     ("mixture", {"degradations": []}, "empty"),
     ("mixture", {"degradations": [Bicubic(2), Bicubic(4)]}, "one scale"),

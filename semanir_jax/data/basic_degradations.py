@@ -53,8 +53,8 @@ class GaussianNoise:
     channel_order: which colour gets the first of each pixel's three draws. The
       colour tests of SwinIR draw for BGR images, those of Restormer and KAIR
       for RGB; it matters only where a seed must give the same noise as theirs.
-    stored: whether the noisy image is clipped and rounded to 8 bits, as a file
-      holds it. No published figures are of such noise.
+    stored: share of the images whose noise is clipped and rounded to 8 bits, as
+      a file holds it. No published figures are of such noise.
 
   For the test form, pass one number and a fresh np.random.RandomState(0) per
   image: the first draws are then the noise, in float64, row by row.
@@ -64,7 +64,7 @@ class GaussianNoise:
 
   sigma_255: float | tuple[float, float]
   channel_order: Literal["rgb", "bgr"] = "rgb"
-  stored: bool = False
+  stored: float = 0.0
   scale: ClassVar[int] = 1
   multiple: ClassVar[int] = 1
 
@@ -74,6 +74,7 @@ class GaussianNoise:
       raise ValueError(
         f"channel_order={self.channel_order!r} is neither 'rgb' nor 'bgr'"
       )
+    _check_share("stored", self.stored, "images")
 
   def __call__(self, rng: Rng, image: np.ndarray) -> Pair:
     check_uint8(image)
@@ -83,7 +84,8 @@ class GaussianNoise:
     if self.channel_order == "bgr":
       noise = noise[:, :, ::-1]
     noisy = image / 255.0 + noise
-    if self.stored:
+    # Drawn behind the noise, so that a seed's noise is the same for any share.
+    if self.stored and rng.random() < self.stored:
       noisy = np.rint(255.0 * np.clip(noisy, 0.0, 1.0)) / 255.0
     return noisy.astype(np.float32), _unit(image)
 
@@ -152,11 +154,7 @@ class Jpeg:
 
   def __post_init__(self) -> None:
     _interval("quality", self.quality, 1, 100)
-    share = self.aligned
-    if not isinstance(share, (int, float)) or not 0 <= share <= 1:
-      raise ValueError(
-        f"aligned={share!r} must be a share of the patches, between 0 and 1"
-      )
+    _check_share("aligned", self.aligned, "patches")
 
   def __call__(self, rng: Rng, image: np.ndarray) -> Pair:
     check_uint8(image)
@@ -205,6 +203,13 @@ class Demosaic:
 def _unit(image: np.ndarray) -> np.ndarray:
   """uint8 to float32 in [0, 1]."""
   return image.astype(np.float32) / np.float32(255.0)
+
+
+def _check_share(field: str, share: float, of: str) -> None:
+  if not isinstance(share, (int, float)) or not 0 <= share <= 1:
+    raise ValueError(
+      f"{field}={share!r} must be a share of the {of}, between 0 and 1"
+    )
 
 
 def _interval(
