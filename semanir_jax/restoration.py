@@ -16,7 +16,7 @@ from semanir_jax import (
 from semanir_jax.data import demosaic
 from semanir_jax.models.semanir import SemanIR
 from semanir_jax.tiles import TiledRestorer
-from semanir_jax.weights import load_network
+from semanir_jax.weights import check_there, load_network
 
 
 def restore_files(
@@ -71,6 +71,7 @@ def restore_files(
       len(jobs),
     )
   if not open_jobs:
+    check_there(checkpoint_path)  # or a mistyped name would seem to be right
     return
   model, params, config = load_network(checkpoint_path)
   if dtype is not None:

@@ -234,6 +234,20 @@ def test_the_resolution_of_a_scan_is_kept_or_enlarged(
   assert dpi == pytest.approx((300 * scale, 150 * scale), abs=0.04)
 
 
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.tif"])
+def test_the_resolution_is_turned_with_the_image(tmp_path, name):
+  exif = Image.Exif()
+  exif[274], exif[282], exif[283], exif[296] = 6, 300.0, 150.0, 2
+  image = Image.fromarray(_random(5, 7, 3))
+  image.save(tmp_path / name, exif=exif, dpi=(300, 150))
+  result = _restored(tmp_path / name, 1, "jpeg")
+  with Image.open(result) as image:
+    assert image.size == (5, 7)
+    assert image.info["dpi"] == (150, 300)
+    found = image.getexif()
+  assert [float(found[tag]) for tag in (282, 283)] == [150, 300]
+
+
 @pytest.mark.parametrize("output_format", ["png", "tiff"])
 def test_the_resolution_of_a_scan_of_16_bits_is_enlarged(
   tmp_path, output_format

@@ -5,6 +5,7 @@ import pathlib
 import numpy as np
 import pytest
 
+from semanir_jax.checkpoint import CheckpointError
 from semanir_jax.data.images import read_image
 from semanir_jax.inference import Restorer
 from semanir_jax.restoration import restore_files
@@ -208,6 +209,8 @@ def test_a_result_beside_the_input_is_kept_where_it_is_named(
   restore_files(*options)
   assert "1 of 1 are restored already and kept" in caplog.text
   np.testing.assert_array_equal(read_image(tmp_path / "a.png"), kept)
+  with pytest.raises(CheckpointError, match="no checkpoint in denoise_tiny"):
+    restore_files("denoise_tiny", *options[1:])
   restore_files(*options, overwrite=True)
   assert not np.array_equal(read_image(tmp_path / "a.png"), kept)
 

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from semanir_jax.data import deep_png
-from semanir_jax.data.image_metadata import read_exif
+from semanir_jax.data.image_metadata import orientation_of
 
 # People give their own files: a panorama, or one with megabytes of XMP or of an
 # ICC profile, is no attack.
@@ -32,7 +32,7 @@ _COLOUR_MODES = ("P", "PA", "RGB", "RGBA")
 _SHALLOW_PNG = {"L;2": (4, 85), "L;4": (16, 17)}
 _DEEP_PNG = ("RGB;16B", "LA;16B", "RGBA;16B")  # Pillow's names of raw data
 # TIFF and EXIF.
-_BITS_PER_SAMPLE, _COMPRESSION, _PHOTOMETRIC, _ORIENTATION = 258, 259, 262, 274
+_BITS_PER_SAMPLE, _COMPRESSION, _PHOTOMETRIC = 258, 259, 262
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # + is BigTIFF
 _YCBCR, _TIFF_JPEGS = 6, ([6], [7])
 
@@ -68,7 +68,7 @@ def inspect(file: BinaryIO, name: str) -> ImageInfo:
     height, width = image.height, image.width
     # Pillow gives the upright size for TIFF already.
     seen = image.format != "PNG" or "exif" in image.info
-    if seen and image.format != "TIFF" and _orientation(image) >= 5:
+    if seen and image.format != "TIFF" and orientation_of(image) >= 5:
       height, width = width, height
     return ImageInfo(
       height=height,
@@ -90,7 +90,7 @@ def decode(data: bytes, name: str) -> tuple[np.ndarray, np.ndarray | None]:
   """
   with explained(name), _open(io.BytesIO(data)) as image:
     _check_supported(image)
-    orientation = _orientation(image)
+    orientation = orientation_of(image)
     deep = _is_deep(image)
     pixels = _decode_deep(image, data) if deep else _decode_plain(image)
     if deep or image.format != "TIFF":  # which Pillow turns
@@ -103,7 +103,7 @@ def decode(data: bytes, name: str) -> tuple[np.ndarray, np.ndarray | None]:
 def is_turned(data: bytes) -> bool:
   """Whether `decode` turns a file that it can decode."""
   with _open(io.BytesIO(data)) as image:
-    return _orientation(image) != 1
+    return orientation_of(image) != 1
 
 
 @contextlib.contextmanager
@@ -228,15 +228,6 @@ def _decode_deep(image: Image.Image, data: bytes) -> np.ndarray:
   if pixels.ndim != 3 or pixels.shape[2] != 3:
     raise ValueError(f"16-bit TIFF of shape {pixels.shape}: save it as RGB")
   return pixels.astype(np.uint16)
-
-
-def _orientation(image: Image.Image) -> int:
-  """Returns the EXIF orientation, 1 to 8; 1 where EXIF is absent or broken."""
-  try:
-    orientation = int(read_exif(image).get(_ORIENTATION, 1))
-    return orientation if 1 <= orientation <= 8 else 1
-  except Exception:  # As viewers do: broken metadata does not hide a picture.
-    return 1
 
 
 def _orient(pixels: np.ndarray, orientation: int) -> np.ndarray:

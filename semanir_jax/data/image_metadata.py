@@ -22,7 +22,10 @@ _DROPPED = (
   *(0x9214, 0xA214),  # area and place of the subject
   *(0xA20E, 0xA20F, 0xA210),  # the sensor's resolution
 )
+_ORIENTATION = 274
 _DESCRIPTION, _X_RESOLUTION, _Y_RESOLUTION = 270, 282, 283
+# Of an image whose rows are the columns in the file.
+_TURNED = {_X_RESOLUTION: _Y_RESOLUTION, _Y_RESOLUTION: _X_RESOLUTION}
 # Descriptions for programs, with the size: of tifffile, ImageJ and OME.
 _SIZED = ('{"shape"', "shape=(", "ImageJ=", "<?xml", "<OME")
 _MOST_EXIF = 65_000  # bytes; a JPEG segment holds 65533
@@ -118,13 +121,13 @@ def read_metadata(data: bytes) -> Metadata:
     with contextlib.suppress(Exception):
       found = found._replace(exif=_packed(_upright_exif(image)))
     with contextlib.suppress(Exception):
-      found = found._replace(dpi=_dpi(image))
+      found = found._replace(dpi=_upright_dpi(image))
   if image.format == "PNG":
     found = found._replace(png_colours=_png_colours(io.BytesIO(data)))
   return found
 
 
-def _dpi(image: Image.Image) -> tuple[float, float] | None:
+def _upright_dpi(image: Image.Image) -> tuple[float, float] | None:
   """Pixels per inch, where the file says it outside of EXIF."""
   # Without them Pillow takes EXIF's, which is kept by itself, or makes one up.
   if image.format in ("JPEG", "MPO"):
@@ -133,9 +136,10 @@ def _dpi(image: Image.Image) -> tuple[float, float] | None:
     told = image.format != "TIFF" or {_X_RESOLUTION, _Y_RESOLUTION} <= set(
       image.tag_v2
     )
-  if not told:
+  if not told or "dpi" not in image.info:
     return None
-  return _checked_dpi(*image.info["dpi"]) if "dpi" in image.info else None
+  dpi = image.info["dpi"]
+  return _checked_dpi(*(dpi[::-1] if orientation_of(image) >= 5 else dpi))
 
 
 def _checked_dpi(
@@ -166,6 +170,15 @@ def read_exif(image: Image.Image) -> Image.Exif:
   return exif
 
 
+def orientation_of(image: Image.Image) -> int:
+  """The EXIF orientation, 1 to 8; 1 where EXIF is absent or broken."""
+  try:
+    orientation = int(read_exif(image).get(_ORIENTATION, 1))
+    return orientation if 1 <= orientation <= 8 else 1
+  except Exception:  # As viewers do: broken metadata does not hide a picture.
+    return 1
+
+
 def _png_colours(file: BinaryIO) -> tuple[tuple[bytes, bytes], ...]:
   """See `Metadata.png_colours`; behind the pixels they say nothing."""
   found = {}
@@ -189,9 +202,10 @@ def _png_chunks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
 def _upright_exif(image: Image.Image) -> Image.Exif:
   """EXIF of the image after it was turned upright."""
   found, kept = read_exif(image), Image.Exif()
+  turned = _TURNED if orientation_of(image) >= 5 else {}
   for tag in _KEPT:
     if tag in found:
-      kept[tag] = found[tag]
+      kept[turned.get(tag, tag)] = found[tag]
   for ifd in (_EXIF_IFD, _GPS_IFD):
     values = found.get_ifd(ifd) if ifd in found else {}
     values = {tag: v for tag, v in values.items() if tag not in _DROPPED}
