@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from semanir_jax import ensemble
+from semanir_jax import ensemble, pixel_formats
 from semanir_jax.data import demosaic
 from semanir_jax.models.semanir import SemanIR
 from semanir_jax.tiles import TiledRestorer
@@ -89,10 +89,12 @@ class Network:
     if mosaic:
       pixels = demosaic.fill_in(pixels[..., 0])
     result = np.concatenate(list(map(np.copy, self._restorer.bands(pixels))))
-    result = np.clip(result, 0, 1)
-    if image.dtype != np.float32:
-      result = np.round(result * np.float32(np.iinfo(image.dtype).max))
-    result = result.astype(image.dtype)
+    if image.dtype == np.float32:
+      result = np.clip(result, 0, 1)
+    else:
+      result = pixel_formats.to_levels(
+        result, channels=result.shape[2], dtype=image.dtype
+      )
     return result[..., 0] if image.ndim == 2 and not mosaic else result
 
 

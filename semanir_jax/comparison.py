@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from semanir_jax import measures, pixel_formats, test_sets
-from semanir_jax.data import images
+from semanir_jax import measures, test_sets
+from semanir_jax.data import color, images
 from semanir_jax.restoration_plan import Job
 
 
@@ -64,7 +64,7 @@ def measure(
 
   Args:
     job: for messages.
-    source: the input `[h, w, C']`, see `pixel_formats.to_unit`.
+    source: the input `[h, w, C']`, see `color.to_unit`.
     result: `[H, W, C']` uint8 or uint16.
     target: clean image, of the shape of the result.
     scale: of the network, see `protocol`.
@@ -72,7 +72,7 @@ def measure(
   Raises:
     ImageError: they cannot be compared, being too small for SSIM.
   """
-  lq, output, hq = map(pixel_formats.to_unit, (source, result, target))
+  lq, output, hq = map(color.to_unit, (source, result, target))
   example = test_sets.Example(job.source.stem, lq, hq)
   try:
     compared = measures.measured(example, output, protocol(scale))

@@ -22,7 +22,13 @@ from semanir_jax import (
   result_files,
   weights,
 )
-from semanir_jax.data import degradations, demosaic, image_codecs, images
+from semanir_jax.data import (
+  color,
+  degradations,
+  demosaic,
+  image_codecs,
+  images,
+)
 from semanir_jax.models.semanir import SemanIR
 from semanir_jax.pixel_formats import Picture
 from semanir_jax.tiles import TiledRestorer
@@ -169,7 +175,7 @@ def restore(
   after = np.empty(shape, dtype)
   restoration_jobs.restore_into(after, restorer, pixels, name)
   before = pixels if mosaics or clean is not None else picture.pixels
-  before = measures.as_output(pixel_formats.to_unit(before), model.scale)
+  before = measures.as_output(color.to_unit(before), model.scale)
   files = []
   for kind, levels in (("before", before), ("restored", after)):
     stem = pathlib.Path(name).stem[:_STEM_CHARACTERS]
@@ -203,7 +209,7 @@ def _degraded(
     )
   pixels = pixel_formats.network_input(picture, model.in_channels)
   if pixels.dtype != np.uint8:
-    pixels = metrics.to_uint8(pixel_formats.to_unit(pixels))
+    pixels = metrics.to_uint8(color.to_unit(pixels))
   degrade = degradations.make(**degradation)
   lq, hq = degrade(np.random.RandomState(0), pixels)
   clean = metrics.to_uint8(hq)

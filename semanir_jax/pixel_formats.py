@@ -182,13 +182,6 @@ def result_type(picture: Picture, suffix: str) -> np.dtype:
   return np.dtype(np.uint8)
 
 
-def to_unit(pixels: np.ndarray) -> np.ndarray:
-  """Integers to float32 in [0, 1], by their depth; float32 as it is."""
-  if pixels.dtype == np.float32:
-    return pixels
-  return pixels.astype(np.float32) / np.float32(np.iinfo(pixels.dtype).max)
-
-
 def to_levels(
   restored: np.ndarray, *, channels: int, dtype: np.dtype
 ) -> np.ndarray:

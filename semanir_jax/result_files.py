@@ -7,7 +7,7 @@ import numpy as np
 from absl import logging
 
 from semanir_jax import pixel_formats
-from semanir_jax.data import image_codecs, image_encoder, images
+from semanir_jax.data import color, image_codecs, image_encoder, images
 from semanir_jax.data.imresize import imresize
 from semanir_jax.pixel_formats import Picture
 
@@ -67,7 +67,7 @@ def decode(data: bytes, path: pathlib.Path, channels: int) -> np.ndarray:
   if pixels.shape[2] == channels:
     return pixels
   return pixel_formats.to_levels(
-    pixel_formats.to_unit(pixels), channels=channels, dtype=pixels.dtype
+    color.to_unit(pixels), channels=channels, dtype=pixels.dtype
   )
 
 

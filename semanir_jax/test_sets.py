@@ -12,6 +12,7 @@ from PIL import Image
 
 from semanir_jax import distributed
 from semanir_jax.data import splits
+from semanir_jax.data.color import to_unit
 from semanir_jax.data.degradations import make as make_degradation
 from semanir_jax.data.degradations import modcrop
 from semanir_jax.data.sources import ImageFolder, Source, open_source
@@ -206,7 +207,7 @@ def _as_they_are(
     pair = map(_all_weather, pair)
   elif resize:
     raise ValueError(f"unknown resize {resize!r}; use 'all_weather' or ''")
-  lq, hq = (x.astype(np.float32) / np.float32(255.0) for x in pair)
+  lq, hq = map(to_unit, pair)
   return lq, hq
 
 

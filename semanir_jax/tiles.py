@@ -17,6 +17,7 @@ import jax
 import numpy as np
 
 from semanir_jax import memory, sharding, tile_size
+from semanir_jax.data.color import to_unit
 from semanir_jax.inference import Restorer
 from semanir_jax.models.semanir import SemanIR
 from semanir_jax.models.windows import reflected_positions
@@ -226,7 +227,4 @@ def _cut(
       image.shape[:2], (rows, columns), place, strict=True
     )
   ]
-  tile = image[np.ix_(*taken)]
-  if tile.dtype == np.float32:
-    return tile
-  return tile.astype(np.float32) / np.float32(np.iinfo(image.dtype).max)
+  return to_unit(image[np.ix_(*taken)])

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from semanir_jax.data import demosaic, imresize
-from semanir_jax.data.color import check_uint8
+from semanir_jax.data.color import check_uint8, to_unit
 
 Rng = np.random.Generator | np.random.RandomState
 Pair = tuple[np.ndarray, np.ndarray]
@@ -87,7 +87,7 @@ class GaussianNoise:
     # Drawn behind the noise, so that a seed's noise is the same for any share.
     if self.stored and rng.random() < self.stored:
       noisy = np.rint(255.0 * np.clip(noisy, 0.0, 1.0)) / 255.0
-    return noisy.astype(np.float32), _unit(image)
+    return noisy.astype(np.float32), to_unit(image)
 
   def context(self, rng: Rng) -> Context:
     del rng
@@ -125,7 +125,7 @@ class Bicubic:
     del rng
     image = modcrop(image, self.multiple)
     small = imresize.imresize(image, 1 / self.scale, rounding=self.rounding)
-    return _unit(small), _unit(image)
+    return to_unit(small), to_unit(image)
 
   def context(self, rng: Rng) -> Context:
     del rng
@@ -165,7 +165,7 @@ class Jpeg:
     picture.save(file, "JPEG", quality=quality, subsampling="4:2:0")
     with Image.open(file) as decoded:
       pixels = np.asarray(decoded)
-    return _unit(pixels.reshape(image.shape)), _unit(image)
+    return to_unit(pixels.reshape(image.shape)), to_unit(image)
 
   def context(self, rng: Rng) -> Context:
     # Nothing is drawn for 0: the seeds of such trainings keep their batches.
@@ -193,16 +193,11 @@ class Demosaic:
     del rng
     image = modcrop(image, self.multiple)
     sensor = demosaic.mosaic(image).sum(axis=2, dtype=np.uint8)
-    return demosaic.fill_in(sensor), _unit(image)
+    return demosaic.fill_in(sensor), to_unit(image)
 
   def context(self, rng: Rng) -> Context:
     del rng
     return 2, 2, 2, 2  # radius of the filters, even: red stays at (0, 0)
-
-
-def _unit(image: np.ndarray) -> np.ndarray:
-  """uint8 to float32 in [0, 1]."""
-  return image.astype(np.float32) / np.float32(255.0)
 
 
 def _check_share(field: str, share: float, of: str) -> None:

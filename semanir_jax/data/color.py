@@ -1,4 +1,4 @@
-"""Luma and gray of uint8 images, as the test sets and the metrics define them.
+"""Range, luma and gray of images, as the test sets and the metrics define them.
 
 Two gray conversions are in use and must not be mixed: the gray sets of JPEG
 work (LIVE1, BSDS500, Urban100) are BT.601 luma, 16 to 235; BSD68 of denoising
@@ -26,6 +26,13 @@ def check_uint8(image: np.ndarray) -> None:
     )
   if 0 in shape:
     raise ValueError(f"the image is empty: shape {shape}; skip or replace it")
+
+
+def to_unit(pixels: np.ndarray) -> np.ndarray:
+  """Integers to float32 in [0, 1], by their depth; float32 as it is."""
+  if pixels.dtype == np.float32:
+    return pixels
+  return pixels.astype(np.float32) / np.float32(np.iinfo(pixels.dtype).max)
 
 
 def to_y(image: np.ndarray, *, rounded: bool = False) -> np.ndarray:

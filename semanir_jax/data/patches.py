@@ -17,6 +17,7 @@ import numpy as np
 from absl import logging
 
 from semanir_jax.data.augmentation import Augmentation
+from semanir_jax.data.color import to_unit
 from semanir_jax.data.degradations import Degradation, Mixture, degrade_patch
 from semanir_jax.data.images import ImageError
 
@@ -73,8 +74,8 @@ class RandomPatch(grain.transforms.RandomMap):
     hq = _large_enough(_turned(hq, turn), scale * size, record)
     top, left = _corner(rng, lq, size, 1)
     return {
-      "lq": _unit_patch(lq, top, left, size),
-      "hq": _unit_patch(hq, scale * top, scale * left, scale * size),
+      "lq": _patch(lq, top, left, size),
+      "hq": _patch(hq, scale * top, scale * left, scale * size),
     }
 
 
@@ -119,9 +120,6 @@ def _corner(
   return top, left
 
 
-def _unit_patch(
-  image: np.ndarray, top: int, left: int, size: int
-) -> np.ndarray:
+def _patch(image: np.ndarray, top: int, left: int, size: int) -> np.ndarray:
   """Cuts a patch of uint8 as float32 in [0, 1], as degradations do."""
-  patch = image[top : top + size, left : left + size]
-  return patch.astype(np.float32) / np.float32(255.0)
+  return to_unit(image[top : top + size, left : left + size])
