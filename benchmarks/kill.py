@@ -113,9 +113,8 @@ def trial(
 
 def read_last(workdir: pathlib.Path) -> dict[str, np.ndarray]:
   """All arrays of the newest checkpoint, by name, and the data's position."""
-  folder, _ = checkpoint.checkpoint_folder(str(workdir))
+  folder, step = checkpoint.checkpoint_folder(str(workdir))
   with checkpoint.open_manager(folder) as manager:
-    step = manager.latest_step()
     items = {
       name: ocp.args.PyTreeRestore()
       for name in ("params", "ema_params", "training")

@@ -49,14 +49,14 @@ def restore_tree(shapes: Any) -> ocp.args.PyTreeRestore:
   return ocp.args.PyTreeRestore(shapes, restore_args=to_arrays)
 
 
-def checkpoint_folder(path: str) -> tuple[pathlib.Path, int | None]:
+def checkpoint_folder(path: str) -> tuple[pathlib.Path, int]:
   """Finds the folder of checkpoints and the step that a path means.
 
   Args:
     path: a workdir, its `checkpoints` folder, or one step inside that.
 
   Returns:
-    The folder of steps, and the step, None for the newest.
+    The folder of steps, and the step, the newest where the path names none.
 
   Raises:
     CheckpointError: nothing is there.
@@ -67,14 +67,18 @@ def checkpoint_folder(path: str) -> tuple[pathlib.Path, int | None]:
     folder = folder / FOLDER
   elif folder.name.isdigit():
     folder, step = folder.parent, int(folder.name)
-  if not folder.is_dir() or not any(p.name.isdigit() for p in folder.iterdir()):
+  names = [p.name for p in folder.iterdir()] if folder.is_dir() else []
+  steps = sorted(int(name) for name in names if name.isdigit())
+  if not steps:
     raise CheckpointError(
       f"no checkpoint in {path}; give the --workdir of a training run, or one"
       f" of the steps in its {FOLDER} folder"
     )
-  if step is not None and not (folder / str(step)).is_dir():
-    steps = ", ".join(p.name for p in folder.iterdir() if p.name.isdigit())
-    raise CheckpointError(f"no step {step} in {folder}; it has {steps}")
+  if step is None:
+    step = steps[-1]
+  if step not in steps:
+    there = ", ".join(map(str, steps))
+    raise CheckpointError(f"no step {step} in {folder}; it has {there}")
   return folder, step
 
 
@@ -120,9 +124,6 @@ def load_for_inference(
     create=False, multiprocessing_options=alone
   )
   with open_manager(folder, options) as manager:
-    step = manager.latest_step() if step is None else step
-    if step is None:
-      raise CheckpointError(f"no finished checkpoint in {folder}; train on")
     found = restore_items(manager, step, config=ocp.args.JsonRestore())
     config = found["config"]
     model, item = _model_and_item(config, folder / str(step))

@@ -109,8 +109,7 @@ def exact(name: str) -> str:
   try:
     if weights_file(name) is None:
       folder, step = checkpoint.checkpoint_folder(name)
-      steps = [int(p.name) for p in folder.iterdir() if p.name.isdigit()]
-      return str(folder / str(max(steps) if step is None else step))
+      return str(folder / str(step))
   except CheckpointError:
     pass  # `load_network` says what there is instead
   return name

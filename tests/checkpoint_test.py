@@ -233,7 +233,7 @@ def test_the_path_may_be_relative_or_a_number(saved, tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   assert checkpoint.checkpoint_folder("2024") == (
     tmp_path / "2024" / "checkpoints",
-    None,
+    4,
   )
   assert checkpoint.checkpoint_folder("2024/checkpoints/4")[1] == 4
   load_for_inference("2024")
