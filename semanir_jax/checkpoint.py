@@ -126,7 +126,10 @@ def load_for_inference(
   with open_manager(folder, options) as manager:
     found = restore_items(manager, step, config=ocp.args.JsonRestore())
     config = found["config"]
-    model, item = _model_and_item(config, folder / str(step))
+    with reading_config(folder / str(step)):
+      model = make_model(config["model"]).clone(unroll=False)  # compiles sooner
+      averaged = config["train"]["ema_decay"] > 0
+    item = "ema_params" if averaged else "params"
     one_device = SingleDeviceSharding(jax.local_devices()[0])
     target = jax.tree.map(
       lambda leaf: leaf.update(sharding=one_device), abstract_params(model)
@@ -136,19 +139,16 @@ def load_for_inference(
   return model, found[item], config
 
 
-def _model_and_item(
-  config: Mapping[str, Any], place: pathlib.Path
-) -> tuple[SemanIR, str]:
-  """The network of a checkpoint's config, and the parameters to use."""
+@contextlib.contextmanager
+def reading_config(place: pathlib.Path) -> Iterator[None]:
+  """Turns what is wrong with a stored config into one CheckpointError."""
   try:
-    model = make_model(config["model"]).clone(unroll=False)  # compiles sooner
-    averaged = config["train"]["ema_decay"] > 0
+    yield
   except (KeyError, TypeError, ValueError) as error:
     raise CheckpointError(
       f"{place} has a config that this version cannot read ({error}); use the"
       " version of semanir_jax that wrote it"
     ) from error
-  return model, "ema_params" if averaged else "params"
 
 
 def restore_items(

@@ -177,15 +177,10 @@ def read_weights(path: pathlib.Path) -> Network:
       f"{path} has no config in its metadata, which rebuilds the network; write"
       " it with python -m semanir_jax.weights"
     )
-  try:
+  with checkpoint.reading_config(path):
     config = json.loads(metadata["config"])
     model = checkpoint.make_model(config["model"])
     model = model.clone(unroll=False)  # a loop compiles sooner
-  except (KeyError, TypeError, ValueError) as error:
-    raise CheckpointError(
-      f"{path} has a config that this version cannot read ({error}); use the"
-      " version of semanir_jax that wrote it"
-    ) from error
   params = flax.traverse_util.unflatten_dict(arrays, sep="/")
   expected = abstract_params(model)
   checkpoint.check_same_shapes(expected, params, str(path))
