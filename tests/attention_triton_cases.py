@@ -5,6 +5,7 @@ imported. Without TRITON_INTERPRET=1 the same cases run on a GPU, and bfloat16
 too, which the interpreter cannot multiply.
 """
 
+import contextlib
 import functools
 import os
 
@@ -19,7 +20,7 @@ from semanir_jax import ops
 from semanir_jax.models import windows
 from semanir_jax.models.semanir import SemanIR
 from semanir_jax.models.stage import Stage
-from semanir_jax.ops import attention, attention_triton
+from semanir_jax.ops import attention, attention_triton, triton_launch
 from semanir_jax.ops.attention_tiles import Tiles
 from semanir_jax.ops.bits import pack_bits
 from semanir_jax.ops.dictionary import build_dictionary
@@ -44,12 +45,12 @@ def kernel_calls(monkeypatch):
   """Shapes of the queries; without a GPU, the interpreter for jax_triton."""
   shapes = []
   kernel = attention_triton.key_semantic_attention_triton
+  target = contextlib.nullcontext()
   if INTERPRETED:
     kernel = functools.partial(
-      kernel,
-      compute_capability=90,
-      launcher=triton_interpreter.launch_in_jax,
+      kernel, launcher=triton_interpreter.launch_in_jax
     )
+    target = triton_launch.compile_for(90)
     monkeypatch.setattr(attention, "_why_not_triton", lambda *unused: None)
 
   def run(query, *others):
@@ -57,7 +58,8 @@ def kernel_calls(monkeypatch):
     return kernel(query, *others)
 
   monkeypatch.setattr(attention_triton, "key_semantic_attention_triton", run)
-  return shapes
+  with target:
+    yield shapes
 
 
 def use_tiles(monkeypatch, block_q, block_k):

@@ -5,6 +5,7 @@ imported. Without TRITON_INTERPRET=1 the same cases run on a GPU, and bfloat16
 too, which the interpreter cannot multiply.
 """
 
+import contextlib
 import functools
 import os
 
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from semanir_jax.ops import build_dictionary, dictionary_triton
+from semanir_jax.ops import build_dictionary, dictionary_triton, triton_launch
 from semanir_jax.ops.bits import unpack_bits
 from tests import reference, triton_interpreter
 
@@ -24,11 +25,18 @@ if not INTERPRETED:
 DTYPES = ["float32", "float16"] + ([] if INTERPRETED else ["bfloat16"])
 
 
+@pytest.fixture(autouse=True)
+def capability():
+  """Of a GPU that is not here, for the interpreter."""
+  target = triton_launch.compile_for(90)
+  with target if INTERPRETED else contextlib.nullcontext():
+    yield
+
+
 def compiled(**options):
   """The kernels under `jit`, by the interpreter where it is chosen."""
   if INTERPRETED:
     options["launcher"] = triton_interpreter.launch_in_jax
-    options["compute_capability"] = 90
   return jax.jit(
     functools.partial(dictionary_triton.build_dictionary_triton, **options)
   )
@@ -116,9 +124,7 @@ def test_zeros_denormals_and_infinite_scores():
   features = np.zeros((1, 1, 24, 2), np.float32)
   features[0, 0, :12, 0] = values
   features[0, 0, 12:, 0] = -np.array(values)
-  options = {}
-  if INTERPRETED:
-    options = {"launcher": launch_at_once, "compute_capability": 90}
+  options = {"launcher": launch_at_once} if INTERPRETED else {}
   for num_keys in (1, 5, 12, 13, 20, 24):
     built = dictionary_triton.build_dictionary_triton(
       features, num_keys, **options

@@ -24,9 +24,6 @@ from semanir_jax.ops.triton_launch import Launcher, launch
 BIAS_PROGRAMS = 1024
 WINDOWS_PER_PART = 8
 
-# (query, key, value, bits, scale, bias) and (out, log-sum-exp).
-Inputs = tuple[jax.Array, ...]
-
 
 def key_semantic_attention_triton(
   query: jax.Array,
@@ -36,7 +33,6 @@ def key_semantic_attention_triton(
   scale: jax.Array,
   bias: jax.Array,
   *,
-  compute_capability: int | None = None,
   launcher: Launcher = launch,
 ) -> jax.Array:
   """Attention over the dictionary without any N x N array of a window.
@@ -53,23 +49,13 @@ def key_semantic_attention_triton(
     bits: `[B, G, N, ceil(N / 32)]` uint32, `Dictionary.bits`.
     scale: `[A]` float32.
     bias: `[A, N, N]` float32.
-    compute_capability: to compile for, as 80 or 90; None for that of
-      `triton_launch.compute_capability`.
     launcher: runs a kernel.
 
   Returns:
     `[B, G, N, A, D]` in the dtype of `query`; differentiable in all but `bits`.
     A row without any key (a broken input) gives zeros and no gradient.
-
-  Raises:
-    ValueError: nothing says which GPU to compile for.
   """
-  capability = compute_capability or triton_launch.compute_capability()
-  if capability is None:
-    raise ValueError(
-      "there is no NVIDIA GPU here to compile for; pass compute_capability=90,"
-      " for one of 9.0"
-    )
+  capability = triton_launch.compute_capability()
   scale, bias = scale.astype(jnp.float32), bias.astype(jnp.float32)
   return _attend(query, key, value, bits, scale, bias, capability, launcher)
 

@@ -42,7 +42,6 @@ def build_dictionary_triton(
   *,
   regions: jax.Array | None = None,
   max_keys: int | None = None,
-  compute_capability: int | None = None,
   launcher: Launcher = launch,
 ) -> Dictionary:
   """`dictionary.build_dictionary` for NVIDIA GPUs.
@@ -56,8 +55,6 @@ def build_dictionary_triton(
     num_keys: k in [1, N], or in [1, K]; may be traced.
     regions: `[G, N]` integer shift regions, or None.
     max_keys: K, for the indices form; None for bits.
-    compute_capability: to compile for, as 80 or 90; None for that of
-      `triton_launch.compute_capability`.
     launcher: runs a kernel.
 
   Returns:
@@ -73,9 +70,7 @@ def build_dictionary_triton(
     "WIDE_N": wide_n,
     "num_warps": 8 if wide_n >= 256 else 4,
     "num_stages": 2,
-    "compute_capability": (
-      compute_capability or triton_launch.compute_capability()
-    ),
+    "compute_capability": triton_launch.compute_capability(),
   }
   programs = (b * g * -(-n // constants["BLOCK_Q"]),)
   (bits,) = launcher(
