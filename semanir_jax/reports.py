@@ -6,7 +6,7 @@ import json
 import math
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import numpy as np
@@ -15,9 +15,7 @@ from absl import logging
 from semanir_jax import earlier_results, pictures, wording
 from semanir_jax.data import images
 from semanir_jax.earlier_results import UNFINISHED
-
-if TYPE_CHECKING:
-  from semanir_jax.measures import Result
+from semanir_jax.measures import Result
 
 Row = Mapping[str, Any]
 
@@ -140,7 +138,7 @@ class Report:
     writer.writerows(rows)
     self._write(f"{stem}.csv", text.getvalue())
 
-  def write_pictures(self, name: str, result: "Result") -> None:
+  def write_pictures(self, name: str, result: Result) -> None:
     """Writes the input, the result, the truth, and them side by side."""
     folder = self._output / name
     stem = result.row["name"].replace("/", "-")  # as in tfds:div2k/bicubic_x2
@@ -228,7 +226,7 @@ class Report:
     ]
 
 
-def comparison(result: "Result", *, baseline: bool = False) -> np.ndarray:
+def comparison(result: Result, *, baseline: bool = False) -> np.ndarray:
   """Before, after and truth side by side, PSNR in the captions; a baseline has
   no after.
   """
