@@ -1,12 +1,11 @@
 """Compares restored images with the clean ones that their owner has."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from absl import logging
 
-from semanir_jax import measures, test_sets
+from semanir_jax import measures, test_sets, wording
 from semanir_jax.data import color, images
 from semanir_jax.restoration_plan import Job
 
@@ -80,17 +79,5 @@ def measure(
     raise images.ImageError(
       f"{job.name}: cannot be compared ({error}); leave out --reference"
     ) from error
-  say(job.name, compared.row)
+  logging.info("%s: %s", job.name, wording.scores(compared.row))
   return compared
-
-
-def say(name: str, row: Mapping[str, Any]) -> None:
-  """Logs the figures of an image, or the means of some."""
-  logging.info(
-    "%s: PSNR %.2f dB (input %.2f), SSIM %.4f (%.4f)",
-    name,
-    row["psnr"],
-    row["input_psnr"],
-    row["ssim"],
-    row["input_ssim"],
-  )

@@ -19,6 +19,7 @@ from semanir_jax import (
   pixel_formats,
   reports,
   result_files,
+  wording,
 )
 from semanir_jax.data import images
 from semanir_jax.reports import Row
@@ -80,7 +81,8 @@ def restore_all(
       # Of the others none could be written either, after hours of work.
       untried += [later.name for later in remaining]
   if len(rows) > 1:
-    comparison.say(f"mean of {len(rows)} images", reports.mean_row(rows))
+    means = wording.scores(reports.mean_row(rows))
+    logging.info("mean of %d images: %s", len(rows), means)
   failures += untried
   if failures:
     raise images.ImageError(

@@ -42,6 +42,14 @@ def title(key: str) -> str:
   return prefix + metric.upper() + (f" ({choice})" if choice else "")
 
 
+def scores(row: Mapping[str, Any]) -> str:
+  """PSNR and SSIM, of one image or means, those of the input in brackets."""
+  return (
+    f"PSNR {row['psnr']:.2f} dB (input {row['input_psnr']:.2f}), SSIM"
+    f" {row['ssim']:.4f} ({row['input_ssim']:.4f})"
+  )
+
+
 def number(key: str, value: float) -> str:
   """Two digits of dB, four of SSIM."""
   return f"{value:.{4 if 'ssim' in key else 2}f}"

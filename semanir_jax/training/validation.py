@@ -111,13 +111,5 @@ def validate(
     psnrs.append(mean["psnr"])
     writer.write_scalars(step, {f"{name}/{k}": v for k, v in mean.items()})
     images = f"step {step}, {name}, {len(rows)} of {len(source)} images"
-    logging.info("%s: %s", images, _scores(mean))
+    logging.info("%s: %s", images, wording.scores(mean))
   return float(np.mean(psnrs)) if psnrs else None
-
-
-def _scores(mean: Mapping[str, float]) -> str:
-  """PSNR and SSIM, those of the input behind them."""
-  return (
-    f"PSNR {mean['psnr']:.2f} dB (input {mean['input_psnr']:.2f}), SSIM"
-    f" {mean['ssim']:.4f} ({mean['input_ssim']:.4f})"
-  )
