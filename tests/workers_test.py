@@ -22,7 +22,6 @@ def test_workers_outlive_the_sigterm_of_a_scheduler():
     batch_size=8,
     seed=3,
     num_workers=2,
-    prefetch_batches=1,
   )
   workers, done = set(), threading.Event()
 

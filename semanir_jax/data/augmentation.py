@@ -52,7 +52,7 @@ class Augmentation:
       ValueError: gray images and another saturation; or pairs as they are,
         whose input it would leave behind, and any change.
     """
-    if pairs and self != Augmentation():
+    if pairs and self != NO_AUGMENTATION:
       raise ValueError(
         f"config.data.shrink={self.shrink} and saturation={self.saturation} are"
         " of clean images that are degraded next; pairs as they are take (1, 1)"
@@ -83,6 +83,9 @@ class Augmentation:
     if self.saturation != (1.0, 1.0):
       image = _saturated(image, rng.uniform(*self.saturation))
     return image
+
+
+NO_AUGMENTATION = Augmentation()
 
 
 def _shrunk(image: np.ndarray, factor: float) -> np.ndarray:

@@ -32,9 +32,11 @@ class RandomPatch(grain.transforms.RandomMap):
     self,
     size: int,
     degradation: Degradation | Mixture | None,
-    augmentation: Augmentation | None = None,
+    augmentation: Augmentation,
   ) -> None:
-    """Takes the side of hq, px, and the degradation; None for pairs."""
+    """Takes the side of hq, px; the degradation, None for pairs; and what
+    changes clean images before it.
+    """
     self._size = size
     self._degradation = degradation
     self._augmentation = augmentation
@@ -45,8 +47,7 @@ class RandomPatch(grain.transforms.RandomMap):
     if self._degradation is None:
       return self._paired(record, rng)
     clean = record["image"] if "image" in record else record["target"]
-    if self._augmentation is not None:
-      clean = self._augmentation(rng, clean, smallest=self._size)
+    clean = self._augmentation(rng, clean, smallest=self._size)
     clean = _large_enough(_turned(clean, _draw_turn(rng)), self._size, record)
     top, left = _corner(rng, clean, self._size, self._degradation.multiple)
     lq, hq = degrade_patch(

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import grain
 
-from semanir_jax.data.augmentation import Augmentation
+from semanir_jax.data.augmentation import NO_AUGMENTATION, Augmentation
 from semanir_jax.data.cache import CachedRecords
 from semanir_jax.data.degradations import Degradation, Mixture
 from semanir_jax.data.patches import RandomPatch
@@ -20,8 +20,9 @@ from semanir_jax.data.sources import Source
 from semanir_jax.data.train_iterator import TrainIterator
 
 # Grain draws the place of a record in 13 ms / number of records: a few records
-# are shuffled many epochs at a time, unless the epochs are counted.
+# are shuffled many epochs at a time.
 _FEW = 1000
+_PREFETCHED = 4  # batches made ahead, at least one for each thread
 
 
 def make_train_iterator(
@@ -31,13 +32,11 @@ def make_train_iterator(
   patch_size: int,
   batch_size: int,
   seed: int,
-  augmentation: Augmentation | None = None,
-  num_epochs: int | None = None,
+  augmentation: Augmentation = NO_AUGMENTATION,
   process_index: int = 0,
   process_count: int = 1,
   num_workers: int = 0,
   num_threads: int = 2,
-  prefetch_batches: int = 4,
   cache_bytes: int = 2 << 30,
 ) -> TrainIterator:
   """Makes the iterator over this process's share of the training batches.
@@ -53,22 +52,19 @@ def make_train_iterator(
     batch_size: of all processes together; a multiple of `process_count`.
     seed: of order, patches, orientations and degradations.
     augmentation: of clean images, before all else; not of pairs as they are.
-    num_epochs: passes over all records; None for an endless stream. The rest
-      that does not fill a batch is dropped, at the end of the last pass only.
     process_index: this process takes rows `process_index * n` to
       `(process_index + 1) * n` of each global batch, n = batch_size / count.
     process_count: number of processes.
     num_workers: worker processes; 0 decodes in threads only, which is faster
       on few cores. Scripts with workers need `if __name__ == "__main__"`.
     num_threads: decoding threads, per worker if there are any.
-    prefetch_batches: batches made ahead, at least one for each thread; per
-      worker if there are any.
     cache_bytes: memory for decoded images in this process, shared out among
       its workers; images that do not fit are decoded for every patch.
 
   Returns:
-    Iterator over `{"lq": [n, h, w, c], "hq": [n, H, W, c]}`, float32 with
-    nominal range [0, 1]; its state does not depend on processes or workers.
+    Iterator without end over `{"lq": [n, h, w, c], "hq": [n, H, W, c]}`,
+    float32 with nominal range [0, 1]; its state does not depend on processes or
+    workers.
 
   Raises:
     ValueError: options or sources that do not fit together.
@@ -80,37 +76,29 @@ def make_train_iterator(
     raise ValueError(f"{process_index=} must be in [0, {process_count=})")
   records = CachedRecords(sources, cache_bytes // max(1, num_workers))
   _check(sources, patch_size, degradation, augmentation)
-  stream = _shuffled(records, seed, num_epochs)
-  if not (batches := len(stream) // batch_size):
-    raise ValueError(
-      f"{num_epochs=} of {len(records)} images hold no batch of {batch_size}; "
-      "use more epochs or a smaller batch"
-    )
   share = (
-    stream.random_map(RandomPatch(patch_size, degradation, augmentation))
+    _shuffled(records, seed)
+    .random_map(RandomPatch(patch_size, degradation, augmentation))
     .batch(batch_size // process_count, drop_remainder=True)
-    .slice(slice(process_index, batches * process_count, process_count))
+    .slice(slice(process_index, None, process_count))
   )
   # A thread makes a whole batch; without a place for it it would wait.
-  read = grain.ReadOptions(num_threads, max(prefetch_batches, num_threads))
+  read = grain.ReadOptions(num_threads, max(_PREFETCHED, num_threads))
   return TrainIterator(records, share, read, num_workers)
 
 
-def _shuffled(
-  records: CachedRecords, seed: int, num_epochs: int | None
-) -> grain.MapDataset:
-  """The records in an order of their own in every pass."""
-  dataset = grain.MapDataset.source(records)
-  if num_epochs is None and len(records) < _FEW:
-    dataset = dataset.repeat(-(-_FEW // len(records)))
-  return dataset.seed(seed).shuffle().repeat(num_epochs)
+def _shuffled(records: CachedRecords, seed: int) -> grain.MapDataset:
+  """The records without end, in an order of their own in every pass."""
+  passes = -(-_FEW // len(records))
+  dataset = grain.MapDataset.source(records).repeat(passes)
+  return dataset.seed(seed).shuffle().repeat()
 
 
 def _check(
   sources: Sequence[Source],
   patch_size: int,
   degradation: Degradation | Mixture | None,
-  augmentation: Augmentation | None,
+  augmentation: Augmentation,
 ) -> None:
   """Looks at the first record of each source before training starts."""
   channels, scales = set(), set()
@@ -145,5 +133,4 @@ def _check(
       f"sources of pairs of scales {sorted(scales)}; train on one scale at a"
       " time"
     )
-  if augmentation is not None:
-    augmentation.check(channels.pop(), pairs=degradation is None)
+  augmentation.check(channels.pop(), pairs=degradation is None)

@@ -52,8 +52,6 @@ class TrainIterator(grain.DatasetIterator):
     try:
       while len(self._ahead) < num_batches and self._error is None:
         self._ahead.append(self._make())
-    except StopIteration:
-      pass  # `next` will say so
     except Exception as error:
       self._error = error
     return self._error
