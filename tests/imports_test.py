@@ -14,8 +14,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 # Lowest first.
 LAYERS = (
+  ("cli",),
   (
-    "cli",
     "data",
     "devices",
     "distributed",

@@ -287,7 +287,7 @@ def test_command_line(tmp_path):
   ]
   failed = subprocess.run(command, capture_output=True, text=True)
   assert failed.returncode == 1
-  assert failed.stderr.startswith("prepare: 1 of 4 images cannot be used")
+  assert failed.stderr.startswith("error: 1 of 4 images cannot be used")
   done = subprocess.run(
     [*command, "--on_bad_image=skip"], capture_output=True, text=True
   )

@@ -18,13 +18,13 @@ one cannot be resumed or leave out a bad image, and shuffles by a hash.
 import hashlib
 import json
 import pathlib
-import sys
 from collections.abc import Sequence
 from typing import Any
 
 import tqdm
-from absl import app, flags
+from absl import flags
 
+from semanir_jax import cli
 from semanir_jax.data import images
 from semanir_jax.data.folders import ImageFolder, PairedFolder
 from semanir_jax.data.images import ImageError, Path
@@ -166,23 +166,19 @@ def _finish(output: pathlib.Path, index: dict[str, Any]) -> dict[str, Any]:
   return index
 
 
-def main(argv: Sequence[str]) -> None:
-  if len(argv) > 1:
-    raise app.UsageError(f"unknown argument {argv[1]!r}")
+def main() -> None:
+  """Packs what the flags name, and says what was left out."""
   args = flags.FLAGS
-  try:
-    index = prepare(
-      args.input,
-      args.output,
-      target_folder=args.target,
-      crop_size=args.crop_size,
-      step=args.step,
-      on_bad_image=args.on_bad_image,
-      recursive=args.recursive,
-      images_per_shard=args.images_per_shard,
-    )
-  except ValueError as error:
-    sys.exit(f"prepare: {error}")
+  index = prepare(
+    args.input,
+    args.output,
+    target_folder=args.target,
+    crop_size=args.crop_size,
+    step=args.step,
+    on_bad_image=args.on_bad_image,
+    recursive=args.recursive,
+    images_per_shard=args.images_per_shard,
+  )
   print(f"{args.output}: {index['records']} records, checksums in SHA256SUMS")
   for reason in index["bad_images"]:
     print(f"left out: {reason}")
@@ -201,4 +197,4 @@ def _define_flags() -> None:
 
 if __name__ == "__main__":
   _define_flags()
-  app.run(main)
+  cli.run(main)
