@@ -29,7 +29,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.model = model_options("U_light")
 
   config.data = ConfigDict()
-  config.data.data_dir = ""  # folder that relative test sets are looked up in
+  config.data.data_dir = ""  # folder that relative sources are looked up in
   config.data.train = ("photographs:train",)  # see data.sources.open_source
   config.data.channels = 3  # 1 gray, 3 RGB
   config.data.gray = ""  # colour files as gray by "y" or "rgb2gray"; "" refuses

@@ -2,17 +2,18 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 
 from semanir_jax import metrics, test_sets
 from semanir_jax.data.imresize import imresize
 
-_CHANNEL = "rgb|y|y_rounded"
+_CHANNEL = "|".join(get_args(metrics.Channel))
+_VARIANT = "|".join(get_args(metrics.SsimVariant))
 _COLUMN = re.compile(
   f"psnr_(?P<psnr>{_CHANNEL})"
-  f"|ssim_(?P<variant>valid|zero_pad|3d)(_(?P<channel>{_CHANNEL}))?"
+  f"|ssim_(?P<variant>{_VARIANT})(_(?P<channel>{_CHANNEL}))?"
 )
 
 

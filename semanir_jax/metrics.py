@@ -6,7 +6,7 @@ channel, the border crop and the SSIM variant. The value for a data set is the
 mean of the values of its images.
 """
 
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from scipy import ndimage
@@ -16,7 +16,6 @@ from semanir_jax.data.color import check_uint8, to_y
 Channel = Literal["rgb", "y", "y_rounded"]
 SsimVariant = Literal["valid", "zero_pad", "3d"]
 
-_CHANNELS = ("rgb", "y", "y_rounded")
 _BLOCK = 8  # px, side of a JPEG block
 _RADIUS = 5  # px, of the 11-tap window of SSIM
 # scipy's name of each variant's border; "valid" crops what its border touches.
@@ -227,8 +226,8 @@ def _prepare(
   a: np.ndarray, b: np.ndarray, crop_px: int, channel: str
 ) -> tuple[np.ndarray, np.ndarray]:
   """Checks, crops and converts both images to `[H, W, C]` float64, 0 to 255."""
-  if channel not in _CHANNELS:
-    raise ValueError(f"channel={channel!r} is not one of {_CHANNELS}")
+  if channel not in get_args(Channel):
+    raise ValueError(f"channel={channel!r} is not one of {get_args(Channel)}")
   check_uint8(a)
   check_uint8(b)
   if a.shape != b.shape:

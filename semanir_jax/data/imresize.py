@@ -7,14 +7,13 @@ bicubic baseline by 0.6 dB.
 
 import functools
 import math
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from scipy import sparse
 
 Rounding = Literal["per_pass", "once", "never"]
 
-_ROUNDINGS = ("per_pass", "once", "never")
 _KERNEL_WIDTH = 4.0  # input px of the cubic kernel before it is stretched
 
 
@@ -47,8 +46,8 @@ def imresize(
 
   Source: protocols 2; MANIFEST ("MATLAB bicubic").
   """
-  if rounding not in _ROUNDINGS:
-    raise ValueError(f"rounding={rounding!r} is not one of {_ROUNDINGS}")
+  if rounding not in get_args(Rounding):
+    raise ValueError(f"{rounding=} is not one of {get_args(Rounding)}")
   if np.ndim(image) != 3 or 0 in image.shape:
     raise ValueError(
       f"imresize takes an image [H, W, C] with H, W > 0, got {np.shape(image)};"

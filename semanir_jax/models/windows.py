@@ -1,8 +1,6 @@
 """Image <-> windows: padding, shifting, partitioning. Pure functions of shapes.
 
-Letters, here and in the whole package: B batch, H and W height and width in
-pixels, C feature channels, P window side, G windows per image, N = P * P tokens
-per window, K keys kept per token, A heads, D channels per head, S scale.
+Letters as in `semanir`.
 """
 
 import jax

@@ -224,9 +224,5 @@ def _without_params(state: TrainState) -> dict[str, Any]:
 def abstract_like(shapes: Any, shardings: Any) -> Any:
   """Shapes with shardings, as restoring wants them."""
   return jax.tree.map(
-    lambda leaf, sharding: jax.ShapeDtypeStruct(
-      leaf.shape, leaf.dtype, sharding=sharding
-    ),
-    shapes,
-    shardings,
+    lambda leaf, sharding: leaf.update(sharding=sharding), shapes, shardings
   )

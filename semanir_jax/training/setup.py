@@ -83,7 +83,7 @@ def make_plan(config: Any) -> Plan:
     data = [make_data(config, sources, phase) for phase in phases]
     sets = []
     if config.eval.every_steps > 0:
-      sets = list(test_sets.present(config.eval.sets, config.data.data_dir))
+      sets = test_sets.present(config.eval.sets, config.data.data_dir)
       named = {name: options for name, options, _ in sets}
       splits.warn_of_seen_images(named, config.data.train)
   return Plan(
