@@ -30,7 +30,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.data.degradation = ConfigDict(
     {
       "name": "mixture",
-      "degradations": (base.noise(0.0, 50.0), _jpeg(10, 40), _malvar()),
+      "degradations": (base.noise(0.0, 50.0), base.jpeg(10, 40), _malvar()),
       "weights": (2.0, 1.0, 1.0),
     }
   )
@@ -42,15 +42,10 @@ def get_config(arg: str = "") -> ConfigDict:
   noise = base.noise(25.0, channel_order="bgr")
   config.eval.sets = {
     "cbsd68_s25": base.benchmark("cbsd68", noise),
-    "live1_q10": base.benchmark("live1", _jpeg(10, 10)),
+    "live1_q10": base.benchmark("live1", base.jpeg(10, 10)),
     "mcmaster_mosaic": base.benchmark("mcmaster", _malvar(), crop_multiple=8),
   }
   return base.apply_variants(config, arg, dict.fromkeys(_SIZES, {}))
-
-
-def _jpeg(low: int, high: int) -> ConfigDict:
-  """JPEG of a quality between `low` and `high`."""
-  return ConfigDict({"name": "jpeg", "quality": (low, high)})
 
 
 def _malvar() -> ConfigDict:

@@ -143,6 +143,11 @@ def noise(
   return ConfigDict({"name": "noise"} | options)
 
 
+def jpeg(low: int, high: int) -> ConfigDict:
+  """JPEG of a quality between `low` and `high`, colour with 4:2:0."""
+  return ConfigDict({"name": "jpeg", "quality": (low, high)})
+
+
 def benchmark(
   name: str, degradation: Mapping[str, Any], **options: Any
 ) -> ConfigDict:

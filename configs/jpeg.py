@@ -69,7 +69,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config = base.get_config().unlock()
   config.model = base.model_options(size)
   ends = (10, 40) if level == "blind" else (int(level[1:]),) * 2
-  config.data.degradation = _jpeg(*ends)
+  config.data.degradation = base.jpeg(*ends)
   config.data.degradation.aligned = 0.0  # share of patches that begin a file
   config.data.patch_size = 128
   config.data.train = base.DFWB
@@ -88,11 +88,6 @@ def get_config(arg: str = "") -> ConfigDict:
   return base.apply_variants(config, arg, variants)
 
 
-def _jpeg(low: int, high: int) -> ConfigDict:
-  """JPEG of a quality between `low` and `high`, colour with 4:2:0."""
-  return ConfigDict({"name": "jpeg", "quality": (low, high)})
-
-
 def _test_sets(color: str, level: str) -> dict[str, ConfigDict]:
   """The paper's test sets; a blind network is measured at four qualities."""
   blind = level == "blind"
@@ -103,7 +98,7 @@ def _test_sets(color: str, level: str) -> dict[str, ConfigDict]:
     for name, psnr in _PUBLISHED[f"{color},blind" if blind else color].items():
       sets[f"{name}_{quality}" if blind else name] = base.benchmark(
         name,
-        _jpeg(*(int(quality[1:]),) * 2),
+        base.jpeg(*(int(quality[1:]),) * 2),
         channels=3 if color == "color" else 1,
         gray="y" if color == "gray" else "",
         published=psnr[index],
