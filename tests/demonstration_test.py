@@ -17,7 +17,7 @@ from semanir_jax import demonstration, measures, metrics, weights
 from semanir_jax.checkpoint import CheckpointError
 from semanir_jax.data import degradations, demosaic, images
 from semanir_jax.inference import Restorer
-from tests import small
+from tests import png_files, small
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 NETWORKS = {
@@ -179,7 +179,7 @@ def test_16_bits_and_alpha_are_kept(networks, tmp_path):
   )
   assert outcome.after == tmp_path / "a_restored.png"
   assert outcome.report.startswith("12x8 px, 16 bits, in ")
-  colours, alpha = images.read_image_and_alpha(outcome.after)
+  colours, alpha = png_files.read_image_and_alpha(outcome.after)
   expected = semanir_jax.load(networks["color"])(pixels[..., :3])
   np.testing.assert_array_equal(colours, expected)
   np.testing.assert_array_equal(alpha, pixels[..., 3:])

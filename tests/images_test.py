@@ -55,7 +55,7 @@ def test_colours_that_are_transparent_are_kept(tmp_path, suffix):
   image = _random((9, 8, 4))
   image[:5, :, 3] = 0
   images.write_image(tmp_path / f"a{suffix}", image)
-  back = images.read_image_and_alpha(tmp_path / f"a{suffix}")
+  back = png_files.read_image_and_alpha(tmp_path / f"a{suffix}")
   np.testing.assert_array_equal(np.concatenate(back, axis=2), image)
 
 
@@ -156,7 +156,7 @@ def test_16_bit_png_alpha_is_kept_or_refused(tmp_path):
   image = _random((4, 5, 4), np.uint16)
   path = tmp_path / "a.png"
   path.write_bytes(_filtered_png(image, 6))
-  colour, alpha = images.read_image_and_alpha(path)
+  colour, alpha = png_files.read_image_and_alpha(path)
   np.testing.assert_array_equal(colour, image[..., :3])
   np.testing.assert_array_equal(alpha, image[..., 3:])
   with pytest.raises(images.ImageError, match="a.png: has transparent"):
@@ -237,7 +237,7 @@ def test_alpha_is_dropped_only_where_opaque(tmp_path, mode):
     images.ImageError, match=r"a\.png: .*transparent.*flatten"
   ):
     images.read_image(path)
-  colour, alpha = images.read_image_and_alpha(path)
+  colour, alpha = png_files.read_image_and_alpha(path)
   assert colour.shape == (8, 8, 1 if "L" in mode else 3)
   assert alpha.shape == (8, 8, 1)
   assert alpha.min() < 255

@@ -103,12 +103,12 @@ def test_every_mode_and_size_keeps_its_kind(tmp_path, scale, mode, side):
   _save(source, kind, side)
   restore_files(str(scale), str(source), str(tmp_path / "out"))
   lossless = ".png" if suffix == ".jpg" else suffix
-  result, alpha = images.read_image_and_alpha(tmp_path / f"out/a{lossless}")
+  result, alpha = png_files.read_image_and_alpha(tmp_path / f"out/a{lossless}")
   assert result.shape == (scale * side, scale * (side + 3), channels)
   assert result.dtype == (np.uint16 if "16" in kind else np.uint8)
   assert (alpha is not None) == has_alpha
   if alpha is not None:
-    _, before = images.read_image_and_alpha(source)
+    _, before = png_files.read_image_and_alpha(source)
     top = np.iinfo(before.dtype).max
     floats = before.astype(float)
     expected = imresize(floats, scale, rounding="never").clip(0, top)
@@ -390,8 +390,8 @@ def test_16_bits_become_8_where_a_format_has_no_more(tmp_path):
   source = tmp_path / "a.png"
   images.write_image(source, _random(6, 5, 4, dtype=np.uint16))
   restore_files("1", str(source), str(tmp_path / "out"), output_format="webp")
-  colour, alpha = images.read_image_and_alpha(tmp_path / "out/a.webp")
-  _, before = images.read_image_and_alpha(source)
+  colour, alpha = png_files.read_image_and_alpha(tmp_path / "out/a.webp")
+  _, before = png_files.read_image_and_alpha(source)
   assert colour.dtype == np.uint8
   np.testing.assert_allclose(alpha, before / 257, atol=0.501)
 

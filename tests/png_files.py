@@ -1,13 +1,23 @@
-"""PNG files as other programs write them."""
+"""Image files as they are read, and PNG files as other programs write them."""
 
 import pathlib
 import struct
 import zlib
 
+import numpy as np
 from PIL import Image
+
+from semanir_jax.data import image_codecs
 
 _HEADER = 33  # bytes: signature and IHDR
 _LENGTH_OF_IEND = 12
+
+
+def read_image_and_alpha(
+  path: pathlib.Path,
+) -> tuple[np.ndarray, np.ndarray | None]:
+  """`([H, W, C], [H, W, 1] alpha or None)`."""
+  return image_codecs.decode(path.read_bytes(), str(path))
 
 
 def chunk(kind: bytes, body: bytes) -> bytes:

@@ -7,7 +7,7 @@ show is refused by name, never approximated:
   read      1-bit (as 0 and 255), gray, palette (expanded), RGB, each also with
             16 bits in PNG and TIFF; the EXIF orientation is applied
   alpha     dropped where the whole image is opaque, else refused, since what
-            shows through is not known; `read_image_and_alpha` keeps it
+            shows through is not known; `pixel_formats` keeps it
   refused   CMYK, YCbCr, Lab, 32-bit integer and float, 12-bit and inverted
             16-bit TIFF and kinds of TIFF that Pillow does not know, interlaced
             16-bit colour PNG, several images in a file
@@ -31,7 +31,6 @@ __all__ = [
   "probe_image",
   "read_bytes",
   "read_image",
-  "read_image_and_alpha",
   "with_channels",
   "write_bytes",
   "write_image",
@@ -89,11 +88,6 @@ def decode_image(
       f"{name}: has transparent pixels; flatten it on a background first"
     )
   return with_channels(image, name, channels=channels, gray=gray)
-
-
-def read_image_and_alpha(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
-  """Reads `([H, W, C], [H, W, 1] alpha or None)`; errors of `read_image`."""
-  return image_codecs.decode(read_bytes(path), str(path))
 
 
 def with_channels(
