@@ -37,9 +37,11 @@ flags.register_validator("workdir", lambda path: path != "", "give a folder")
 
 def main() -> None:
   """Runs the benchmark and writes its tables and pictures."""
-  if _BASELINE.value and _CHECKPOINT.value is not None:
+  of_a_network = [_CHECKPOINT, _NUM_KEYS, _SELF_ENSEMBLE]
+  given = [f"--{flag.name}" for flag in of_a_network if flag.present]
+  if _BASELINE.value and given:
     raise ValueError(
-      "inputs are measured without a network: leave out --checkpoint, or"
+      f"inputs are measured without a network: leave out {', '.join(given)}, or"
       " --baseline"
     )
   distributed.initialize()
