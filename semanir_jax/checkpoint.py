@@ -67,8 +67,8 @@ def checkpoint_folder(path: str) -> tuple[pathlib.Path, int]:
     folder = folder / FOLDER
   elif folder.name.isdigit():
     folder, step = folder.parent, int(folder.name)
-  names = [p.name for p in folder.iterdir()] if folder.is_dir() else []
-  steps = sorted(int(name) for name in names if name.isdigit())
+  there = folder.iterdir() if folder.is_dir() else []
+  steps = sorted(int(p.name) for p in there if p.name.isdigit() and p.is_dir())
   if not steps:
     raise CheckpointError(
       f"no checkpoint in {path}; give the --workdir of a training run, or one"
@@ -77,8 +77,8 @@ def checkpoint_folder(path: str) -> tuple[pathlib.Path, int]:
   if step is None:
     step = steps[-1]
   if step not in steps:
-    there = ", ".join(map(str, steps))
-    raise CheckpointError(f"no step {step} in {folder}; it has {there}")
+    known = ", ".join(map(str, steps))
+    raise CheckpointError(f"no step {step} in {folder}; it has {known}")
   return folder, step
 
 

@@ -74,7 +74,7 @@ def _parse(argv: list[str]) -> list[str]:
       text = re.sub(r"^[\w.]+(Error|Exception): ", "", text)
     elif re.fullmatch(r"'\w+'", text):  # a field that resembles none
       text += ": the config has no such field; configs/base.py has them all"
-    _exit(text)
+    _exit(" ".join(text.split()))
 
 
 def _no_such_config(path: pathlib.Path) -> str:
@@ -104,9 +104,10 @@ def _unraisable(error: Any) -> None:
 
 
 def _exit(message: str) -> NoReturn:
-  """Prints one line and ends the program."""
-  message = " ".join(message.split())
-  if missing := re.search(r"Failed loading config file .*'(\S+)'", message):
-    message = _no_such_config(pathlib.Path(missing[1]))
-  print(f"error: {message}", file=sys.stderr)
+  """Prints one line, of a list one for each of its items, and ends it all."""
+  failed = re.search(r"Failed loading config file .*'(\S+)'", message, re.S)
+  if failed:
+    message = _no_such_config(pathlib.Path(failed[1]))
+  items = (" ".join(item.split()) for item in message.split("\n  "))
+  print("error: " + "\n  ".join(items), file=sys.stderr)
   sys.exit(1)

@@ -236,6 +236,8 @@ def test_the_path_may_be_relative_or_a_number(saved, tmp_path, monkeypatch):
     4,
   )
   assert checkpoint.checkpoint_folder("2024/checkpoints/4")[1] == 4
+  (tmp_path / "2024" / "checkpoints" / "9").touch()  # not a step
+  assert checkpoint.checkpoint_folder("2024")[1] == 4
   load_for_inference("2024")
 
 

@@ -279,7 +279,8 @@ def test_workers_read_a_pack(tmp_path):
 
 def test_command_line(tmp_path):
   _write(tmp_path / "in", count=3)
-  (tmp_path / "in" / "text.png").write_text("text")
+  for name in ("text.png", "words.png"):
+    (tmp_path / "in" / name).write_text("text")
   command = [
     *(sys.executable, "-m", "semanir_jax.data.prepare"),
     *(f"--input={tmp_path / 'in'}", f"--output={tmp_path / 'out'}"),
@@ -287,7 +288,12 @@ def test_command_line(tmp_path):
   ]
   failed = subprocess.run(command, capture_output=True, text=True)
   assert failed.returncode == 1
-  assert failed.stderr.startswith("error: 1 of 4 images cannot be used")
+  first, *listed, remedy = failed.stderr.splitlines()
+  assert first.startswith("error: 2 of 5 images cannot be used")
+  assert [line.split(":")[0] for line in listed] == [
+    f"  {tmp_path / 'in' / name}" for name in ("text.png", "words.png")
+  ]
+  assert "on_bad_image" in remedy
   done = subprocess.run(
     [*command, "--on_bad_image=skip"], capture_output=True, text=True
   )
