@@ -28,7 +28,8 @@ flags.register_validator("workdir", lambda path: path != "", "give a folder")
 def main() -> None:
   """Trains; continues where an earlier run in the same workdir stopped.
 
-  Exit code 75: preempted (SIGTERM) and saved; start the same command again.
+  Exit code 75: preempted (SIGTERM) and saved; start the same command again. The
+  first Ctrl-C saves too, with exit code 1, so that no script goes on by itself.
   """
   distributed.initialize()
   complete = train_and_evaluate(

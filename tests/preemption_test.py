@@ -4,6 +4,8 @@ import os
 import signal
 import threading
 
+import pytest
+
 from semanir_jax.training.preemption import Preemption
 from tests import small
 
@@ -15,7 +17,18 @@ def test_a_notice_is_seen_after_the_step_and_stays():
     os.kill(os.getpid(), signal.SIGTERM)
     assert preemption.after_step() and preemption.agreed()
     assert preemption.after_step()
+    preemption.leave(1)
   assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_second_ctrl_c_leaves_at_once():
+  with Preemption(small.one_device_mesh()) as preemption:
+    os.kill(os.getpid(), signal.SIGINT)
+    assert preemption.after_step()
+    with pytest.raises(KeyboardInterrupt):
+      preemption.leave(1)
+    with pytest.raises(KeyboardInterrupt):
+      os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_in_another_thread_the_handler_is_left_alone():

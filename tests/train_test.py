@@ -567,7 +567,16 @@ def test_the_program_trains_without_tensorflow(tmp_path):
   assert (workdir / checkpoint.FOLDER / "2").is_dir()
 
 
-def test_the_program_saves_at_sigterm_and_says_so_by_its_code(tmp_path):
+@pytest.mark.parametrize(
+  ("notice", "code", "end"),
+  [
+    (signal.SIGTERM, 75, "preempted: saved step"),
+    (signal.SIGINT, 1, "error: interrupted"),
+  ],
+)
+def test_the_program_saves_at_a_notice_and_says_so_by_its_code(
+  tmp_path, notice, code, end
+):
   environment = {
     "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
     "JAX_PLATFORMS": "cpu",
@@ -589,10 +598,11 @@ def test_the_program_saves_at_sigterm_and_says_so_by_its_code(tmp_path):
   )
   for line in program.stderr:
     if line.startswith("step 3 of"):
-      program.send_signal(signal.SIGTERM)
+      program.send_signal(notice)
       break
   _, rest = program.communicate(timeout=60)
-  assert program.returncode == 75, rest
+  assert program.returncode == code, rest
+  assert rest.splitlines()[-1].startswith(end)
   (step,) = re.findall(r"^preempted: saved step (\d+);", rest, re.MULTILINE)
   names = [path.name for path in (tmp_path / checkpoint.FOLDER).iterdir()]
   assert names == [step]

@@ -14,7 +14,8 @@ import pytest
 from semanir_jax.data import degradations, pipeline, sources
 
 
-def test_workers_outlive_the_sigterm_of_a_scheduler():
+@pytest.mark.parametrize("notice", [signal.SIGTERM, signal.SIGINT])
+def test_workers_outlive_a_notice_to_their_group(notice):
   iterator = pipeline.make_train_iterator(
     [sources.photographs("test")],
     degradation=degradations.GaussianNoise(sigma_255=25.0),
@@ -30,7 +31,7 @@ def test_workers_outlive_the_sigterm_of_a_scheduler():
     while not done.wait(0.05):
       for worker in multiprocessing.active_children():
         workers.add(worker.pid)
-        os.kill(worker.pid, signal.SIGTERM)
+        os.kill(worker.pid, notice)
 
   sender = threading.Thread(target=send)
   sender.start()

@@ -9,7 +9,7 @@ from absl import flags, logging
 
 from semanir_jax.data.cache import CachedRecords
 from semanir_jax.data.patches import Example
-from semanir_jax.data.workers import live_as_long_as_the_run, sigterm_later
+from semanir_jax.data.workers import live_as_long_as_the_run, notices_later
 
 
 class TrainIterator(grain.DatasetIterator):
@@ -60,7 +60,7 @@ class TrainIterator(grain.DatasetIterator):
     self.start_prefetch()
     # Workers start when the first batch is asked for.
     starts = self._num_workers and not self._working
-    with sigterm_later() if starts else contextlib.nullcontext():
+    with notices_later() if starts else contextlib.nullcontext():
       batch = next(self._rest)
     self._working = True
     return batch

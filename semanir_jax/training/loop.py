@@ -46,6 +46,7 @@ def train_and_evaluate(
 
   Raises:
     ValueError: a field of the config does not fit, or the run diverged.
+    KeyboardInterrupt: by Ctrl-C; after saving, if it was the first.
     ImageError: an image cannot be read.
     CheckpointError: the workdir holds a run of another architecture, or a new
       run finds nothing at `config.init_from`.

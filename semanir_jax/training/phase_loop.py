@@ -56,6 +56,7 @@ def train_phase(
 
   Raises:
     ValueError: some process has no next batch (saved), or the run diverged.
+    KeyboardInterrupt: by Ctrl-C; saved, if it was the first.
   """
   config, progress = run.config, run.progress
   rows = sharding.batch_sharding(run.plan.mesh)
@@ -108,12 +109,10 @@ def train_phase(
         run.save(step, state, data, score)
     if stop and last and due(config.eval.every_steps) and score is None:
       logging.warning(
-        "SIGTERM: the last step is saved, but not validated; eval.py does that"
+        "the last step is saved, but not validated; eval.py does that"
       )
     if stop and not last:
-      logging.warning(
-        "preempted: saved step %d; the same command goes on from it", step
-      )
+      run.preemption.leave(step)
       return state, True
   return state, False
 

@@ -31,38 +31,46 @@ class Stop(enum.IntEnum):
 
 
 class Preemption:
-  """Listens to SIGTERM while it is entered.
+  """Listens to SIGTERM, and to Ctrl-C once, while it is entered.
 
-  Schedulers (Slurm, Kubernetes, preemptible VMs) send it some seconds before
-  they kill, often to one process only. Python's handler runs between two
-  instructions, so the step that is being computed is finished first.
+  Schedulers (Slurm, Kubernetes, preemptible VMs) send SIGTERM some seconds
+  before they kill, often to one process only. Python's handler runs between two
+  instructions, so the step that is being computed is finished first. A second
+  Ctrl-C is Python's own KeyboardInterrupt, at once.
   """
 
   def __init__(self, mesh: Mesh) -> None:
     """Prepares the exchange between the processes of a mesh."""
-    self._noticed = False
+    self._noticed = self._interrupted = False
     self._rows = sharding.batch_sharding(mesh)
     self._greatest = jax.jit(
       lambda flags: flags.max(), out_shardings=sharding.replicated(mesh)
     )
     self._votes: collections.deque[jax.Array] = collections.deque()
-    self._previous: Any = None
+    self._previous: dict[int, Any] = {}
 
   def __enter__(self) -> "Preemption":
     # Python lets only the main thread set handlers; in another one (a notebook,
     # a test) whoever runs the process decides.
     if threading.current_thread() is threading.main_thread():
-      self._previous = signal.signal(signal.SIGTERM, self._notice)
+      for number in (signal.SIGTERM, signal.SIGINT):
+        self._previous[number] = signal.signal(number, self._notice)
     return self
 
   def __exit__(self, *unused: object) -> None:
-    if self._previous is not None:
-      signal.signal(signal.SIGTERM, self._previous)
+    for number, handler in self._previous.items():
+      signal.signal(number, handler)
 
   def _notice(self, number: int, frame: FrameType | None) -> None:
-    del number, frame
+    del frame
     self._noticed = True
-    logging.warning("SIGTERM: saving after this step, then leaving")
+    again = ""
+    if number == signal.SIGINT:
+      self._interrupted = True
+      signal.signal(number, self._previous[number])
+      again = "; once more: at once, without saving"
+    name = signal.Signals(number).name
+    logging.warning("%s: saving after this step, then leaving%s", name, again)
 
   @property
   def notice_steps(self) -> int:
@@ -95,3 +103,15 @@ class Preemption:
       return self._noticed
     flag = np.asarray(self._noticed)
     return bool(np.any(multihost_utils.process_allgather(flag)))
+
+  def leave(self, step: int) -> None:
+    """Says how to go on from a saved step.
+
+    Raises:
+      KeyboardInterrupt: this process was noticed by Ctrl-C.
+    """
+    logging.warning(
+      "preempted: saved step %d; the same command goes on from it", step
+    )
+    if self._interrupted:
+      raise KeyboardInterrupt
