@@ -39,14 +39,22 @@ class Network:
       ensemble.check_turnable(config["data"]["degradation"])
     self.model, self.params, self.config = model, params, config
     self.scale, self.channels = model.scale, model.in_channels
+    self._num_keys = options.get("num_keys") or model.num_keys
     self._mosaics = demosaic.is_mosaic(config["data"]["degradation"])
     self._restorer = TiledRestorer(model, params, **options)
+
+  def __repr__(self) -> str:
+    degradation = dict(self.config["data"]["degradation"]) or "pairs of images"
+    return (
+      f"<Network of {degradation}: scale {self.scale}, {self.channels} channels"
+      f" in, {self.model.out_channels} out, k = {self._num_keys}>"
+    )
 
   def __call__(self, image: np.ndarray) -> np.ndarray:
     """Restores one image of any size.
 
     Args:
-      image: `[H, W, C]`, or `[H, W]` for C = 1; uint8, uint16, or float32 from
+      image: `[H, W, C]`, or `[H, W]` for C = 1; uint8, uint16, or float from
         black at 0 to white at 1, which noise may exceed by up to 1 (that of the
         benchmarks is not clipped). C = 1 is an RGGB mosaic for a network that
         was trained on mosaics alone, its sides even; C = 3 is one that is
@@ -55,7 +63,7 @@ class Network:
     Returns:
       `[H * S, W * S, C']`, or two axes where the input has two, but for
       mosaics, which become RGB; of the input's type and range, rounded and
-      clipped.
+      clipped; float32 for float64.
 
     Raises:
       ValueError: shape, type, range or channels do not fit, or the network
@@ -63,11 +71,16 @@ class Network:
     """
     image = np.asarray(image)
     image = image.astype(image.dtype.newbyteorder("="), copy=False)
+    if image.dtype == np.float64:
+      image = image.astype(np.float32)
     if image.dtype not in _DTYPES or image.ndim not in (2, 3) or not image.size:
       raise ValueError(
         f"image of {image.dtype}, shape {image.shape}: give [height, width] or"
-        " [height, width, channels], uint8, uint16 or float32"
+        " [height, width, channels], one image at a time, uint8, uint16 or"
+        " float32"
       )
+    if np.isnan(image.min()):
+      raise ValueError("the image has NaN: mend what made it")
     if image.dtype == np.float32 and not (
       image.min() >= -1 and image.max() <= 2
     ):
@@ -79,7 +92,9 @@ class Network:
     mosaic = self._mosaics and pixels.shape[2] == 1
     if not mosaic and pixels.shape[2] != self.channels:
       remedy = "channels are the last axis"
-      if pixels.shape[2] == 1:
+      if pixels.shape[2] == 4:
+        remedy = "leave out alpha: image[..., :3]"
+      elif pixels.shape[2] == 1:
         gray = "image" if image.ndim == 3 else "image[..., None]"
         remedy = f"repeat a gray one: np.repeat({gray}, 3, axis=2)"
       raise ValueError(

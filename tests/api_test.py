@@ -56,6 +56,9 @@ def test_types_and_ranges_are_kept(files):
   result = network(floats)
   assert result.dtype == np.float32
   np.testing.assert_allclose(result, expected, atol=2e-6)
+  doubles = network(image / 255)
+  assert doubles.dtype == np.float32
+  np.testing.assert_allclose(doubles, expected, atol=2e-6)
   deep = image.astype(np.uint16) * 257
   for levels, top in ((image, 255), (deep, 65535)):
     result = network(levels)
@@ -106,6 +109,8 @@ def test_options_reach_the_network(files):
   assert whole.shape == (48, 18, 3)
   for option in ({"num_keys": 1}, {"self_ensemble": True}):
     assert (semanir_jax.load(files["x2"], **option)(image) != whole).any()
+  assert "scale 2, 3 channels in, 3 out, k = 8>" in repr(network)
+  assert "k = 1>" in repr(semanir_jax.load(files["x2"], num_keys=1))
   with pytest.raises(ValueError, match="tile=7 must be a multiple of 4"):
     semanir_jax.load(files["x2"], tile=7)
   with pytest.raises(ValueError, match="tile=64.0: give a whole number"):
@@ -136,11 +141,12 @@ def test_a_network_of_nan_is_refused(files, monkeypatch, dtype, bad):
 @pytest.mark.parametrize(
   ("image", "message"),
   [
-    (np.zeros((4, 4, 3)), "image of float64"),
-    (np.zeros((1, 4, 4, 3), np.uint8), r"shape \(1, 4, 4, 3\)"),
+    (np.zeros((4, 4, 3), np.float16), "image of float16"),
+    (np.zeros((1, 4, 4, 3), np.uint8), r"shape \(1, 4, 4, 3\): .* one image"),
     (np.zeros((0, 4, 3), np.uint8), r"shape \(0, 4, 3\)"),
     (np.full((4, 4, 3), 2.5, np.float32), "values from 2.5 to 2.5"),
-    (np.full((4, 4, 3), np.nan, np.float32), "values from nan"),
+    (np.full((4, 4, 3), np.nan, np.float32), "has NaN"),
+    (np.zeros((4, 4, 4), np.uint8), r"leave out alpha: image\[..., :3\]"),
     (np.zeros((4, 4), np.uint8), r"np.repeat\(image\[..., None\], 3, axis=2\)"),
     (np.zeros((4, 4, 1), np.uint8), r"repeat a gray one: np.repeat\(image, 3"),
     (np.zeros((3, 4, 4), np.uint8), "takes 3 channels; channels are the last"),
