@@ -100,8 +100,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config.checkpoint.keep = 3  # newest checkpoints that stay
   config.checkpoint.keep_best = 1  # best by mean PSNR over the sets, besides
 
-  config.log = ConfigDict()
-  config.log.every_steps = 100  # 0 for no reports
+  config.log = ConfigDict({"every_steps": 100})  # 0 for no reports
   return apply_variants(config, arg, {})
 
 
@@ -169,6 +168,7 @@ def test_set(
   num_images: int = 0,
   published: float = 0.0,
   published_ssim: float = 0.0,
+  validate: bool = True,
 ) -> ConfigDict:
   """One entry of `config.eval.sets`.
 
@@ -185,6 +185,8 @@ def test_set(
     published: PSNR in dB of SemanIR's authors, shown beside ours where the
       set has `num_images`; 0 for none.
     published_ssim: their SSIM, where it is of the protocol's variant.
+    validate: while training too; False keeps a test set out of what chooses the
+      best checkpoint, eval.py measures it all the same.
   """
   # A copy: an option for one set on the command line must not reach another.
   degradation = ConfigDict(degradation)

@@ -92,7 +92,7 @@ class Network:
     mosaic = self._mosaics and pixels.shape[2] == 1
     if not mosaic and pixels.shape[2] != self.channels:
       remedy = "channels are the last axis"
-      if pixels.shape[2] == 4:
+      if pixels.shape[2] == 4 < pixels.shape[0]:
         remedy = "leave out alpha: image[..., :3]"
       elif pixels.shape[2] == 1:
         gray = "image" if image.ndim == 3 else "image[..., None]"

@@ -1,5 +1,6 @@
 """Test sets in the fixed form that published numbers were measured on."""
 
+import collections
 import contextlib
 import math
 import pathlib
@@ -77,15 +78,17 @@ def present(
   Raises:
     ValueError: see `open_test_set`; or processes see other files than others.
   """
-  found = []
+  found, left_out = [], collections.defaultdict(list)
   with distributed.shared_errors():
     for name, options in sets.items():
       absent = absent_folder(options["source"], data_dir)
       _make_degradation(options)  # a mistake is told before hours of work
       if absent:
-        logging.warning("%s: left out, there is no %s", name, absent)
+        left_out[absent].append(name)
       else:
         found.append((name, options, open_test_set(name, options, data_dir)))
+  for absent, names in left_out.items():
+    logging.warning("%s: left out, there is no %s", ", ".join(names), absent)
   sizes = distributed.gather({name: len(source) for name, _, source in found})
   for index, size in enumerate(sizes):
     if size != sizes[0]:

@@ -146,7 +146,7 @@ def test_a_network_of_nan_is_refused(files, monkeypatch, dtype, bad):
     (np.zeros((0, 4, 3), np.uint8), r"shape \(0, 4, 3\)"),
     (np.full((4, 4, 3), 2.5, np.float32), "values from 2.5 to 2.5"),
     (np.full((4, 4, 3), np.nan, np.float32), "has NaN"),
-    (np.zeros((4, 4, 4), np.uint8), r"leave out alpha: image\[..., :3\]"),
+    (np.zeros((8, 8, 4), np.uint8), r"leave out alpha: image\[..., :3\]"),
     (np.zeros((4, 4), np.uint8), r"np.repeat\(image\[..., None\], 3, axis=2\)"),
     (np.zeros((4, 4, 1), np.uint8), r"repeat a gray one: np.repeat\(image, 3"),
     (np.zeros((3, 4, 4), np.uint8), "takes 3 channels; channels are the last"),

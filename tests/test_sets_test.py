@@ -34,10 +34,12 @@ def test_absent_sets_are_named_and_left_out(tmp_path, warnings):
   sets = {
     "set5": base.test_set("set5/hr", NO_NOISE),
     "pairs": base.test_set("set5/lr,set5/hr", {}),
+    "again": base.test_set("set5/lr,set5/hr", {}),
   }
   (found,) = test_sets.present(sets, str(tmp_path))
   assert found[0] == "set5" and len(found[2]) == 1
-  assert warnings == [f"pairs: left out, there is no {tmp_path}/set5/lr"]
+  absent = f"left out, there is no {tmp_path}/set5/lr"
+  assert warnings == [f"pairs, again: {absent}"]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import pytest
 
+from configs import base
 from semanir_jax.training import loop, setup
 from tests.train_cases import train_config
 
@@ -115,11 +116,20 @@ def test_a_mistake_in_the_evaluation_is_found_before_the_first_step(
   assert not (tmp_path / "run").exists()
 
 
-def test_a_scale_that_does_not_fit_the_data_is_refused(photographs, tmp_path):
-  changes = {"model__architecture": "columnar", "model__scale": 2}
-  config = train_config(photographs, model__depths=(1,), **changes)
-  with pytest.raises(ValueError, match="config.model.scale and"):
-    loop.train_and_evaluate(config, str(tmp_path))
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"model__scale": 2}, "scale=2 must be that of config.data.degradation, 1"),
+    ({"model__out_channels": 1}, "in_channels=3 and out_channels=1 must both "),
+    ({"model__in_channels": 1}, "in_channels=1 and .* config.data.channels=3"),
+  ],
+)
+def test_a_network_that_does_not_fit_the_images_is_refused_at_once(
+  photographs, tmp_path, changes, message
+):
+  config = train_config(photographs, **changes)
+  with pytest.raises(ValueError, match=f"^config.model.{message}"):
+    setup.make_plan(config)
 
 
 def test_a_test_set_that_the_run_learns_from_is_named(photographs, warnings):
@@ -128,3 +138,11 @@ def test_a_test_set_that_the_run_learns_from_is_named(photographs, warnings):
   setup.make_plan(config)
   (warning,) = [text for text in warnings if "trained on the images" in text]
   assert warning.startswith("ours: ")
+
+
+def test_a_test_set_can_be_kept_from_choosing_a_checkpoint(photographs):
+  config = train_config(photographs, eval__every_steps=2)
+  assert [name for name, *_ in setup.make_plan(config).sets] == ["ours"]
+  with config.unlocked():
+    config.eval.sets.kept = base.test_set("test", {}, validate=False)
+  assert [name for name, *_ in setup.make_plan(config).sets] == ["ours"]

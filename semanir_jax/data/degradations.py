@@ -183,7 +183,10 @@ def make(name: str, **options: Any) -> Degradation | Mixture:
   """
   cls = _BY_NAME.get(name)
   if cls is None:
-    raise ValueError(f"unknown degradation {_nearest(name, list(_BY_NAME))}")
+    raise ValueError(
+      f"unknown degradation {_nearest(name, list(_BY_NAME))} (docs/data.md says"
+      " how to add one)"
+    )
   fields = dataclasses.fields(cls)
   for option in options:
     if option not in (known := [field.name for field in fields]):

@@ -15,6 +15,7 @@ from semanir_jax.data.images import ImageError
 from semanir_jax.data.pipeline import make_train_iterator
 from semanir_jax.data.sources import Source, open_source
 from semanir_jax.data.train_iterator import TrainIterator
+from semanir_jax.models.semanir import SemanIR
 
 
 class Phase(NamedTuple):
@@ -81,6 +82,26 @@ def make_phases(config: Any, num_devices: int) -> list[Phase]:
     phases.append(Phase(index, start, start + steps, patch_size, batch_size))
     start += steps
   return phases
+
+
+def check_network(config: Any, model: SemanIR) -> None:
+  """Looks before anything compiles; of pairs the scale is not known yet.
+
+  Raises:
+    ValueError: the network does not take and make what the data hold.
+  """
+  channels, options = config.data.channels, config.data.degradation.to_dict()
+  if not model.in_channels == model.out_channels == channels:
+    raise ValueError(
+      f"config.model.in_channels={model.in_channels} and"
+      f" out_channels={model.out_channels} must both be"
+      f" config.data.channels={channels}"
+    )
+  if options and (scale := make_degradation(**options).scale) != model.scale:
+    raise ValueError(
+      f"config.model.scale={model.scale} must be that of"
+      f" config.data.degradation, {scale}"
+    )
 
 
 def open_train_sources(config: Any) -> list[Source]:

@@ -28,6 +28,7 @@ from semanir_jax.training.checkpoints import Checkpoints, abstract_like
 from semanir_jax.training.environment import config_changes
 from semanir_jax.training.phases import (
   Phase,
+  check_network,
   make_data,
   make_phases,
   open_train_sources,
@@ -77,13 +78,17 @@ def make_plan(config: Any) -> Plan:
   logging.info("devices: %s, mesh %s", jax.devices(), dict(mesh.shape))
   phases = make_phases(config, mesh.size)
   model = checkpoint.make_model(config.model)
+  check_network(config, model)
   train_step, init, shapes, shardings = place_step(config, model, mesh)
   with distributed.shared_errors():
     sources = open_train_sources(config)
     data = [make_data(config, sources, phase) for phase in phases]
     sets = []
     if config.eval.every_steps > 0:
-      sets = test_sets.present(config.eval.sets, config.data.data_dir)
+      chosen = {
+        k: o for k, o in config.eval.sets.items() if o.get("validate", True)
+      }
+      sets = test_sets.present(chosen, config.data.data_dir)
       named = {name: options for name, options, _ in sets}
       splits.warn_of_seen_images(named, config.data.train)
   return Plan(
