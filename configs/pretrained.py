@@ -105,8 +105,8 @@ NETWORKS: dict[str, tuple[ModuleType, str, dict[str, Any]]] = {
 }
 
 # What a network that has learned takes: no rate that tears it down again; other
-# crops and other noise than those of seed 0. Patches of 64 px gave the
-# lowest level of the U a single window, which is never shifted.
+# crops and other noise than those of seed 0. Patches of 64 px gave the lowest
+# level of the U a single window.
 _FURTHER = {
   "seed": 1,
   "data.patch_size": 128,
