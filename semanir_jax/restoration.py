@@ -66,9 +66,10 @@ def restore_files(
   if len(open_jobs) < len(jobs):
     logging.info(
       "%d of %d are restored already and kept, by whatever network and k and"
-      " from whatever image of that name; --overwrite restores them again",
+      " from whatever image of that name%s; --overwrite restores them again",
       len(jobs) - len(open_jobs),
       len(jobs),
+      "" if reference is None else ", and not compared again",
     )
   if not open_jobs:
     check_there(checkpoint_path)  # or a mistyped name would seem to be right

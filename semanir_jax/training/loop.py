@@ -73,7 +73,7 @@ def train_and_evaluate(
     if _is_complete(first, config.train.num_steps):
       return True
     logging.info(
-      "SemanIR %s, %d parameters, from step %d",
+      "SemanIR %s, %d parameters, from step %d; compiling",
       plan.model.architecture,
       sum(leaf.size for leaf in jax.tree.leaves(plan.shapes.params)),
       first,
