@@ -84,13 +84,7 @@ class Report:
   def protocol_line(self) -> str:
     """One line that says how the numbers were made."""
     p = self._protocol
-    network = ""
-    if not self._baseline:
-      plus = ", self-ensemble of 8" if p["self_ensemble"] else ""
-      network = (
-        f"; {p['network']}; k = {p['num_keys']}, window"
-        f" {p['window_size']}{plus}"
-      )
+    network = "" if self._baseline else f"; {wording.network(p)}"
     return (
       f"protocol: {p['result']}, {wording.measures(p)}{network}; mean of"
       f" per-image values; {p['device']}, jax {p['jax']}"

@@ -18,6 +18,15 @@ def measures(protocol: Mapping[str, Any]) -> str:
   )
 
 
+def network(protocol: Mapping[str, Any]) -> str:
+  """Says which network was measured, and how it was run."""
+  plus = ", self-ensemble of 8" if protocol["self_ensemble"] else ""
+  return (
+    f"{protocol['network']}; k = {protocol['num_keys']}, window"
+    f" {protocol['window_size']}{plus}"
+  )
+
+
 def degradation_line(options: Mapping[str, Any]) -> str:
   """How the inputs of a set were made."""
   degradation = dict(options["degradation"])
