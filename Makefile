@@ -17,7 +17,7 @@ FIGURES := benchmarks/results
 FURTHER := runs/further
 # The least trained come first, for a GPU that is lent.
 LIGHT := jpeg_color_light denoise_gray_light demosaic_light \
-  denoise_color_light sr_x2_light sr_x4_light
+  denoise_color_light denoise_files_light sr_x2_light sr_x4_light
 
 .PHONY: demo web_demo test gpu_compiler gpu_required
 .PHONY: gpu_benchmarks gpu_tests gpu_tiles gpu_figures gpu_pretrained

@@ -68,6 +68,12 @@ NETWORKS: dict[str, tuple[ModuleType, str, dict[str, Any]]] = {
     _LIGHT | {"train.num_steps": 6_000, "schedule.hold_steps": 2_000},
   ),
   "denoise_color_tiny": (denoise, "color,blind,U_tiny,random_k", _TINY),
+  # Of noise that is clipped and rounded, which networks of papers never saw.
+  "denoise_files_light": (
+    denoise,
+    "color,blind,U_light,stored,random_k",
+    _FROM_DENOISER,
+  ),
   "denoise_gray_light": (
     denoise,
     "gray,blind,U_light,random_k",
@@ -117,14 +123,13 @@ _FURTHER = {
 }
 # The colours of BSDS500 hardly have detail, see data/augmentation.py.
 _COLORFUL = {"data.shrink": (1.0, 2.0), "data.saturation": (1.0, 3.0)}
-# The first networks learned unclipped noise alone, as papers measure it.
-_HALF_STORED = {"data.degradation.stored": 0.5}
 _FURTHER_BY_NAME: dict[str, dict[str, Any]] = {
-  "denoise_color_light": _HALF_STORED
-  | {
+  "denoise_color_light": {
     "train.num_steps": 3_600,
     "schedule.hold_steps": 1_400,
   },
+  "denoise_files_light": _COLORFUL
+  | {"train.num_steps": 2_400, "schedule.hold_steps": 900},
   "denoise_gray_light": {
     "train.num_steps": 2_800,
     "schedule.hold_steps": 1_000,

@@ -18,6 +18,7 @@ NAMES = [path.stem for path in FILES]
 GAINS = {
   "denoise_color_light": 5.5,
   "denoise_color_tiny": 4.8,
+  "denoise_files_light": 5.4,
   "denoise_gray_light": 3.9,
   "jpeg_color_light": 0.8,
   "demosaic_light": 3.5,

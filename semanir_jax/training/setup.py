@@ -85,12 +85,10 @@ def make_plan(config: Any) -> Plan:
     data = [make_data(config, sources, phase) for phase in phases]
     sets = []
     if config.eval.every_steps > 0:
-      chosen = {
-        k: o for k, o in config.eval.sets.items() if o.get("validate", True)
-      }
-      sets = test_sets.present(chosen, config.data.data_dir)
+      sets = test_sets.present(config.eval.sets, config.data.data_dir)
       named = {name: options for name, options, _ in sets}
       splits.warn_of_seen_images(named, config.data.train)
+      sets = [found for found in sets if found[1].get("validate", True)]
   return Plan(
     model, mesh, phases, data, sets, train_step, init, shapes, shardings
   )
