@@ -41,6 +41,11 @@ def evaluate(
     ValueError: bad input. What was finished is written then, and of the set
       at hand the figures of the batches before, as NAME_unfinished.csv.
   """
+  if checkpoint_path is None and (num_keys is not None or self_ensemble):
+    raise ValueError(
+      "inputs are measured without a network: leave out --num_keys and"
+      " --self_ensemble, or --baseline"
+    )
   check_options(config)
   protocol = config.protocol.to_dict() | {"max_images": config.max_images}
   sets = test_sets.present(config.sets, data_dir)
