@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import signal
 import tempfile
 
 import jax
@@ -85,3 +86,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
   """Sorts the files; the tests of a file stay in their order."""
   rank = {name: i for i, name in enumerate(_LONGEST)}
   items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
+
+
+@pytest.fixture
+def ctrl_c():
+  """SIGINT as in a terminal, here and in what is started: a shell that ran the
+  tests in the background had it ignored.
+  """
+  before = signal.signal(signal.SIGINT, signal.default_int_handler)
+  yield
+  signal.signal(signal.SIGINT, before)

@@ -21,7 +21,7 @@ def test_a_notice_is_seen_after_the_step_and_stays():
   assert signal.getsignal(signal.SIGTERM) == before
 
 
-def test_a_second_ctrl_c_leaves_at_once():
+def test_a_second_ctrl_c_leaves_at_once(ctrl_c):
   with Preemption(small.one_device_mesh()) as preemption:
     os.kill(os.getpid(), signal.SIGINT)
     assert preemption.after_step()
@@ -29,6 +29,13 @@ def test_a_second_ctrl_c_leaves_at_once():
       preemption.leave(1)
     with pytest.raises(KeyboardInterrupt):
       os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_ctrl_c_that_is_ignored_stays_so(ctrl_c):
+  signal.signal(signal.SIGINT, signal.SIG_IGN)
+  with Preemption(small.one_device_mesh()) as preemption:
+    os.kill(os.getpid(), signal.SIGINT)
+    assert not preemption.after_step()
 
 
 def test_in_another_thread_the_handler_is_left_alone():

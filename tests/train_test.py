@@ -575,7 +575,7 @@ def test_the_program_trains_without_tensorflow(tmp_path):
   ],
 )
 def test_the_program_saves_at_a_notice_and_says_so_by_its_code(
-  tmp_path, notice, code, end
+  tmp_path, ctrl_c, notice, code, end
 ):
   environment = {
     "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",

@@ -54,7 +54,9 @@ class Preemption:
     # a test) whoever runs the process decides.
     if threading.current_thread() is threading.main_thread():
       for number in (signal.SIGTERM, signal.SIGINT):
-        self._previous[number] = signal.signal(number, self._notice)
+        # A shell has its background jobs ignore the Ctrl-C of its terminal.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+          self._previous[number] = signal.signal(number, self._notice)
     return self
 
   def __exit__(self, *unused: object) -> None:
