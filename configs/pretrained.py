@@ -1,7 +1,8 @@
 """The networks in `pretrained/`: how each of them was trained, by its name.
 
 The light ones in minutes each on one H200, several at a time, and five of them
-for one to five hours on a CPU core; the tiny one in 50 minutes on a CPU core.
+for one to five hours on a CPU core; the tiny one in 50 minutes on a CPU core,
+and in 75 the one of files, which began as the colour denoiser.
 All with random k, on the 398 images of BSDS500 train and test that hold no
 test image (its `val` holds CBSD68; two of `train` are left out, see
 docs/data.md). pretrained/README.md has scores, times and what was done to them
@@ -13,8 +14,9 @@ is run with.
   python -m semanir_jax.weights --checkpoint=runs/denoise_color_light \
     --output=pretrained/denoise_color_light.safetensors --dtype=float32
 
-`further` goes on from the bundled file, as all the light ones have done once
-(x2 and x4 twice, with other seeds and steps; gray from the colour denoiser);
+`further` goes on from the bundled file, as all the light ones but that of files
+have done once (x2 and x4 twice, with other seeds and steps; gray from the
+colour denoiser);
 `make gpu_pretrained` does so with all of them, with another seed, JPEG for
 longer and colour denoising with pictures of stronger colours.
 """
