@@ -8,7 +8,8 @@ import pathlib
 from absl import flags
 from ml_collections import config_flags
 
-from semanir_jax import benchmark, cli, distributed
+from semanir_jax import benchmark, cli
+from semanir_jax.machine import distributed
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config", None, "Config file, with its variants behind a colon."

@@ -8,7 +8,8 @@ import sys
 from absl import flags
 from ml_collections import config_flags
 
-from semanir_jax import cli, distributed
+from semanir_jax import cli
+from semanir_jax.machine import distributed
 from semanir_jax.training.loop import train_and_evaluate
 from semanir_jax.training.preemption import EXIT_CODE
 

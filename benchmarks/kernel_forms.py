@@ -23,7 +23,7 @@ from benchmarks.attention_cases import HEAD_SIZE, HEADS
 from benchmarks.attention_jax import make_program
 from benchmarks.result_file import ResultFile
 from semanir_jax import cli
-from semanir_jax.flops import count_flops
+from semanir_jax.machine.flops import count_flops
 from semanir_jax.ops import Dictionary, build_dictionary
 from semanir_jax.training import environment, hlo
 from semanir_jax.training.topology import topology_devices

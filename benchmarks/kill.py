@@ -29,7 +29,7 @@ import orbax.checkpoint as ocp
 from absl import flags, logging
 
 from semanir_jax import checkpoint, cli
-from semanir_jax.data.images import write_bytes
+from semanir_jax.machine.files import write_bytes
 from semanir_jax.training.preemption import EXIT_CODE
 
 _TIMES = flags.DEFINE_integer("times", 20, "Runs that are killed.", 1)

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from benchmarks.worker import Worker
-from semanir_jax.data.images import write_bytes
+from semanir_jax.machine.files import write_bytes
 
 # Not tried here (no torch, no GPU), so that another start tries again.
 SKIPPED = "skipped"

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from absl import flags
 
 from semanir_jax import cli
-from semanir_jax.data.images import write_bytes
+from semanir_jax.machine.files import write_bytes
 
 _OUT = flags.DEFINE_string("out", None, "JSON file of the rows.", required=True)
 _QUICK = flags.DEFINE_bool("quick", False, "One small case, for the CPU.")

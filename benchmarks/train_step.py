@@ -17,7 +17,8 @@ from jax.sharding import Mesh
 from ml_collections import config_flags
 
 from benchmarks.timing import median_ms
-from semanir_jax import checkpoint, cli, sharding
+from semanir_jax import checkpoint, cli
+from semanir_jax.machine import sharding
 from semanir_jax.models.semanir import SemanIR
 from semanir_jax.ops import choose_implementation
 from semanir_jax.training.phases import Phase, make_phases

@@ -25,7 +25,7 @@ from absl import flags, logging
 
 from benchmarks.timing import median_ms
 from semanir_jax import cli
-from semanir_jax.data.images import write_bytes
+from semanir_jax.machine.files import write_bytes
 from semanir_jax.ops import attention_triton, triton_launch
 from semanir_jax.ops.attention_tiles import (
   FORWARD,

@@ -17,7 +17,7 @@ import jax
 import orbax.checkpoint as ocp
 from jax.sharding import SingleDeviceSharding
 
-from semanir_jax import wording
+from semanir_jax.machine import files
 from semanir_jax.models.parameters import abstract_params
 from semanir_jax.models.semanir import SemanIR
 
@@ -205,7 +205,7 @@ def reading(manager: ocp.CheckpointManager, step: int) -> Iterator[None]:
     remedy = f"use step {max(others)}" if others else "train again"
     raise CheckpointError(
       f"{manager.directory / str(step)} cannot be read"
-      f" ({wording.first_line(error)}); it is damaged or not of semanir_jax:"
+      f" ({files.first_line(error)}); it is damaged or not of semanir_jax:"
       f" move it away and {remedy}"
     ) from error
   sys.unraisablehook = usual

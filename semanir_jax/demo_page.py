@@ -17,6 +17,7 @@ from absl import logging
 
 from semanir_jax import demonstration, restoration
 from semanir_jax.data import images
+from semanir_jax.machine import files
 
 _AS_IT_IS = "nothing: restore it as it is"
 _TITLE = "SemanIR: image restoration"
@@ -41,7 +42,7 @@ def build(names: Sequence[str], folder: pathlib.Path) -> gr.Blocks:
     results = pathlib.Path(tempfile.mkdtemp(prefix=_RESULTS, dir=folder))
     try:
       outcome = demonstration.restore(
-        images.read_bytes(path),
+        files.read_bytes(path),
         os.path.basename(path),
         network,
         num_keys=k,

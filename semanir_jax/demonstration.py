@@ -22,13 +22,7 @@ from semanir_jax import (
   result_files,
   weights,
 )
-from semanir_jax.data import (
-  color,
-  degradations,
-  demosaic,
-  image_codecs,
-  images,
-)
+from semanir_jax.data import color, degradations, demosaic, image_codecs, images
 from semanir_jax.models.semanir import SemanIR
 from semanir_jax.pixel_formats import Picture
 from semanir_jax.tiles import TiledRestorer

@@ -28,6 +28,7 @@ from absl import logging
 
 from semanir_jax.data import demosaic, image_codecs, images
 from semanir_jax.data.image_metadata import Metadata, read_metadata
+from semanir_jax.machine import files
 from semanir_jax.models.semanir import SemanIR
 
 FORMATS = {
@@ -65,7 +66,7 @@ class Picture(NamedTuple):
 
 def read_picture(path: pathlib.Path) -> Picture:
   """Reads all of an image file; errors of `images.read_image`, but alpha."""
-  return decode_picture(images.read_bytes(path), str(path))
+  return decode_picture(files.read_bytes(path), str(path))
 
 
 def decode_picture(data: bytes, name: str) -> Picture:

@@ -15,6 +15,7 @@ from absl import logging
 from semanir_jax import earlier_results, pictures, wording
 from semanir_jax.data import images
 from semanir_jax.earlier_results import UNFINISHED
+from semanir_jax.machine import files
 from semanir_jax.measures import Result
 
 Row = Mapping[str, Any]
@@ -169,7 +170,7 @@ class Report:
     if jax.process_index() == 0:
       # Bytes of a file's name that are no text are shown as their escapes.
       data = text.encode(errors="backslashreplace")
-      images.write_bytes(self._output / name, data)
+      files.write_bytes(self._output / name, data)
 
   def _table(self, name: str, rows: Sequence[Row]) -> str:
     """Markdown table of one set, its mean last."""

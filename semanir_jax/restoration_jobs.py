@@ -15,20 +15,20 @@ from absl import logging
 
 from semanir_jax import (
   comparison,
-  memory,
   pixel_formats,
   reports,
   result_files,
   wording,
 )
 from semanir_jax.data import images
+from semanir_jax.machine import files, memory
 from semanir_jax.reports import Row
 from semanir_jax.restoration_plan import Job
 from semanir_jax.tiles import TiledRestorer
 
 _PROGRESS_SECONDS = 10.0  # between two lines about one image
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
-_ERRORS = (images.ImageError, memory.OutOfMemoryError)
+_ERRORS = (files.FileError, memory.OutOfMemoryError)
 # Results are written in threads while others are restored: to compress a PNG
 # file of a megapixel takes a core 0.3 s. Together they hold so much.
 _THREADS = min(8, os.cpu_count() or 1)

@@ -9,6 +9,7 @@ from absl import logging
 from semanir_jax import pixel_formats
 from semanir_jax.data import color, image_codecs, image_encoder, images
 from semanir_jax.data.imresize import imresize
+from semanir_jax.machine import files
 from semanir_jax.pixel_formats import Picture
 
 
@@ -84,7 +85,7 @@ def write(path: pathlib.Path, data: bytes) -> None:
       f"{path.parent}: cannot be created ({error.strerror}); choose another"
       " --output"
     ) from error
-  images.write_bytes(path, data)
+  files.write_bytes(path, data)
 
 
 def _scaled_alpha(alpha: np.ndarray, scale: int, dtype: np.dtype) -> np.ndarray:

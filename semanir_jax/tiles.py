@@ -16,9 +16,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from semanir_jax import memory, sharding, tile_size
+from semanir_jax import tile_size
 from semanir_jax.data.color import to_unit
 from semanir_jax.inference import Restorer
+from semanir_jax.machine import memory, sharding
 from semanir_jax.models.semanir import SemanIR
 from semanir_jax.models.windows import reflected_positions
 from semanir_jax.ops.whole_numbers import whole_number

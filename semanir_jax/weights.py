@@ -28,7 +28,7 @@ from absl import flags, logging
 
 from semanir_jax import checkpoint, cli
 from semanir_jax.checkpoint import CheckpointError
-from semanir_jax.data.images import write_bytes
+from semanir_jax.machine.files import write_bytes
 from semanir_jax.models.parameters import abstract_params
 from semanir_jax.models.semanir import SemanIR
 

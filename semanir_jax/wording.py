@@ -62,8 +62,3 @@ def scores(row: Mapping[str, Any]) -> str:
 def number(key: str, value: float) -> str:
   """Two digits of dB, four of SSIM."""
   return f"{value:.{4 if 'ssim' in key else 2}f}"
-
-
-def first_line(error: Exception) -> str:
-  """What an error of a library says, in one short line."""
-  return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

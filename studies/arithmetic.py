@@ -5,7 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from semanir_jax.flops import count_flops
+from semanir_jax.machine.flops import count_flops
 from semanir_jax.models.parameters import abstract_params
 from semanir_jax.models.semanir import SemanIR
 

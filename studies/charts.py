@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from semanir_jax.data import images
+from semanir_jax.machine import files
 
 # Okabe and Ito's colours, told apart by the colour-blind too.
 COLORS = (
@@ -63,7 +63,7 @@ def save(figure: Figure, path: pathlib.Path, caption: str) -> None:
   )
   data = io.BytesIO()
   figure.savefig(data, format="png")
-  images.write_bytes(path, data.getvalue())
+  files.write_bytes(path, data.getvalue())
 
 
 def show_picture(axes: Axes, picture: np.ndarray) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from absl import logging
 
 from semanir_jax.data import images
+from semanir_jax.machine import files
 from semanir_jax.training.progress import duration
 
 
@@ -60,7 +61,7 @@ def write_text(path: pathlib.Path, text: str) -> None:
       f"{path.parent}: cannot be made ({error.strerror}); choose another"
       " --output"
     ) from error
-  images.write_bytes(path, text.encode())
+  files.write_bytes(path, text.encode())
 
 
 class Progress:

@@ -9,15 +9,9 @@ import pytest
 from PIL import Image
 
 from configs import base
-from semanir_jax import (
-  benchmark,
-  evaluation,
-  measures,
-  metrics,
-  sharding,
-  test_sets,
-)
+from semanir_jax import benchmark, evaluation, measures, metrics, test_sets
 from semanir_jax.inference import Restorer
+from semanir_jax.machine import sharding
 from tests import small
 from tests.evaluation_cases import PROTOCOL
 

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
 
-from semanir_jax import checkpoint, sharding
+from semanir_jax import checkpoint
 from semanir_jax.checkpoint import CheckpointError, load_for_inference
+from semanir_jax.machine import sharding
 from semanir_jax.training.checkpoints import Checkpoints, abstract_like
 from semanir_jax.training.step import TrainState
 from tests import programs, small

@@ -16,6 +16,7 @@ from PIL import Image
 
 from semanir_jax import demonstration
 from semanir_jax.data import images
+from semanir_jax.machine import files
 from tests import browser
 
 _COLOURS = 256  # of the file: a third of its bytes, and nobody sees it
@@ -42,7 +43,7 @@ def main() -> None:
     file = io.BytesIO()
     few = picture.convert("RGB").quantize(_COLOURS, dither=Image.Dither.NONE)
     few.save(file, "PNG", optimize=True)
-  images.write_bytes(options.output, file.getvalue())
+  files.write_bytes(options.output, file.getvalue())
   print(f"written: {options.output}, {len(file.getvalue())} bytes")
 
 

@@ -3,7 +3,7 @@
 import jax
 import pytest
 
-from semanir_jax import devices
+from semanir_jax.machine import devices
 
 
 @pytest.mark.parametrize(

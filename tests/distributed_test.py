@@ -14,7 +14,7 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-from semanir_jax import distributed
+from semanir_jax.machine import distributed
 from tests import processes
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]

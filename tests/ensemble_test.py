@@ -12,13 +12,13 @@ from configs import base
 from semanir_jax import (
   benchmark,
   checkpoint,
-  distributed,
   ensemble,
   metrics,
   test_sets,
   weights,
 )
 from semanir_jax.data.images import write_image
+from semanir_jax.machine import distributed
 from semanir_jax.tiles import TiledRestorer
 from tests import small
 

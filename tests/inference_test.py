@@ -8,8 +8,9 @@ import jax
 import numpy as np
 import pytest
 
-from semanir_jax import inference, sharding
+from semanir_jax import inference
 from semanir_jax.inference import Restorer
+from semanir_jax.machine import sharding
 from semanir_jax.models.semanir import SemanIR
 from tests import small
 

@@ -3,7 +3,7 @@
 import jax
 import pytest
 
-from semanir_jax import memory
+from semanir_jax.machine import memory
 
 
 @pytest.mark.parametrize(

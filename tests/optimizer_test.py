@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from semanir_jax import sharding
+from semanir_jax.machine import sharding
 from semanir_jax.training.optimizer import make_schedule
 from tests import small
 

@@ -5,7 +5,7 @@ import logging
 import jax
 import pytest
 
-from semanir_jax.devices import Chip
+from semanir_jax.machine.devices import Chip
 from semanir_jax.training import progress as progress_lib
 from semanir_jax.training.progress import Progress, duration
 

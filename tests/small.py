@@ -13,9 +13,9 @@ from ml_collections import ConfigDict
 
 from configs import base
 from semanir_jax import checkpoint, weights
+from semanir_jax.machine.sharding import DATA_AXES
 from semanir_jax.models.parameters import abstract_params
 from semanir_jax.models.semanir import SemanIR
-from semanir_jax.sharding import DATA_AXES
 from semanir_jax.training.checkpoints import Checkpoints
 from semanir_jax.training.optimizer import make_optimizer
 from semanir_jax.training.step import TrainState, create_state

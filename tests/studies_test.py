@@ -12,8 +12,8 @@ from PIL import Image
 from configs import base
 from semanir_jax import checkpoint, metrics
 from semanir_jax.data.images import write_image
-from semanir_jax.flops import count_flops
 from semanir_jax.inference import Restorer
+from semanir_jax.machine.flops import count_flops
 from semanir_jax.models.parameters import abstract_params
 from semanir_jax.models.stage import Stage
 from semanir_jax.ops import build_dictionary

@@ -8,7 +8,8 @@ import jax
 import numpy as np
 import pytest
 
-from semanir_jax import checkpoint, sharding, weights
+from semanir_jax import checkpoint, weights
+from semanir_jax.machine import sharding
 from semanir_jax.training.checkpoints import Checkpoints
 from semanir_jax.training.warm_start import load_parameters
 from tests import small

@@ -12,6 +12,7 @@ from absl import logging
 
 from semanir_jax.data import images
 from semanir_jax.data.images import ImageError, ImageInfo
+from semanir_jax.machine.files import FileError
 
 Item = TypeVar("Item")
 _NUM_THREADS = 16  # reading a header costs latency, not CPU
@@ -64,7 +65,7 @@ def select_good(
   def reason(item: Item) -> str | None:
     try:
       check(item)
-    except ImageError as error:
+    except FileError as error:
       return str(error)
     return None
 
@@ -106,7 +107,7 @@ def read_or_stand_in(
   for offset in range(len(source)):
     try:
       return source.read((index + offset) % len(source))
-    except ImageError as error:
+    except FileError as error:
       if on_bad_image == "fail":
         raise
       if str(error) not in source.bad_images:

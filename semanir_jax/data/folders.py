@@ -20,8 +20,9 @@ from semanir_jax.data.bad_images import (
   read_or_stand_in,
   select_good,
 )
-from semanir_jax.data.images import ImageError, ImageInfo, Path
+from semanir_jax.data.images import ImageError, ImageInfo
 from semanir_jax.data.pairing import cut_pair, pair_scale
+from semanir_jax.machine.files import FileError, Path
 
 # Pairs whose headers decide the scale of a folder.
 _NUM_PROBED = 100
@@ -233,7 +234,7 @@ def _common_scale(
   scales: collections.Counter[int] = collections.Counter()
   whole = (pair for pair in pairs if None not in pair)
   for pair in itertools.islice(whole, _NUM_PROBED):
-    with contextlib.suppress(ImageError):
+    with contextlib.suppress(FileError):
       sizes = (_size(images.probe_image(path)) for path in pair)
       if scale := pair_scale(*sizes):
         scales[scale] += 1

@@ -19,6 +19,7 @@ from PIL import Image, PngImagePlugin
 
 from semanir_jax.data import deep_png
 from semanir_jax.data.image_metadata import orientation_of
+from semanir_jax.machine.files import FileError
 
 # People give their own files: a panorama, or one with megabytes of XMP or of an
 # ICC profile, is no attack.
@@ -37,7 +38,7 @@ _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # + is BigTIFF
 _YCBCR, _TIFF_JPEGS = 6, ([6], [7])
 
 
-class ImageError(ValueError):
+class ImageError(FileError):
   """An image that cannot be read or written: names the file and the remedy."""
 
 

@@ -13,38 +13,36 @@ show is refused by name, never approximated:
             16-bit colour PNG, several images in a file
 """
 
-import contextlib
-import os
 import pathlib
-import uuid
-from collections.abc import Iterator
 
 import numpy as np
 
 from semanir_jax.data import color, image_codecs, image_encoder
 from semanir_jax.data.image_codecs import ImageError, ImageInfo
+from semanir_jax.machine.files import (
+  Path,
+  os_errors_named,
+  read_bytes,
+  write_bytes,
+)
 
 __all__ = [
   "ImageError",
   "ImageInfo",
   "decode_image",
   "probe_image",
-  "read_bytes",
   "read_image",
   "with_channels",
-  "write_bytes",
   "write_image",
 ]
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 _TO_GRAY = {"y": color.gray_y, "rgb2gray": color.rgb2gray}
 
-Path = str | os.PathLike[str]
-
 
 def probe_image(path: Path) -> ImageInfo:
   """Reads the header only; raises `ImageError` for what cannot be read."""
-  with _name_os_errors(path), open(path, "rb") as file:
+  with os_errors_named(path), open(path, "rb") as file:
     return image_codecs.inspect(file, str(path))
 
 
@@ -143,38 +141,3 @@ def write_image(path: Path, image: np.ndarray) -> None:
   if suffix not in SUFFIXES:
     raise ImageError(f"{path}: unknown suffix; use one of {' '.join(SUFFIXES)}")
   write_bytes(path, image_encoder.encode(image, suffix, str(path)))
-
-
-def read_bytes(path: Path) -> bytes:
-  """Reads a file; `ImageError` names the one that cannot be read."""
-  with _name_os_errors(path):
-    return pathlib.Path(path).read_bytes()
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-  """Writes a file atomically: a reader sees the old one or all of the new."""
-  path = pathlib.Path(path)
-  partial = path.with_name(f".tmp-{uuid.uuid4().hex}")
-  try:
-    try:
-      partial.write_bytes(data)
-      os.replace(partial, path)
-    except BaseException:
-      with contextlib.suppress(OSError):
-        partial.unlink()
-      raise
-  except OSError as error:
-    raise ImageError(
-      f"{path}: cannot be written ({error.strerror}); check that its folder "
-      "exists, may be written and has space, or choose another output"
-    ) from error
-
-
-@contextlib.contextmanager
-def _name_os_errors(path: Path) -> Iterator[None]:
-  try:
-    yield
-  except OSError as error:
-    raise ImageError(
-      f"{path}: {error.strerror}; check the path and its permissions"
-    ) from error

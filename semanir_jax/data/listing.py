@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from absl import logging
 
 from semanir_jax.data import images
+from semanir_jax.machine.files import FileError
 
 
 def list_images(
@@ -34,7 +35,7 @@ def list_images(
   ]
   try:
     found = select_images(files, str(folder))
-  except images.ImageError as error:
+  except FileError as error:
     hint = "" if recursive else "; subfolders are searched if recursive"
     raise images.ImageError(f"{error}{hint}") from error
   return sorted(found, key=lambda path: path.relative_to(folder).as_posix())

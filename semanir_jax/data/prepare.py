@@ -25,12 +25,13 @@ import tqdm
 from absl import flags
 
 from semanir_jax import cli
-from semanir_jax.data import images
 from semanir_jax.data.folders import ImageFolder, PairedFolder
-from semanir_jax.data.images import ImageError, Path
+from semanir_jax.data.images import ImageError
 from semanir_jax.data.records import INDEX_NAME, read_index
 from semanir_jax.data.shards import is_done, write_shard
 from semanir_jax.data.sub_images import Cutter, Files
+from semanir_jax.machine import files
+from semanir_jax.machine.files import Path
 
 _CHECKSUMS_NAME = "SHA256SUMS"
 _IMAGES_PER_SHARD = 256
@@ -149,14 +150,14 @@ def _open_index(output: pathlib.Path, *, plan: str) -> dict[str, Any]:
 
 
 def _write_index(output: pathlib.Path, index: dict[str, Any]) -> None:
-  images.write_bytes(output / INDEX_NAME, json.dumps(index, indent=1).encode())
+  files.write_bytes(output / INDEX_NAME, json.dumps(index, indent=1).encode())
 
 
 def _finish(output: pathlib.Path, index: dict[str, Any]) -> dict[str, Any]:
   """Writes the checksums and marks the pack as complete."""
   shards = index["shards"]
   lines = [f"{facts['sha256']}  {name}\n" for name, facts in shards.items()]
-  images.write_bytes(output / _CHECKSUMS_NAME, "".join(lines).encode())
+  files.write_bytes(output / _CHECKSUMS_NAME, "".join(lines).encode())
   index["records"] = sum(facts["records"] for facts in shards.values())
   index["bad_images"] = index["bad_headers"] + [
     reason for facts in shards.values() for reason in facts["bad_images"]

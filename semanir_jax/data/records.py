@@ -17,8 +17,9 @@ import numpy as np
 from array_record.python import array_record_data_source
 
 from semanir_jax.data import images
-from semanir_jax.data.images import ImageError, Path
+from semanir_jax.data.images import ImageError
 from semanir_jax.data.pairing import cut_pair, pair_scale
+from semanir_jax.machine.files import Path
 
 INDEX_NAME = "pack.json"
 

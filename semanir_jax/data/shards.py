@@ -15,6 +15,7 @@ from array_record.python import array_record_module
 
 from semanir_jax.data.images import ImageError
 from semanir_jax.data.sub_images import Cutter, Files
+from semanir_jax.machine.files import FileError
 
 
 def is_done(path: pathlib.Path, facts: dict[str, Any] | None) -> bool:
@@ -60,7 +61,7 @@ def write_shard(
     )
     for result in _in_order(cutter, items):
       bar.update()
-      if isinstance(result, ImageError):
+      if isinstance(result, FileError):
         if on_bad_image == "fail":
           raise result
         logging.warning("Skipped: %s", result)
@@ -88,13 +89,13 @@ def write_shard(
 
 def _in_order(
   cutter: Cutter, items: Sequence[Files]
-) -> Iterator[list[bytes] | ImageError]:
+) -> Iterator[list[bytes] | FileError]:
   """Makes records in threads (codecs release the GIL), a few images ahead."""
 
-  def work(item: Files) -> list[bytes] | ImageError:
+  def work(item: Files) -> list[bytes] | FileError:
     try:
       return cutter.records(item)
-    except ImageError as error:
+    except FileError as error:
       return error
 
   num_threads = os.cpu_count() or 1

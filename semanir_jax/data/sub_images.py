@@ -8,6 +8,7 @@ import numpy as np
 
 from semanir_jax.data import image_encoder, images, records
 from semanir_jax.data.pairing import cut_pair
+from semanir_jax.machine import files
 
 Files = dict[str, pathlib.Path]  # of "image", or of "input" and "target"
 
@@ -61,7 +62,7 @@ class Cutter:
     Raises:
       ImageError: a file that cannot be decoded.
     """
-    data = {key: images.read_bytes(path) for key, path in paths.items()}
+    data = {key: files.read_bytes(path) for key, path in paths.items()}
     pixels = {
       key: images.decode_image(data[key], str(path))
       for key, path in paths.items()

@@ -13,7 +13,8 @@ import orbax.checkpoint as ocp
 from absl import logging
 from orbax.checkpoint import checkpoint_managers
 
-from semanir_jax import checkpoint, wording
+from semanir_jax import checkpoint
+from semanir_jax.machine import files
 from semanir_jax.training.step import TrainState
 
 # Parts of the state that have an item of their own: inference reads only one.
@@ -177,7 +178,7 @@ class Checkpoints:
         remedy = f"the same command goes on from step {max(finished)}"
       raise checkpoint.CheckpointError(
         f"{self._folder}: a checkpoint cannot be written"
-        f" ({wording.first_line(error)}); see that the folder may be written"
+        f" ({files.first_line(error)}); see that the folder may be written"
         f" and has space, then {remedy}"
       ) from error
 

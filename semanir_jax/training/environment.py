@@ -15,7 +15,7 @@ from typing import Any
 import jax
 from absl import logging
 
-from semanir_jax.data.images import write_bytes
+from semanir_jax.machine.files import write_bytes
 
 STARTS = "starts.jsonl"  # inside a workdir
 

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 
 from semanir_jax.losses import Loss
+from semanir_jax.machine.sharding import DATA_AXES
 from semanir_jax.models.semanir import SemanIR
-from semanir_jax.sharding import DATA_AXES
 
 Params = Mapping[str, Any]
 # What has one row per image: the batch and its drop-path scales.

@@ -10,8 +10,8 @@ from typing import Any
 import jax
 from absl import logging
 
-from semanir_jax import distributed, memory
-from semanir_jax.data.images import write_bytes
+from semanir_jax.machine import distributed, memory
+from semanir_jax.machine.files import write_bytes
 from semanir_jax.training import environment, writers
 from semanir_jax.training.checkpoints import Checkpoints
 from semanir_jax.training.phase_loop import Run, train_phase

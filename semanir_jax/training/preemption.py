@@ -13,7 +13,7 @@ from absl import logging
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from semanir_jax import sharding
+from semanir_jax.machine import sharding
 
 # Of a program that has saved and wants to be started again: EX_TEMPFAIL of
 # sysexits.h, "try again later".

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import jax
 from absl import logging
 
-from semanir_jax.devices import chip_of
+from semanir_jax.machine.devices import chip_of
 from semanir_jax.training.environment import memory_gib
 
 

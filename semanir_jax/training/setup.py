@@ -10,18 +10,13 @@ import jax.numpy as jnp
 from absl import logging
 from jax.sharding import Mesh
 
-from semanir_jax import (
-  checkpoint,
-  distributed,
-  evaluation,
-  sharding,
-  test_sets,
-)
+from semanir_jax import checkpoint, evaluation, test_sets
 from semanir_jax.data import splits
 from semanir_jax.data.sources import Source
 from semanir_jax.data.train_iterator import TrainIterator
-from semanir_jax.flops import count_flops
 from semanir_jax.losses import make_loss
+from semanir_jax.machine import distributed, sharding
+from semanir_jax.machine.flops import count_flops
 from semanir_jax.models.semanir import SemanIR
 from semanir_jax.training import optimizer as optimizer_lib
 from semanir_jax.training.checkpoints import Checkpoints, abstract_like

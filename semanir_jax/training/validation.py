@@ -9,9 +9,10 @@ import jax
 import numpy as np
 from absl import logging
 
-from semanir_jax import evaluation, reports, sharding, wording
+from semanir_jax import evaluation, reports, wording
 from semanir_jax.data.sources import Source
 from semanir_jax.inference import Restorer
+from semanir_jax.machine import sharding
 from semanir_jax.models.semanir import SemanIR
 from semanir_jax.training.step import TrainState
 from semanir_jax.training.writers import MetricWriter
