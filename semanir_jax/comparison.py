@@ -6,7 +6,7 @@ import numpy as np
 from absl import logging
 
 from semanir_jax import measures, test_sets, wording
-from semanir_jax.data import color, images
+from semanir_jax.images import color, image_file
 from semanir_jax.restoration_plan import Job
 
 
@@ -36,20 +36,20 @@ def read_reference(
     ImageError: it cannot be read, or has another shape.
   """
   height, width, channels = shape
-  target = images.read_image(job.reference)
+  target = image_file.read_image(job.reference)
   rest = np.subtract(target.shape[:2], (height, width))
   if not ((rest >= 0) & (rest < scale)).all():
-    raise images.ImageError(
+    raise image_file.ImageError(
       f"{job.reference}: is {target.shape[0]}x{target.shape[1]}, the result"
       f" {height}x{width}; give the clean image of {job.source.name}"
     )
   if target.shape[2] > channels:
-    raise images.ImageError(
+    raise image_file.ImageError(
       f"{job.reference}: is a colour image, but the result is gray; give a gray"
       " clean image"
     )
   target = target[:height, :width]
-  return images.with_channels(target, str(job.reference), channels=channels)
+  return image_file.with_channels(target, str(job.reference), channels=channels)
 
 
 def measure(
@@ -76,7 +76,7 @@ def measure(
   try:
     compared = measures.measured(example, output, protocol(scale))
   except ValueError as error:
-    raise images.ImageError(
+    raise image_file.ImageError(
       f"{job.name}: cannot be compared ({error}); leave out --reference"
     ) from error
   logging.info("%s: %s", job.name, wording.scores(compared.row))

@@ -16,7 +16,7 @@ import gradio as gr
 from absl import logging
 
 from semanir_jax import demonstration, restoration
-from semanir_jax.data import images
+from semanir_jax.images import image_file
 from semanir_jax.machine import files
 
 _AS_IT_IS = "nothing: restore it as it is"
@@ -63,7 +63,7 @@ def build(names: Sequence[str], folder: pathlib.Path) -> gr.Blocks:
     with gr.Row():
       with gr.Column(scale=1, min_width=280):
         path = gr.File(
-          label="Image", file_types=list(images.SUFFIXES), type="filepath"
+          label="Image", file_types=list(image_file.SUFFIXES), type="filepath"
         )
         network = gr.Dropdown(list(names), value=names[0], label="Network")
         about = gr.Textbox(label="What it is", lines=3, interactive=False)

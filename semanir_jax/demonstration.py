@@ -22,7 +22,8 @@ from semanir_jax import (
   result_files,
   weights,
 )
-from semanir_jax.data import color, degradations, demosaic, image_codecs, images
+from semanir_jax.data import degradations, demosaic
+from semanir_jax.images import color, decoder, image_file
 from semanir_jax.models.semanir import SemanIR
 from semanir_jax.pixel_formats import Picture
 from semanir_jax.tiles import TiledRestorer
@@ -182,10 +183,10 @@ def restore(
 
 def _check_size(data: bytes, name: str, scale: int) -> None:
   """Refuses pictures that would take long, before they are decoded."""
-  info = image_codecs.inspect(io.BytesIO(data), name)
+  info = decoder.inspect(io.BytesIO(data), name)
   if info.height * info.width * scale**2 > MOST_PX:
     result = f", x{scale} in the result" if scale > 1 else ""
-    raise images.ImageError(
+    raise image_file.ImageError(
       f"{name}: {info.width}x{info.height} px{result} are more than the"
       f" {MOST_PX / 1e6:.0f} megapixels of this page; restore.py takes any size"
     )
@@ -197,7 +198,7 @@ def _degraded(
   """The clean picture in 8 bits, what the network gets, what it should give."""
   alpha = picture.alpha
   if alpha is not None and alpha.min() < np.iinfo(alpha.dtype).max:
-    raise images.ImageError(
+    raise image_file.ImageError(
       f"{picture.name}: has transparent pixels; restore it as it is, or flatten"
       " it on a background first"
     )

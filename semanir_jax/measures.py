@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, get_args
 import numpy as np
 
 from semanir_jax import metrics, test_sets
-from semanir_jax.data.imresize import imresize
+from semanir_jax.images.imresize import imresize
 
 _CHANNEL = "|".join(get_args(metrics.Channel))
 _VARIANT = "|".join(get_args(metrics.SsimVariant))

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 import numpy as np
 from scipy import ndimage
 
-from semanir_jax.data.color import check_uint8, to_y
+from semanir_jax.images.color import check_uint8, to_y
 
 Channel = Literal["rgb", "y", "y_rounded"]
 SsimVariant = Literal["valid", "zero_pad", "3d"]

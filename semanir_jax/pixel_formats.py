@@ -26,8 +26,9 @@ from typing import NamedTuple
 import numpy as np
 from absl import logging
 
-from semanir_jax.data import demosaic, image_codecs, images
-from semanir_jax.data.image_metadata import Metadata, read_metadata
+from semanir_jax.data import demosaic
+from semanir_jax.images import decoder, image_file
+from semanir_jax.images.metadata import Metadata, read_metadata
 from semanir_jax.machine import files
 from semanir_jax.models.semanir import SemanIR
 
@@ -71,8 +72,8 @@ def read_picture(path: pathlib.Path) -> Picture:
 
 def decode_picture(data: bytes, name: str) -> Picture:
   """Does `read_picture` for the bytes of a file; `name` is for messages."""
-  pixels, alpha = image_codecs.decode(data, name)
-  turned = image_codecs.is_turned(data)
+  pixels, alpha = decoder.decode(data, name)
+  turned = decoder.is_turned(data)
   return Picture(name, pixels, alpha, read_metadata(data), turned)
 
 
@@ -99,20 +100,20 @@ def fitted(picture: Picture, suffix: str, scale: int) -> Picture:
   height, width = (scale * side for side in picture.pixels.shape[:2])
   most = _MOST_PX.get(suffix)
   if most is not None and max(height, width) > most:
-    raise images.ImageError(
+    raise image_file.ImageError(
       f"{picture.name}: its result of {height}x{width} px is too large for"
       f" {suffix} ({most} px a side); {_PNG}"
     )
   if picture.alpha is None:
     return picture
   if picture.pixels.dtype == np.uint16 and suffix in (".tif", ".tiff"):
-    raise images.ImageError(
+    raise image_file.ImageError(
       f"{picture.name}: 16-bit TIFF with alpha is not written; {_PNG}"
     )
   if suffix not in _NO_ALPHA:
     return picture
   if picture.alpha.min() < np.iinfo(picture.alpha.dtype).max:
-    raise images.ImageError(
+    raise image_file.ImageError(
       f"{picture.name}: has transparent pixels, which {suffix} does not hold;"
       f" {_PNG}"
     )
@@ -140,16 +141,16 @@ def network_input(
   found = picture.pixels.shape[2]
   if mosaics and found == 1:
     if picture.turned:
-      raise images.ImageError(
+      raise image_file.ImageError(
         f"{picture.name}: is a mosaic with an EXIF orientation, which turns its"
         " colour filters; remove the orientation, and turn the result"
       )
     try:
       return demosaic.fill_in(picture.pixels[..., 0])
     except ValueError as error:
-      raise images.ImageError(f"{picture.name}: {error}") from error
+      raise image_file.ImageError(f"{picture.name}: {error}") from error
   if found > channels:
-    raise images.ImageError(
+    raise image_file.ImageError(
       f"{picture.name}: is a colour image, but the network is of gray images;"
       " convert it to gray first, or use the checkpoint of a colour network"
     )

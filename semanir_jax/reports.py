@@ -13,8 +13,8 @@ import numpy as np
 from absl import logging
 
 from semanir_jax import earlier_results, pictures, wording
-from semanir_jax.data import images
 from semanir_jax.earlier_results import UNFINISHED
+from semanir_jax.images import image_file
 from semanir_jax.machine import files
 from semanir_jax.measures import Result
 
@@ -78,7 +78,7 @@ class Report:
       if self._begins:
         self._write_json()
     except OSError as error:
-      raise images.ImageError(
+      raise image_file.ImageError(
         f"{output}: cannot be used ({error.strerror}); choose another folder"
       ) from error
 
@@ -143,7 +143,7 @@ class Report:
     views["comparison"] = comparison(result, baseline=self._baseline)
     for view, image in views.items():
       (folder / view).mkdir(parents=True, exist_ok=True)
-      images.write_image(folder / view / f"{stem}.png", image)
+      image_file.write_image(folder / view / f"{stem}.png", image)
 
   def _write_json(self) -> None:
     """Writes `results.json`, where infinity is null."""

@@ -20,7 +20,7 @@ from semanir_jax import (
   result_files,
   wording,
 )
-from semanir_jax.data import images
+from semanir_jax.images import image_file
 from semanir_jax.machine import files, memory
 from semanir_jax.reports import Row
 from semanir_jax.restoration_plan import Job
@@ -85,7 +85,7 @@ def restore_all(
     logging.info("mean of %d images: %s", len(rows), means)
   failures += untried
   if failures:
-    raise images.ImageError(
+    raise image_file.ImageError(
       f"{len(failures)} of {len(jobs)} images were not restored:"
       f" {', '.join(failures)}; the messages above say why"
     )
@@ -172,7 +172,7 @@ def _write(
     result_files.write(job.result, data)
     if compared is None:
       return None
-    images.write_image(job.comparison, reports.comparison(compared))
+    image_file.write_image(job.comparison, reports.comparison(compared))
     logging.info("before / after / truth: %s", job.comparison)
     return compared.row
 
@@ -224,7 +224,7 @@ def restore_into(
           share = math.floor(100 * top / height)
           logging.info("%s: %d %%, %.0f s left", name, share, left)
   except ValueError as error:
-    raise images.ImageError(f"{name}: {error}") from error
+    raise image_file.ImageError(f"{name}: {error}") from error
 
 
 def _warn_of_no_change(

@@ -9,7 +9,8 @@ from typing import NamedTuple
 from PIL import Image
 
 from semanir_jax import pixel_formats
-from semanir_jax.data import folders, images, listing
+from semanir_jax.data import folders, listing
+from semanir_jax.images import image_file
 
 _LOSSY = (".jpg", ".jpeg", ".webp")
 
@@ -66,12 +67,12 @@ def plan(
   options = {"input": source, "output": output, "reference": reference}
   for option, value in options.items():
     if value == "":
-      raise images.ImageError(f"--{option} is empty; give a file or folder")
+      raise image_file.ImageError(f"--{option} is empty; give a file or folder")
   target = pathlib.Path(output)
   root, sources = _sources(source, target)
   named = root is None and _names_a_file(target)
   if named and output_format is not None:
-    raise images.ImageError(
+    raise image_file.ImageError(
       f"{target}: names a format already; leave out --format, or give a folder"
     )
   names = [path.relative_to(root or path.parent) for path in sources]
@@ -123,12 +124,14 @@ def _sources(
     fixed = next(i for i, part in enumerate(parts) if glob.has_magic(part))
     root, found = pathlib.Path(*parts[:fixed]), _matches(source)
   else:
-    raise images.ImageError(f"{path}: no such file or folder; check --input")
+    raise image_file.ImageError(
+      f"{path}: no such file or folder; check --input"
+    )
   if _lies_below(output, root):  # Results of an earlier run are no input.
     inside = output.resolve()
     found = [p for p in found if not p.resolve().is_relative_to(inside)]
   if not found:
-    raise images.ImageError(f"{source}: holds no image outside of {output}")
+    raise image_file.ImageError(f"{source}: holds no image outside of {output}")
   return root, found
 
 
@@ -137,7 +140,7 @@ def _matches(pattern: str) -> list[pathlib.Path]:
   paths = map(pathlib.Path, glob.glob(pattern, recursive=True))
   files = sorted(path for path in paths if path.is_file())
   if not files:
-    raise images.ImageError(
+    raise image_file.ImageError(
       f"{pattern}: matches no file; check --input (patterns need quotes, and a"
       " [ that is meant as such is [[])"
     )
@@ -154,10 +157,10 @@ def _names_a_file(output: pathlib.Path) -> bool:
   suffix = output.suffix.lower()
   if output.is_dir() or suffix not in Image.registered_extensions():
     return False
-  if suffix not in images.SUFFIXES:
-    raise images.ImageError(
+  if suffix not in image_file.SUFFIXES:
+    raise image_file.ImageError(
       f"{output}: {suffix} is not written; use one of"
-      f" {' '.join(images.SUFFIXES)}, or give a folder"
+      f" {' '.join(image_file.SUFFIXES)}, or give a folder"
     )
   return True
 
@@ -170,7 +173,7 @@ def _references(
     return [None] * len(names)
   folder = pathlib.Path(reference)
   if not folder.exists():
-    raise images.ImageError(f"{folder}: No such file; check --reference")
+    raise image_file.ImageError(f"{folder}: No such file; check --reference")
   if folder.is_dir():
     clean = folders.by_key(folder, recursive=True)
     keys = [folders.partner_key(folders.key(name), clean) for name in names]
@@ -178,13 +181,13 @@ def _references(
       name for name, key in zip(names, keys, strict=True) if key not in clean
     ]
     if missing:
-      raise images.ImageError(
+      raise image_file.ImageError(
         f"{folder}: holds no clean image of the name of {missing[0]}"
         f" ({len(missing)} missing); add it, or leave out --reference"
       )
     return [clean[key] for key in keys]
   if not alone:
-    raise images.ImageError(
+    raise image_file.ImageError(
       f"{folder}: must be a folder of clean images, since --input is no file"
     )
   return [folder]
@@ -199,14 +202,14 @@ def _check_collisions(jobs: list[Job]) -> None:
   read = {p.resolve() for j in jobs for p in (j.source, j.reference) if p}
   for path in writers:
     if path in read:
-      raise images.ImageError(
+      raise image_file.ImageError(
         f"{path}: an input would be overwritten; choose another --output"
       )
   shared = {path: names for path, names in writers.items() if len(names) > 1}
   if shared:
     path, names = min(shared.items())
     more = f" ({len(shared) - 1} more such)" if len(shared) > 1 else ""
-    raise images.ImageError(
+    raise image_file.ImageError(
       f"{path}: two results would be written there, of {' and '.join(names)}"
       f"{more}; rename inputs, or give each kind a run and a folder of its own"
     )
@@ -217,7 +220,7 @@ def _check_owners(jobs: list[Job]) -> None:
   for job in jobs:
     for path in filter(None, (job.result, job.comparison)):
       if path.exists() and path.parent.samefile(job.source.parent):
-        raise images.ImageError(
+        raise image_file.ImageError(
           f"{path}: is there already, and perhaps no result; choose another"
           " --output" + (", or name this file there" if len(jobs) == 1 else "")
         )
@@ -231,7 +234,7 @@ def _check_next_run(jobs: list[Job], source: str, root: pathlib.Path) -> None:
     if written.resolve().is_relative_to(place) and fnmatch.fnmatch(
       written.name, pattern
     ):
-      raise images.ImageError(
+      raise image_file.ImageError(
         f"{written}: would be an input of the next run; choose another --output"
       )
 
@@ -242,7 +245,7 @@ def _check_writable(folder: pathlib.Path) -> None:
   while not place.exists():
     place = place.parent
   if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
-    raise images.ImageError(
+    raise image_file.ImageError(
       f"{folder}: cannot be written ({place} is no writable folder); choose"
       " another --output"
     )

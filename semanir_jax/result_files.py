@@ -7,8 +7,8 @@ import numpy as np
 from absl import logging
 
 from semanir_jax import pixel_formats
-from semanir_jax.data import color, image_codecs, image_encoder, images
-from semanir_jax.data.imresize import imresize
+from semanir_jax.images import color, decoder, encoder, image_file
+from semanir_jax.images.imresize import imresize
 from semanir_jax.machine import files
 from semanir_jax.pixel_formats import Picture
 
@@ -48,7 +48,7 @@ def encode(
   if source.alpha is not None:
     alpha = _scaled_alpha(source.alpha, scale, pixels.dtype)
     pixels = np.concatenate([pixels, alpha], axis=2)
-  return image_encoder.encode(
+  return encoder.encode(
     pixels, suffix, str(path), quality=quality, metadata=metadata
   )
 
@@ -64,7 +64,7 @@ def decode(data: bytes, path: pathlib.Path, channels: int) -> np.ndarray:
   Returns:
     `[H, W, channels]` uint8 or uint16, without alpha.
   """
-  pixels, _ = image_codecs.decode(data, str(path))
+  pixels, _ = decoder.decode(data, str(path))
   if pixels.shape[2] == channels:
     return pixels
   return pixel_formats.to_levels(
@@ -81,7 +81,7 @@ def write(path: pathlib.Path, data: bytes) -> None:
   try:
     os.makedirs(path.parent, exist_ok=True)
   except OSError as error:
-    raise images.ImageError(
+    raise image_file.ImageError(
       f"{path.parent}: cannot be created ({error.strerror}); choose another"
       " --output"
     ) from error

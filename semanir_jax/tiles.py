@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from semanir_jax import tile_size
-from semanir_jax.data.color import to_unit
+from semanir_jax.images.color import to_unit
 from semanir_jax.inference import Restorer
 from semanir_jax.machine import memory, sharding
 from semanir_jax.models.semanir import SemanIR

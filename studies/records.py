@@ -9,7 +9,7 @@ from typing import Any
 
 from absl import logging
 
-from semanir_jax.data import images
+from semanir_jax.images import image_file
 from semanir_jax.machine import files
 from semanir_jax.training.progress import duration
 
@@ -57,7 +57,7 @@ def write_text(path: pathlib.Path, text: str) -> None:
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
   except OSError as error:
-    raise images.ImageError(
+    raise image_file.ImageError(
       f"{path.parent}: cannot be made ({error.strerror}); choose another"
       " --output"
     ) from error

@@ -13,7 +13,7 @@ import pytest
 from absl import flags
 
 from semanir_jax import checkpoint, cli
-from semanir_jax.data.images import write_image
+from semanir_jax.images.image_file import write_image
 from tests import programs, small
 
 SMOKE = "--config=configs/base.py:smoke"

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from semanir_jax.data import color
+from semanir_jax.images import color
 
 PRIMARIES = [[0, 0, 0], [255, 255, 255], [255, 0, 0], [0, 255, 0], [0, 0, 255]]
 

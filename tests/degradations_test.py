@@ -7,7 +7,6 @@ import pytest
 from PIL import Image
 
 from semanir_jax import metrics
-from semanir_jax.data.color import gray_y
 from semanir_jax.data.degradations import (
   Bicubic,
   Demosaic,
@@ -15,6 +14,7 @@ from semanir_jax.data.degradations import (
   Jpeg,
   Mixture,
 )
+from semanir_jax.images.color import gray_y
 
 ALL = (
   GaussianNoise((0, 50)),

@@ -15,7 +15,7 @@ import skimage.data
 from PIL import Image
 
 from semanir_jax import demonstration
-from semanir_jax.data import images
+from semanir_jax.images import image_file
 from semanir_jax.machine import files
 from tests import browser
 
@@ -32,7 +32,7 @@ def main() -> None:
   degradation = next(iter(demonstration.known_degradations(config)))
   with tempfile.TemporaryDirectory() as name:
     folder = pathlib.Path(name)
-    images.write_image(folder / "chelsea.png", skimage.data.chelsea())
+    image_file.write_image(folder / "chelsea.png", skimage.data.chelsea())
     with browser.open_page([options.network], folder, size=(960, 1000)) as page:
       page.use(options.network, degradation)
       page.choose("Degrade first by", degradation)

@@ -11,7 +11,7 @@ import pytest
 import semanir_jax
 from semanir_jax import metrics
 from semanir_jax.data import degradations
-from semanir_jax.data.images import decode_image, read_image, write_image
+from semanir_jax.images.image_file import decode_image, read_image, write_image
 from tests import small
 
 SUPER_RESOLUTION = {

@@ -15,7 +15,8 @@ import semanir_jax
 from configs import all_in_one, base, deblur, sr
 from semanir_jax import demonstration, measures, metrics, weights
 from semanir_jax.checkpoint import CheckpointError
-from semanir_jax.data import degradations, demosaic, images
+from semanir_jax.data import degradations, demosaic
+from semanir_jax.images import image_file
 from semanir_jax.inference import Restorer
 from tests import png_files, small
 
@@ -46,7 +47,7 @@ def _picture(path: pathlib.Path, *shape: int, dtype=np.uint8) -> np.ndarray:
   top = np.iinfo(dtype).max
   rng = np.random.default_rng(0)
   pixels = rng.integers(0, top, shape, dtype, endpoint=True)
-  images.write_image(path, pixels)
+  image_file.write_image(path, pixels)
   return pixels
 
 
@@ -62,7 +63,7 @@ def _restored(
     degradation=degradation,
     folder=path.parent,
   )
-  before, after = map(images.read_image, (outcome.before, outcome.after))
+  before, after = map(image_file.read_image, (outcome.before, outcome.after))
   return before, after, outcome.report
 
 
@@ -211,7 +212,7 @@ def test_k_is_that_of_the_visitor(networks, tmp_path):
       degradation=None,
       folder=tmp_path,
     )
-    results.append(images.read_image(outcome.after))
+    results.append(image_file.read_image(outcome.after))
   assert (results[0] != results[1]).any()
 
 
@@ -276,7 +277,7 @@ def test_a_picture_that_does_not_fit_is_refused(
 ):
   monkeypatch.setattr(demonstration, "MOST_PX", 1_199)
   _picture(tmp_path / "a.png", *shape)
-  with pytest.raises(images.ImageError, match=message):
+  with pytest.raises(image_file.ImageError, match=message):
     _restored(tmp_path / "a.png", networks[network], degradation)
   assert list(tmp_path.iterdir()) == [tmp_path / "a.png"]
 
@@ -288,5 +289,5 @@ def test_a_huge_picture_is_refused_by_its_header(
   _picture(tmp_path / "a.png", 100, 100, 3)
   header = (tmp_path / "a.png").read_bytes()[:100]
   (tmp_path / "a.png").write_bytes(header)
-  with pytest.raises(images.ImageError, match="100x100 px are more than"):
+  with pytest.raises(image_file.ImageError, match="100x100 px are more than"):
     _restored(tmp_path / "a.png", networks["color"])

@@ -17,7 +17,7 @@ from semanir_jax import (
   test_sets,
   weights,
 )
-from semanir_jax.data.images import write_image
+from semanir_jax.images.image_file import write_image
 from semanir_jax.machine import distributed
 from semanir_jax.tiles import TiledRestorer
 from tests import small

@@ -14,9 +14,9 @@ from ml_collections import ConfigDict
 
 from configs import base
 from semanir_jax import benchmark, evaluation, metrics, test_sets
-from semanir_jax.data.images import ImageError, write_image
-from semanir_jax.data.imresize import imresize
 from semanir_jax.evaluation import Round, evaluate_set, evaluate_shared
+from semanir_jax.images.image_file import ImageError, write_image
+from semanir_jax.images.imresize import imresize
 from semanir_jax.inference import Restorer
 from semanir_jax.measures import as_output, measure
 from semanir_jax.training import setup

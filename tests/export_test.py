@@ -15,7 +15,7 @@ import pytest
 
 from semanir_jax import export, exported, weights
 from semanir_jax.checkpoint import config_to_json, make_model
-from semanir_jax.data.images import read_image
+from semanir_jax.images.image_file import read_image
 from semanir_jax.inference import Restorer
 from semanir_jax.ops import chunks
 from tests import small

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from semanir_jax.data import deep_png, image_codecs, images
+from semanir_jax.images import decoder, deep_png, image_file
 from tests import png_files
 
 
@@ -30,10 +30,10 @@ def test_pixels_equal_the_published_hashes(shared_data):
   with open(shared_data / "sources.tsv") as file:
     rows = list(csv.DictReader(file, delimiter="\t"))
   for row in rows[::53]:
-    pixels = images.read_image(shared_data / row["file"])
+    pixels = image_file.read_image(shared_data / row["file"])
     digest = hashlib.sha256(pixels.tobytes()).hexdigest()
     assert digest == row["pixel_sha256"], row["file"]
-    info = images.probe_image(shared_data / row["file"])
+    info = image_file.probe_image(shared_data / row["file"])
     assert (info.height, info.width, info.channels) == pixels.shape
     assert info.bits == 8
 
@@ -42,8 +42,8 @@ def test_pixels_equal_the_published_hashes(shared_data):
 @pytest.mark.parametrize("shape", [(1, 1, 3), (7, 5, 1), (33, 64, 3)])
 def test_8_bits_round_trip(tmp_path, suffix, shape):
   image = _random(shape)
-  images.write_image(tmp_path / f"a{suffix}", image)
-  back = images.read_image(tmp_path / f"a{suffix}")
+  image_file.write_image(tmp_path / f"a{suffix}", image)
+  back = image_file.read_image(tmp_path / f"a{suffix}")
   assert back.dtype == np.uint8
   if suffix != ".webp":  # WebP has no gray: it comes back as RGB.
     assert back.shape == shape
@@ -54,15 +54,15 @@ def test_8_bits_round_trip(tmp_path, suffix, shape):
 def test_colours_that_are_transparent_are_kept(tmp_path, suffix):
   image = _random((9, 8, 4))
   image[:5, :, 3] = 0
-  images.write_image(tmp_path / f"a{suffix}", image)
+  image_file.write_image(tmp_path / f"a{suffix}", image)
   back = png_files.read_image_and_alpha(tmp_path / f"a{suffix}")
   np.testing.assert_array_equal(np.concatenate(back, axis=2), image)
 
 
 def test_jpeg_is_written_close(tmp_path, shared_data):
-  image = images.read_image(shared_data / "kodak24" / "kodim23.png")
-  images.write_image(tmp_path / "a.jpg", image)
-  back = images.read_image(tmp_path / "a.jpg")
+  image = image_file.read_image(shared_data / "kodak24" / "kodim23.png")
+  image_file.write_image(tmp_path / "a.jpg", image)
+  back = image_file.read_image(tmp_path / "a.jpg")
   mse = np.mean((back.astype(float) - image) ** 2)
   assert 10 * np.log10(255**2 / mse) > 40
 
@@ -74,11 +74,11 @@ def test_jpeg_is_written_close(tmp_path, shared_data):
 def test_16_bits_round_trip(tmp_path, suffix, channels, side):
   image = _random((side, side + 3, channels), np.uint16)
   path = tmp_path / f"a{suffix}"
-  images.write_image(path, image)
-  back = images.read_image(path)
+  image_file.write_image(path, image)
+  back = image_file.read_image(path)
   assert back.dtype == np.uint16
   np.testing.assert_array_equal(back, image)
-  info = images.probe_image(path)
+  info = image_file.probe_image(path)
   assert (info.bits, info.channels) == (16, channels)
   assert (info.height, info.width) == (side, side + 3)
 
@@ -88,8 +88,8 @@ def test_a_dark_16_bit_image_stays_16_bits(tmp_path, suffix):
   """Depth is the file's, not guessed from the largest value."""
   path = tmp_path / f"a{suffix}"
   image = _random((5, 7, 1), np.uint16) % 200
-  images.write_image(path, image)
-  back = images.read_image(path)
+  image_file.write_image(path, image)
+  back = image_file.read_image(path)
   assert back.dtype == np.uint16
   np.testing.assert_array_equal(back, image)
 
@@ -159,14 +159,14 @@ def test_16_bit_png_alpha_is_kept_or_refused(tmp_path):
   colour, alpha = png_files.read_image_and_alpha(path)
   np.testing.assert_array_equal(colour, image[..., :3])
   np.testing.assert_array_equal(alpha, image[..., 3:])
-  with pytest.raises(images.ImageError, match="a.png: has transparent"):
-    images.read_image(path)
+  with pytest.raises(image_file.ImageError, match="a.png: has transparent"):
+    image_file.read_image(path)
   image[..., 3] = 65535
   path.write_bytes(_filtered_png(image, 6))
-  np.testing.assert_array_equal(images.read_image(path), image[..., :3])
+  np.testing.assert_array_equal(image_file.read_image(path), image[..., :3])
   path.write_bytes(_filtered_png(image[..., 2:], 4))
-  np.testing.assert_array_equal(images.read_image(path), image[..., 2:3])
-  assert images.probe_image(path).channels == 1
+  np.testing.assert_array_equal(image_file.read_image(path), image[..., 2:3])
+  assert image_file.probe_image(path).channels == 1
 
 
 def test_16_bit_rgb_tiff_keeps_its_depth(tmp_path):
@@ -182,8 +182,8 @@ def test_16_bit_rgb_tiff_keeps_its_depth(tmp_path):
       path, pixels, photometric="rgb", planarconfig=planar, extratags=turned
     )
     upright = np.rot90(image, -1)
-    np.testing.assert_array_equal(images.read_image(path), upright, name)
-    info = images.probe_image(path)
+    np.testing.assert_array_equal(image_file.read_image(path), upright, name)
+    info = image_file.probe_image(path)
     assert (info.bits, info.height, info.width) == (16, 7, 6)
 
 
@@ -201,19 +201,21 @@ def test_16_bit_rgb_tiff_may_be_packed(tmp_path, compression, predictor):
     compression=compression,
     predictor=predictor,
   )
-  np.testing.assert_array_equal(images.read_image(path), image)
-  assert images.probe_image(path).bits == 16
+  np.testing.assert_array_equal(image_file.read_image(path), image)
+  assert image_file.probe_image(path).bits == 16
 
 
 def test_palette_and_one_bit_are_expanded(tmp_path):
   image = Image.fromarray(_random((9, 9, 3))).quantize(16)
   image.save(tmp_path / "p.png")
   expected = np.asarray(image.convert("RGB"))
-  np.testing.assert_array_equal(images.read_image(tmp_path / "p.png"), expected)
+  np.testing.assert_array_equal(
+    image_file.read_image(tmp_path / "p.png"), expected
+  )
   bits = _random((9, 9)) > 127
   Image.fromarray(bits).save(tmp_path / "b.png")
   np.testing.assert_array_equal(
-    images.read_image(tmp_path / "b.png"), 255 * bits[..., None]
+    image_file.read_image(tmp_path / "b.png"), 255 * bits[..., None]
   )
 
 
@@ -234,9 +236,9 @@ def test_alpha_is_dropped_only_where_opaque(tmp_path, mode):
   else:
     image.save(path)
   with pytest.raises(
-    images.ImageError, match=r"a\.png: .*transparent.*flatten"
+    image_file.ImageError, match=r"a\.png: .*transparent.*flatten"
   ):
-    images.read_image(path)
+    image_file.read_image(path)
   colour, alpha = png_files.read_image_and_alpha(path)
   assert colour.shape == (8, 8, 1 if "L" in mode else 3)
   assert alpha.shape == (8, 8, 1)
@@ -244,7 +246,7 @@ def test_alpha_is_dropped_only_where_opaque(tmp_path, mode):
   if mode.endswith("A"):
     pixels[..., -1] = 255
     _save(path, pixels)
-    np.testing.assert_array_equal(images.read_image(path), pixels[..., :-1])
+    np.testing.assert_array_equal(image_file.read_image(path), pixels[..., :-1])
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])
@@ -257,7 +259,7 @@ def test_a_transparent_level_of_any_depth_is_found(bits):
   for level in {0, 1, top}:
     transparent = b"tRNS", struct.pack(">H", level)
     data = _png(header, zlib.compress(row), transparent)
-    gray, alpha = image_codecs.decode(data, "a.png")
+    gray, alpha = decoder.decode(data, "a.png")
     assert gray[0, :, 0].tolist() == (samples * (255 // top)).tolist()
     expected = np.where(samples == level, 0, 255)
     assert alpha[0, :, 0].tolist() == expected.tolist()
@@ -274,20 +276,22 @@ def test_exif_orientation_equals_pillows(tmp_path, orientation, suffix):
   _save(path, _random((16, 24, 3)), exif=exif)
   with Image.open(path) as image:
     expected = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-  np.testing.assert_array_equal(images.read_image(path), expected)
-  info = images.probe_image(path)
+  np.testing.assert_array_equal(image_file.read_image(path), expected)
+  info = image_file.probe_image(path)
   assert (info.height, info.width) == expected.shape[:2]
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_an_orientation_behind_the_pixels_of_a_png_is_applied(tmp_path, dtype):
   path, image = tmp_path / "a.png", _random((4, 6, 3), dtype)
-  images.write_image(path, image)
+  image_file.write_image(path, image)
   png_files.add_late_exif(path, {274: 6})  # a quarter clockwise
-  np.testing.assert_array_equal(images.read_image(path), np.rot90(image, -1))
-  assert image_codecs.is_turned(path.read_bytes())
+  np.testing.assert_array_equal(
+    image_file.read_image(path), np.rot90(image, -1)
+  )
+  assert decoder.is_turned(path.read_bytes())
   # Its header alone does not say so.
-  info = images.probe_image(path)
+  info = image_file.probe_image(path)
   assert (info.height, info.width) == (4, 6)
 
 
@@ -295,7 +299,7 @@ def test_an_orientation_that_is_none_turns_nothing(tmp_path):
   pixels, exif = _random((16, 24, 3)), Image.Exif()
   exif[274] = 9
   path = _save(tmp_path / "a.png", pixels, exif=exif)
-  np.testing.assert_array_equal(images.read_image(path), pixels)
+  np.testing.assert_array_equal(image_file.read_image(path), pixels)
 
 
 def test_a_stereo_jpeg_gives_its_first_picture(tmp_path):
@@ -303,8 +307,8 @@ def test_a_stereo_jpeg_gives_its_first_picture(tmp_path):
   left.save(tmp_path / "left.jpg")
   left.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[right])
   np.testing.assert_array_equal(
-    images.read_image(tmp_path / "a.jpg"),
-    images.read_image(tmp_path / "left.jpg"),
+    image_file.read_image(tmp_path / "a.jpg"),
+    image_file.read_image(tmp_path / "left.jpg"),
   )
 
 
@@ -343,9 +347,9 @@ def test_refusals_are_one_line_with_file_and_remedy(tmp_path, name):
   path = tmp_path / name
   REFUSED[name](path)
   remedy = "convert|save|replace|check"
-  for read in (images.read_image, images.probe_image):
+  for read in (image_file.read_image, image_file.probe_image):
     with pytest.raises(
-      images.ImageError, match=f"(?s){name}: .*({remedy})"
+      image_file.ImageError, match=f"(?s){name}: .*({remedy})"
     ) as e:
       read(path)
     assert "\n" not in str(e.value)
@@ -370,8 +374,8 @@ def test_tiff_of_other_kinds_is_not_called_damaged(
   path = tmp_path / "a.tif"
   tifffile.imwrite(path, np.ones(shape, dtype), metadata=None, **options)
   message = "a.tif: a kind of TIFF that is not read.*: save it as PNG of 8 or"
-  for read in (images.read_image, images.probe_image):
-    with pytest.raises(images.ImageError, match=message) as error:
+  for read in (image_file.read_image, image_file.probe_image):
+    with pytest.raises(image_file.ImageError, match=message) as error:
       read(path)
     assert "\n" not in str(error.value)
 
@@ -386,54 +390,54 @@ def test_damaged_files_never_raise_anything_else(tmp_path, suffix):
   # The last 24 bytes may hold no pixel, only a checksum and an end mark.
   for length in np.linspace(1, len(whole) - 24, 40).astype(int):
     path.write_bytes(whole[:length])
-    with pytest.raises(images.ImageError, match="replace or remove"):
-      images.read_image(path)
+    with pytest.raises(image_file.ImageError, match="replace or remove"):
+      image_file.read_image(path)
   for _ in range(60):
     data = bytearray(whole)
     for place in rng.integers(0, len(data), 3):
       data[place] ^= int(rng.integers(1, 256))
     try:
-      images.decode_image(bytes(data), path.name)
-    except images.ImageError:
+      image_file.decode_image(bytes(data), path.name)
+    except image_file.ImageError:
       refused += 1
   assert refused > 0 or suffix == ".bmp"
 
 
 def test_truncated_16_bit_png_is_refused(tmp_path):
   path = tmp_path / "a.png"
-  images.write_image(path, _random((24, 24, 3), np.uint16))
+  image_file.write_image(path, _random((24, 24, 3), np.uint16))
   whole = path.read_bytes()
   for length in np.linspace(1, len(whole) - 1, 40).astype(int):
     path.write_bytes(whole[:length])
-    with pytest.raises(images.ImageError):
-      images.read_image(path)
+    with pytest.raises(image_file.ImageError):
+      image_file.read_image(path)
 
 
 def test_channels():
   gray, colour = _random((4, 5, 1)), _random((4, 5, 3))
-  three = images.with_channels(gray, "a.png", channels=3)
+  three = image_file.with_channels(gray, "a.png", channels=3)
   np.testing.assert_array_equal(three, np.concatenate([gray] * 3, axis=2))
-  assert images.with_channels(gray, "a.png", channels=1, gray="y") is gray
-  with pytest.raises(images.ImageError, match="a.png: is a colour.*gray="):
-    images.with_channels(colour, "a.png", channels=1)
-  with pytest.raises(images.ImageError, match="a.png: is 16-bit colour"):
-    images.with_channels(
+  assert image_file.with_channels(gray, "a.png", channels=1, gray="y") is gray
+  with pytest.raises(image_file.ImageError, match="a.png: is a colour.*gray="):
+    image_file.with_channels(colour, "a.png", channels=1)
+  with pytest.raises(image_file.ImageError, match="a.png: is 16-bit colour"):
+    image_file.with_channels(
       colour.astype(np.uint16), "a.png", channels=1, gray="y"
     )
   for options in ({"channels": 2}, {"channels": 3, "gray": "y"}):
     with pytest.raises(ValueError, match="channels="):
-      images.with_channels(colour, "a.png", **options)
+      image_file.with_channels(colour, "a.png", **options)
   with pytest.raises(ValueError, match="gray='luma'"):
-    images.with_channels(colour, "a.png", channels=1, gray="luma")
+    image_file.with_channels(colour, "a.png", channels=1, gray="luma")
 
 
 def test_gray_y_gives_the_published_jpeg_baseline(shared_data):
   psnrs = []
   for path in sorted((shared_data / "live1").glob("*.png")):
-    clean = images.read_image(path, channels=1, gray="y")
+    clean = image_file.read_image(path, channels=1, gray="y")
     file = io.BytesIO()
     Image.fromarray(clean[..., 0]).save(file, "JPEG", quality=10)
-    coded = images.decode_image(file.getvalue(), path.name)
+    coded = image_file.decode_image(file.getvalue(), path.name)
     mse = np.mean((coded.astype(float) - clean) ** 2)
     psnrs.append(10 * np.log10(255**2 / mse))
   assert len(psnrs) == 29
@@ -444,7 +448,7 @@ def test_write_replaces_whole_files_and_leaves_no_rubbish(
   tmp_path, monkeypatch
 ):
   path = tmp_path / "a.png"
-  images.write_image(path, _random((8, 8, 3)))
+  image_file.write_image(path, _random((8, 8, 3)))
   before = path.read_bytes()
 
   def interrupted(*_):
@@ -452,7 +456,7 @@ def test_write_replaces_whole_files_and_leaves_no_rubbish(
 
   monkeypatch.setattr(os, "replace", interrupted)
   with pytest.raises(KeyboardInterrupt):
-    images.write_image(path, np.zeros((8, 8, 3), np.uint8))
+    image_file.write_image(path, np.zeros((8, 8, 3), np.uint8))
   assert path.read_bytes() == before
   assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
 
@@ -460,11 +464,11 @@ def test_write_replaces_whole_files_and_leaves_no_rubbish(
 def test_write_refuses(tmp_path):
   image = _random((4, 4, 3))
   for place in (tmp_path / "none" / "a.png", tmp_path):
-    with pytest.raises(images.ImageError, match=str(tmp_path)):
-      images.write_image(place, image)
+    with pytest.raises(image_file.ImageError, match=str(tmp_path)):
+      image_file.write_image(place, image)
   (tmp_path / "b.png").mkdir()
-  with pytest.raises(images.ImageError, match="b.png: cannot be written"):
-    images.write_image(tmp_path / "b.png", image)
+  with pytest.raises(image_file.ImageError, match="b.png: cannot be written"):
+    image_file.write_image(tmp_path / "b.png", image)
   assert [p.name for p in tmp_path.iterdir()] == ["b.png"]
   for name, wrong, reason in (
     ("a.png", image / 255, "round floats"),
@@ -474,8 +478,8 @@ def test_write_refuses(tmp_path):
     ("a.tif", _random((4, 4, 4), np.uint16), "16-bit"),
     ("a.jpg", image[..., :1].astype(np.uint16), "16-bit"),
   ):
-    with pytest.raises(images.ImageError, match=reason):
-      images.write_image(tmp_path / name, wrong)
+    with pytest.raises(image_file.ImageError, match=reason):
+      image_file.write_image(tmp_path / name, wrong)
 
 
 def test_a_png_with_megabytes_of_text_is_read(tmp_path):
@@ -483,4 +487,4 @@ def test_a_png_with_megabytes_of_text_is_read(tmp_path):
   text.add_itxt("XML:com.adobe.xmp", "a" * 2_000_000, zip=True)
   image = Image.new("RGB", (4, 4), (1, 2, 3))
   image.save(tmp_path / "a.png", pnginfo=text)
-  assert (images.read_image(tmp_path / "a.png") == (1, 2, 3)).all()
+  assert (image_file.read_image(tmp_path / "a.png") == (1, 2, 3)).all()

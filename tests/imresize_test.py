@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from semanir_jax import metrics
-from semanir_jax.data.color import to_y
-from semanir_jax.data.imresize import imresize
+from semanir_jax.images.color import to_y
+from semanir_jax.images.imresize import imresize
 
 SET5 = ("baby", "bird", "butterfly", "head", "woman")
 

@@ -6,7 +6,7 @@ import pathlib
 import pytest
 
 from semanir_jax.data import listing
-from semanir_jax.data.images import ImageError
+from semanir_jax.images.image_file import ImageError
 
 
 def _touch(folder: pathlib.Path, *names: str) -> None:

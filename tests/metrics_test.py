@@ -9,7 +9,7 @@ from PIL import Image
 from skimage.metrics import structural_similarity
 
 from semanir_jax import metrics
-from semanir_jax.data.imresize import imresize
+from semanir_jax.images.imresize import imresize
 
 
 def _noise_pair(*shape: int) -> tuple[np.ndarray, np.ndarray]:

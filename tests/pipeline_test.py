@@ -11,7 +11,7 @@ from etils import epath
 from grain import checkpoint
 
 from semanir_jax.data import cache, degradations, pipeline, sources
-from semanir_jax.data.images import ImageError
+from semanir_jax.images.image_file import ImageError
 from tests.small import Images
 
 IDENTITY = degradations.GaussianNoise(sigma_255=0.0)

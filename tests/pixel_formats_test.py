@@ -9,13 +9,9 @@ import pytest
 from PIL import Image, ImageCms, ImageOps
 
 from semanir_jax import pixel_formats, restoration, result_files
-from semanir_jax.data import deep_png, image_encoder, images
-from semanir_jax.data.image_metadata import (
-  NO_METADATA,
-  Metadata,
-  read_metadata,
-)
-from semanir_jax.data.imresize import imresize
+from semanir_jax.images import deep_png, encoder, image_file
+from semanir_jax.images.imresize import imresize
+from semanir_jax.images.metadata import NO_METADATA, Metadata, read_metadata
 from semanir_jax.inference import Restorer
 from semanir_jax.models.semanir import SemanIR
 from semanir_jax.restoration import restore_files
@@ -71,7 +67,7 @@ def _save(path: pathlib.Path, mode: str, side: int) -> None:
     pixels = _random(
       *shape, len(kind), dtype=np.uint16 if bits == "16" else np.uint8
     )
-    images.write_image(path, pixels)
+    image_file.write_image(path, pixels)
 
 
 # Name of a mode, suffix; channels of the result, alpha.
@@ -187,7 +183,7 @@ def test_16_bit_colour_png_carries_them_too(samples):
 
 def test_exif_behind_the_pixels_of_a_png_is_carried(tmp_path):
   source = tmp_path / "a.png"
-  images.write_image(source, _random(4, 7, 3))
+  image_file.write_image(source, _random(4, 7, 3))
   png_files.add_late_exif(source, {271: "a camera", 274: 6})
   restore_files("1", str(source), str(tmp_path / "out"))
   with Image.open(tmp_path / "out/a.png") as image:
@@ -256,7 +252,7 @@ def test_the_resolution_of_a_scan_of_16_bits_is_enlarged(
   metadata = Metadata(dpi=(300.0, 150.0))
   (tmp_path / "a.png").write_bytes(deep_png.encode(image, metadata))
   result = _restored(tmp_path / "a.png", 2, output_format)
-  assert images.probe_image(result).bits == 16
+  assert image_file.probe_image(result).bits == 16
   with Image.open(result) as image:
     assert image.info["dpi"] == pytest.approx((600, 300), abs=0.04)
 
@@ -321,7 +317,7 @@ def test_what_a_png_says_of_its_colours_is_kept_or_said_to_be_lost(
   tmp_path, caplog, chunks, lost, dtype
 ):
   source = tmp_path / "a.png"
-  images.write_image(source, _random(5, 7, 3, dtype=dtype))
+  image_file.write_image(source, _random(5, 7, 3, dtype=dtype))
   png_files.add_early(source, chunks)
   restore_files("1", str(source), str(tmp_path / "png"))
   data = (tmp_path / "png/a.png").read_bytes()
@@ -340,7 +336,7 @@ def test_a_colour_profile_stands_above_gamma_and_srgb():
   assert not metadata.colours_of_png_alone()
   for dtype in (np.uint8, np.uint16):
     pixels = _random(5, 7, 3, dtype=dtype)
-    data = image_encoder.encode(pixels, ".png", "a.png", metadata=metadata)
+    data = encoder.encode(pixels, ".png", "a.png", metadata=metadata)
     assert b"gAMA" in data and b"iCCP" in data and b"sRGB\0" not in data
 
 
@@ -359,12 +355,12 @@ def test_broken_exif_does_not_hide_a_picture(tmp_path):
   Image.fromarray(_random(4, 7, 3)).save(source, exif=broken)
   assert read_metadata(source.read_bytes()) == NO_METADATA
   restore_files("1", str(source), str(tmp_path / "out"))
-  assert images.read_image(tmp_path / "out/a.png").shape == (4, 7, 3)
+  assert image_file.read_image(tmp_path / "out/a.png").shape == (4, 7, 3)
 
 
 def test_quality_is_that_of_the_file(tmp_path):
   source = tmp_path / "a.png"
-  images.write_image(source, _random(40, 40, 3))
+  image_file.write_image(source, _random(40, 40, 3))
   sizes = []
   for output_format, quality in (
     ("jpeg", 10),
@@ -388,7 +384,7 @@ def test_quality_is_that_of_the_file(tmp_path):
 
 def test_16_bits_become_8_where_a_format_has_no_more(tmp_path):
   source = tmp_path / "a.png"
-  images.write_image(source, _random(6, 5, 4, dtype=np.uint16))
+  image_file.write_image(source, _random(6, 5, 4, dtype=np.uint16))
   restore_files("1", str(source), str(tmp_path / "out"), output_format="webp")
   colour, alpha = png_files.read_image_and_alpha(tmp_path / "out/a.webp")
   _, before = png_files.read_image_and_alpha(source)
@@ -414,7 +410,7 @@ def test_16_bits_become_8_where_a_format_has_no_more(tmp_path):
 def test_what_a_format_cannot_hold_is_refused(
   pixels, alpha, suffix, scale, message
 ):
-  with pytest.raises(images.ImageError) as error:
+  with pytest.raises(image_file.ImageError) as error:
     pixel_formats.fitted(_picture(pixels, alpha), suffix, scale)
   assert message in str(error.value)
 

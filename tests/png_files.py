@@ -7,7 +7,7 @@ import zlib
 import numpy as np
 from PIL import Image
 
-from semanir_jax.data import image_codecs
+from semanir_jax.images import decoder
 
 _HEADER = 33  # bytes: signature and IHDR
 _LENGTH_OF_IEND = 12
@@ -17,7 +17,7 @@ def read_image_and_alpha(
   path: pathlib.Path,
 ) -> tuple[np.ndarray, np.ndarray | None]:
   """`([H, W, C], [H, W, 1] alpha or None)`."""
-  return image_codecs.decode(path.read_bytes(), str(path))
+  return decoder.decode(path.read_bytes(), str(path))
 
 
 def chunk(kind: bytes, body: bytes) -> bytes:

@@ -9,16 +9,10 @@ import sys
 import numpy as np
 import pytest
 
-from semanir_jax.data import (
-  images,
-  pipeline,
-  prepare,
-  records,
-  sources,
-  sub_images,
-)
+from semanir_jax.data import pipeline, prepare, records, sources, sub_images
 from semanir_jax.data.degradations import GaussianNoise
-from semanir_jax.data.images import ImageError
+from semanir_jax.images import image_file
+from semanir_jax.images.image_file import ImageError
 
 
 def _image(height, width, seed):
@@ -29,7 +23,7 @@ def _image(height, width, seed):
 def _write(folder, count=7, height=10, width=13):
   folder.mkdir()
   for seed in range(count):
-    images.write_image(folder / f"{seed}.png", _image(height, width, seed))
+    image_file.write_image(folder / f"{seed}.png", _image(height, width, seed))
   return folder
 
 
@@ -54,7 +48,7 @@ def test_pack_holds_the_files_as_they_are(
   assert [record["name"] for record in source] == [*"0123456", "photo"]
   for record in source:
     expected = (
-      images.read_image(jpeg)
+      image_file.read_image(jpeg)
       if record["name"] == "photo"
       else _image(10, 13, int(record["name"]))
     )
@@ -98,7 +92,7 @@ def test_pairs_are_cut_together(tmp_path, crop_size, rows):
     hr = np.pad(
       _image(7, 9, seed).repeat(2, 0).repeat(2, 1), [(0, 1), (0, 0), (0, 0)]
     )[:rows]
-    images.write_image(tmp_path / "hr" / f"{seed}.png", hr)
+    image_file.write_image(tmp_path / "hr" / f"{seed}.png", hr)
   prepare.prepare(
     tmp_path / "lr",
     tmp_path / "out",
@@ -199,7 +193,7 @@ def test_another_plan_is_refused(tmp_path):
   prepare.prepare(tmp_path / "in", tmp_path / "out")
   with pytest.raises(ImageError, match="out: was begun with other .*remove"):
     prepare.prepare(tmp_path / "in", tmp_path / "out", crop_size=8)
-  images.write_image(tmp_path / "in" / "new.png", _image(4, 4, 0))
+  image_file.write_image(tmp_path / "in" / "new.png", _image(4, 4, 0))
   with pytest.raises(ImageError, match="out: was begun with other"):
     prepare.prepare(tmp_path / "in", tmp_path / "out")
 

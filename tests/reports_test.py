@@ -10,8 +10,8 @@ import pytest
 
 from configs import base
 from semanir_jax import pictures
-from semanir_jax.data.images import ImageError, read_image
 from semanir_jax.evaluation import evaluate_set
+from semanir_jax.images.image_file import ImageError, read_image
 from semanir_jax.reports import Report
 from tests.evaluation_cases import PROTOCOL, random_example
 

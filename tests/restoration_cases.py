@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from semanir_jax.checkpoint import CheckpointError
-from semanir_jax.data.images import ImageError, write_image
+from semanir_jax.images.image_file import ImageError, write_image
 from semanir_jax.restoration import restore_files
 
 

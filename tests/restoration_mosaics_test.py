@@ -8,7 +8,7 @@ from PIL import Image
 from configs import base
 from semanir_jax import evaluation, metrics, test_sets, weights
 from semanir_jax.data import demosaic
-from semanir_jax.data.images import read_image, write_image
+from semanir_jax.images.image_file import read_image, write_image
 from semanir_jax.inference import Restorer
 from semanir_jax.restoration import restore_files
 from tests import png_files, small

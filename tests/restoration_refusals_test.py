@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from semanir_jax.checkpoint import CheckpointError
-from semanir_jax.data.images import read_image
+from semanir_jax.images.image_file import read_image
 from semanir_jax.inference import Restorer
 from semanir_jax.restoration import restore_files
 from tests import restoration_cases as cases

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from absl import logging
 
-from semanir_jax.data import images, records, sources
-from semanir_jax.data.images import ImageError
+from semanir_jax.data import records, sources
 from semanir_jax.data.pairing import pair_scale
+from semanir_jax.images import image_file
+from semanir_jax.images.image_file import ImageError
 from tests import png_files
 
 
@@ -24,7 +25,7 @@ def _write(folder, names, **shape):
   folder.mkdir(parents=True, exist_ok=True)
   for seed, name in enumerate(names):
     (folder / name).parent.mkdir(exist_ok=True)
-    images.write_image(folder / name, _image(**shape, seed=seed))
+    image_file.write_image(folder / name, _image(**shape, seed=seed))
   return folder
 
 
@@ -47,7 +48,7 @@ def test_bad_headers_are_all_named_at_once(tmp_path):
   _write(tmp_path, ["a.png", "b.png"])
   (tmp_path / "text.png").write_text("text")
   (tmp_path / "zero.jpg").touch()
-  images.write_image(tmp_path / "deep.png", _image().astype(np.uint16))
+  image_file.write_image(tmp_path / "deep.png", _image().astype(np.uint16))
   with pytest.raises(ImageError) as error:
     sources.ImageFolder(tmp_path)
   for part in ("3 of 5", "text.png", "zero.jpg", "deep.png: has 16", "skip"):
@@ -111,7 +112,7 @@ def test_inputs_whose_sides_are_rounded_up_are_cut(tmp_path):
     record = source[index]
     assert record["input"].shape == (height, width, 3)
     assert record["target"].shape == (8 * height, 8 * width, 3)
-    lq = images.read_image(source.paths[index][0])
+    lq = image_file.read_image(source.paths[index][0])
     np.testing.assert_array_equal(record["input"], lq[:height, :width])
 
 
@@ -150,7 +151,7 @@ def test_pairs_that_are_none_are_named(tmp_path):
   assert len(sources.PairedFolder(tmp_path, **options)) == 3
   _write(tmp_path / "input", ["alone.png"])
   _write(tmp_path / "target", ["also.png"])
-  images.write_image(tmp_path / "target" / "b.png", _image(6, 9))
+  image_file.write_image(tmp_path / "target" / "b.png", _image(6, 9))
   with pytest.raises(ImageError) as error:
     sources.PairedFolder(tmp_path, **options)
   for part in (
@@ -182,7 +183,7 @@ def test_a_pair_that_changed_since_it_was_listed_is_not_cut(tmp_path):
   _write(tmp_path / "input", ["a.png"])
   _write(tmp_path / "target", ["a.png"])
   source = sources.PairedFolder(tmp_path)
-  images.write_image(tmp_path / "target" / "a.png", _image(8, 6))
+  image_file.write_image(tmp_path / "target" / "a.png", _image(8, 6))
   with pytest.raises(ImageError, match="a.png: is 8x6 but its input a.png 6x8"):
     source.read(0)
 
@@ -191,7 +192,7 @@ def test_one_odd_pair_does_not_decide_the_scale(tmp_path):
   names = [f"{i}.png" for i in range(4)]
   _write(tmp_path / "input", names)
   _write(tmp_path / "target", names)
-  images.write_image(tmp_path / "input" / "0.png", _image(3, 4))
+  image_file.write_image(tmp_path / "input" / "0.png", _image(3, 4))
   with pytest.raises(ImageError, match="(?s)1 of 4.*0.png: is 6x8 but its"):
     sources.PairedFolder(tmp_path)
   source = sources.PairedFolder(tmp_path, on_bad_image="skip")
@@ -319,7 +320,7 @@ def tfds_dir(tmp_path_factory):
     ("clear", _image(channels=4)),
   ):
     files[key] = str(folder / f"{key}.png")  # Arrays would need TensorFlow.
-    images.write_image(files[key], image)
+    image_file.write_image(files[key], image)
   pair = {key: files[key] for key in ("lr", "hr")}
   features = tfds.features.FeaturesDict
   build("toy_pairs", features({"lr": picture, "hr": picture}), pair)

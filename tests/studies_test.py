@@ -11,7 +11,7 @@ from PIL import Image
 
 from configs import base
 from semanir_jax import checkpoint, metrics
-from semanir_jax.data.images import write_image
+from semanir_jax.images.image_file import write_image
 from semanir_jax.inference import Restorer
 from semanir_jax.machine.flops import count_flops
 from semanir_jax.models.parameters import abstract_params

@@ -7,8 +7,8 @@ from PIL import Image
 from configs import base
 from semanir_jax import evaluation, metrics, test_sets
 from semanir_jax.data import prepare, splits
-from semanir_jax.data.images import ImageError
 from semanir_jax.data.records import ArrayRecordSource
+from semanir_jax.images.image_file import ImageError
 
 NO_NOISE = base.noise(0.0)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from semanir_jax import inference, tile_size, tiles
-from semanir_jax.data import images
+from semanir_jax.images import image_file
 from semanir_jax.inference import Restorer
 from semanir_jax.models.semanir import SemanIR
 from semanir_jax.models.sizes import SIZES
@@ -38,7 +38,7 @@ def _picture(name: str, shared_data: pathlib.Path) -> np.ndarray:
   if name == "noise":
     return _random(HEIGHT, WIDTH, 3)
   if name == "photograph":
-    image = images.read_image(shared_data / "kodak24" / "kodim23.png")
+    image = image_file.read_image(shared_data / "kodak24" / "kodim23.png")
     return image[100:, 200:][:HEIGHT, :WIDTH]
   image = np.full((HEIGHT, WIDTH, 3), 120, np.uint8)
   if name == "gradient":

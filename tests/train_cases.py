@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from configs import base
-from semanir_jax.data.images import write_image
+from semanir_jax.images.image_file import write_image
 from tests import small
 
 SPLITS = {"train": 4, "test": 2}

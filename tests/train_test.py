@@ -21,7 +21,7 @@ from PIL import Image
 
 from semanir_jax import checkpoint, test_sets
 from semanir_jax.data import train_iterator
-from semanir_jax.data.images import ImageError
+from semanir_jax.images.image_file import ImageError
 from semanir_jax.machine import sharding
 from semanir_jax.training import loop, phase_loop, setup, validation
 from semanir_jax.training.checkpoints import Checkpoints, abstract_like

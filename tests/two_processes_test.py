@@ -23,7 +23,7 @@ from PIL import Image
 
 from configs import base
 from semanir_jax import checkpoint
-from semanir_jax.data.images import write_image
+from semanir_jax.images.image_file import write_image
 from semanir_jax.machine import sharding
 from semanir_jax.training import loop, setup
 from semanir_jax.training.checkpoints import Checkpoints, abstract_like

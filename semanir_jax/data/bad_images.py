@@ -10,8 +10,8 @@ from typing import Any, Protocol, TypeVar
 
 from absl import logging
 
-from semanir_jax.data import images
-from semanir_jax.data.images import ImageError, ImageInfo
+from semanir_jax.images import image_file
+from semanir_jax.images.image_file import ImageError, ImageInfo
 from semanir_jax.machine.files import FileError
 
 Item = TypeVar("Item")
@@ -35,7 +35,7 @@ def check_header(
   path: pathlib.Path, *, channels: int | None, gray: str | None
 ) -> ImageInfo:
   """Reads a header; raises `ImageError` for what no source can give."""
-  info = images.probe_image(path)
+  info = image_file.probe_image(path)
   if info.bits != 8:
     # How to get from 16 to 8 bits (gamma, clipping) is the owner's choice.
     raise ImageError(

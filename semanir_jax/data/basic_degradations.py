@@ -12,8 +12,9 @@ from typing import ClassVar, Literal
 import numpy as np
 from PIL import Image
 
-from semanir_jax.data import demosaic, imresize
-from semanir_jax.data.color import check_uint8, to_unit
+from semanir_jax.data import demosaic
+from semanir_jax.images import imresize
+from semanir_jax.images.color import check_uint8, to_unit
 
 Rng = np.random.Generator | np.random.RandomState
 Pair = tuple[np.ndarray, np.ndarray]

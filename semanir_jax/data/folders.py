@@ -14,14 +14,15 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
-from semanir_jax.data import images, listing
+from semanir_jax.data import listing
 from semanir_jax.data.bad_images import (
   check_header,
   read_or_stand_in,
   select_good,
 )
-from semanir_jax.data.images import ImageError, ImageInfo
 from semanir_jax.data.pairing import cut_pair, pair_scale
+from semanir_jax.images import image_file
+from semanir_jax.images.image_file import ImageError, ImageInfo
 from semanir_jax.machine.files import FileError, Path
 
 # Pairs whose headers decide the scale of a folder.
@@ -94,7 +95,7 @@ class ImageFolder:
 
   def read(self, index: int) -> dict[str, Any]:
     """Reads one record; raises `ImageError` whatever `on_bad_image` says."""
-    image = images.read_image(self.paths[index], **self._options)
+    image = image_file.read_image(self.paths[index], **self._options)
     return {"image": image, "name": self.paths[index].stem}
 
 
@@ -156,8 +157,8 @@ class PairedFolder:
   def read(self, index: int) -> dict[str, Any]:
     """Reads one record; raises `ImageError` whatever `on_bad_image` says."""
     input_path, target_path = self.paths[index]
-    lq = images.read_image(input_path, **self._options)
-    hq = images.read_image(target_path, **self._options)
+    lq = image_file.read_image(input_path, **self._options)
+    hq = image_file.read_image(target_path, **self._options)
     # Cutting would hide files that changed since their headers were read.
     self._check_scale(self.paths[index], lq.shape[:2], hq.shape[:2])
     lq, hq = cut_pair(lq, hq, self.scale)
@@ -235,7 +236,7 @@ def _common_scale(
   whole = (pair for pair in pairs if None not in pair)
   for pair in itertools.islice(whole, _NUM_PROBED):
     with contextlib.suppress(FileError):
-      sizes = (_size(images.probe_image(path)) for path in pair)
+      sizes = (_size(image_file.probe_image(path)) for path in pair)
       if scale := pair_scale(*sizes):
         scales[scale] += 1
   return scales.most_common(1)[0][0] if scales else 1

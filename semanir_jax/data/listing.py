@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from absl import logging
 
-from semanir_jax.data import images
+from semanir_jax.images import image_file
 from semanir_jax.machine.files import FileError
 
 
@@ -25,7 +25,7 @@ def list_images(
   """
   folder = pathlib.Path(folder)
   if not folder.is_dir():
-    raise images.ImageError(f"{folder}: no such folder; check the path")
+    raise image_file.ImageError(f"{folder}: no such folder; check the path")
   files = [
     path
     for path in (_walk(folder) if recursive else folder.glob("*"))
@@ -37,7 +37,7 @@ def list_images(
     found = select_images(files, str(folder))
   except FileError as error:
     hint = "" if recursive else "; subfolders are searched if recursive"
-    raise images.ImageError(f"{error}{hint}") from error
+    raise image_file.ImageError(f"{error}{hint}") from error
   return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
 
 
@@ -53,7 +53,7 @@ def select_images(
   found = []
   for path in paths:
     suffix = path.suffix.lower()
-    if suffix in images.SUFFIXES:
+    if suffix in image_file.SUFFIXES:
       found.append(path)
     else:
       others[suffix or "without a suffix"] += 1
@@ -61,9 +61,9 @@ def select_images(
   kinds += ", ..." if len(others) > 5 else ""
   if not found:
     there = f" but files of other kinds ({kinds})" if others else ""
-    raise images.ImageError(
+    raise image_file.ImageError(
       f"{place}: holds no image{there}; images are files of the kinds"
-      f" {' '.join(images.SUFFIXES)}"
+      f" {' '.join(image_file.SUFFIXES)}"
     )
   if others:
     logging.info("%s: not read, files of other kinds: %s", place, kinds)
@@ -74,7 +74,7 @@ def _walk(folder: pathlib.Path) -> Iterator[pathlib.Path]:
   """All files below a folder, also below links but where one leads back."""
 
   def refuse(error: OSError) -> None:
-    raise images.ImageError(
+    raise image_file.ImageError(
       f"{error.filename}: {error.strerror}; check its permissions"
     ) from error
 

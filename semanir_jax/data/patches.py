@@ -17,9 +17,9 @@ import numpy as np
 from absl import logging
 
 from semanir_jax.data.augmentation import Augmentation
-from semanir_jax.data.color import to_unit
 from semanir_jax.data.degradations import Degradation, Mixture, degrade_patch
-from semanir_jax.data.images import ImageError
+from semanir_jax.images.color import to_unit
+from semanir_jax.images.image_file import ImageError
 
 Example = dict[str, np.ndarray]
 _NUM_WARNINGS = 5

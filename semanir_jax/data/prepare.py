@@ -26,10 +26,10 @@ from absl import flags
 
 from semanir_jax import cli
 from semanir_jax.data.folders import ImageFolder, PairedFolder
-from semanir_jax.data.images import ImageError
 from semanir_jax.data.records import INDEX_NAME, read_index
 from semanir_jax.data.shards import is_done, write_shard
 from semanir_jax.data.sub_images import Cutter, Files
+from semanir_jax.images.image_file import ImageError
 from semanir_jax.machine import files
 from semanir_jax.machine.files import Path
 

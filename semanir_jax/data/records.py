@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from array_record.python import array_record_data_source
 
-from semanir_jax.data import images
-from semanir_jax.data.images import ImageError
 from semanir_jax.data.pairing import cut_pair, pair_scale
+from semanir_jax.images import image_file
+from semanir_jax.images.image_file import ImageError
 from semanir_jax.machine.files import Path
 
 INDEX_NAME = "pack.json"
@@ -97,7 +97,7 @@ class ArrayRecordSource:
       name, files = unpack(self._records[index])
     where = f"{self._folder}, record {index} ({name})"
     return {"name": name} | {
-      key: images.decode_image(data, where, **self._options)
+      key: image_file.decode_image(data, where, **self._options)
       for key, data in files.items()
     }
 
@@ -213,7 +213,7 @@ class TfdsSource:
         f"{name}: is {image.dtype} {image.shape}; sets of gray or RGB images of"
         " 8 bits can be read"
       )
-    return images.with_channels(image, name, **self._options)
+    return image_file.with_channels(image, name, **self._options)
 
 
 def _cut_to_scale(

@@ -13,8 +13,8 @@ import tqdm
 from absl import logging
 from array_record.python import array_record_module
 
-from semanir_jax.data.images import ImageError
 from semanir_jax.data.sub_images import Cutter, Files
+from semanir_jax.images.image_file import ImageError
 from semanir_jax.machine.files import FileError
 
 

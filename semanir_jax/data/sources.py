@@ -15,8 +15,8 @@ import pathlib
 from typing import Any, Protocol
 
 from semanir_jax.data.folders import ImageFolder, PairedFolder
-from semanir_jax.data.images import ImageError
 from semanir_jax.data.records import INDEX_NAME, ArrayRecordSource, TfdsSource
+from semanir_jax.images.image_file import ImageError
 from semanir_jax.machine.files import Path
 
 __all__ = [

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from semanir_jax.data import image_encoder, images, records
+from semanir_jax.data import records
 from semanir_jax.data.pairing import cut_pair
+from semanir_jax.images import encoder, image_file
 from semanir_jax.machine import files
 
 Files = dict[str, pathlib.Path]  # of "image", or of "input" and "target"
@@ -64,7 +65,7 @@ class Cutter:
     """
     data = {key: files.read_bytes(path) for key, path in paths.items()}
     pixels = {
-      key: images.decode_image(data[key], str(path))
+      key: image_file.decode_image(data[key], str(path))
       for key, path in paths.items()
     }
     name = [*paths.values()][-1].stem
@@ -107,4 +108,4 @@ class Cutter:
 
 
 def _png(image: np.ndarray) -> bytes:
-  return image_encoder.encode(image, ".png", "sub-image")
+  return encoder.encode(image, ".png", "sub-image")

@@ -17,8 +17,8 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-from semanir_jax.data import deep_png
-from semanir_jax.data.image_metadata import orientation_of
+from semanir_jax.images import deep_png
+from semanir_jax.images.metadata import orientation_of
 from semanir_jax.machine.files import FileError
 
 # People give their own files: a panorama, or one with megabytes of XMP or of an

@@ -15,7 +15,7 @@ import zlib
 import numpy as np
 from PIL import Image
 
-from semanir_jax.data.image_metadata import NO_METADATA, Metadata
+from semanir_jax.images.metadata import NO_METADATA, Metadata
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _SAMPLES = {2: 3, 4: 2, 6: 4}  # colour type -> samples per pixel

@@ -8,13 +8,9 @@ import io
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-from semanir_jax.data import deep_png
-from semanir_jax.data.image_codecs import (
-  ImageError,
-  explained,
-  import_tifffile,
-)
-from semanir_jax.data.image_metadata import NO_METADATA, Metadata
+from semanir_jax.images import deep_png
+from semanir_jax.images.decoder import ImageError, explained, import_tifffile
+from semanir_jax.images.metadata import NO_METADATA, Metadata
 
 _SAVE_OPTIONS = {
   "JPEG": {"quality": 95, "subsampling": 0},
@@ -31,7 +27,7 @@ def encode(
   quality: int | None = None,
   metadata: Metadata = NO_METADATA,
 ) -> bytes:
-  """Encodes an image; see `semanir_jax.data.images.write_image`.
+  """Encodes an image; see `semanir_jax.images.image_file.write_image`.
 
   Args:
     image: `[H, W, C]`.

@@ -17,8 +17,8 @@ import pathlib
 
 import numpy as np
 
-from semanir_jax.data import color, image_codecs, image_encoder
-from semanir_jax.data.image_codecs import ImageError, ImageInfo
+from semanir_jax.images import color, decoder, encoder
+from semanir_jax.images.decoder import ImageError, ImageInfo
 from semanir_jax.machine.files import (
   Path,
   os_errors_named,
@@ -43,7 +43,7 @@ _TO_GRAY = {"y": color.gray_y, "rgb2gray": color.rgb2gray}
 def probe_image(path: Path) -> ImageInfo:
   """Reads the header only; raises `ImageError` for what cannot be read."""
   with os_errors_named(path), open(path, "rb") as file:
-    return image_codecs.inspect(file, str(path))
+    return decoder.inspect(file, str(path))
 
 
 def read_image(
@@ -80,7 +80,7 @@ def decode_image(
   gray: str | None = None,
 ) -> np.ndarray:
   """Does `read_image` for the bytes of a file; `name` is for messages."""
-  image, alpha = image_codecs.decode(data, name)
+  image, alpha = decoder.decode(data, name)
   if alpha is not None and alpha.min() < np.iinfo(alpha.dtype).max:
     raise ImageError(
       f"{name}: has transparent pixels; flatten it on a background first"
@@ -140,4 +140,4 @@ def write_image(path: Path, image: np.ndarray) -> None:
   suffix = path.suffix.lower()
   if suffix not in SUFFIXES:
     raise ImageError(f"{path}: unknown suffix; use one of {' '.join(SUFFIXES)}")
-  write_bytes(path, image_encoder.encode(image, suffix, str(path)))
+  write_bytes(path, encoder.encode(image, suffix, str(path)))

@@ -1,0 +1,1 @@
+"""Image files in and out, their metadata, colours and sizes."""
