@@ -18,9 +18,9 @@ from typing import Any
 from absl import flags
 
 from semanir_jax import cli
-from semanir_jax.data.degradations import make
 from semanir_jax.data.pipeline import make_train_iterator
 from semanir_jax.data.sources import open_source
+from semanir_jax.degradations import make
 from semanir_jax.machine.files import write_bytes
 
 _DATA_DIR = flags.DEFINE_string(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from semanir_jax import ensemble, pixel_formats
-from semanir_jax.data import demosaic
+from semanir_jax.degradations import bayer
 from semanir_jax.models.semanir import SemanIR
 from semanir_jax.tiles import TiledRestorer
 from semanir_jax.weights import load_network
@@ -40,7 +40,7 @@ class Network:
     self.model, self.params, self.config = model, params, config
     self.scale, self.channels = model.scale, model.in_channels
     self._num_keys = options.get("num_keys") or model.num_keys
-    self._mosaics = demosaic.is_mosaic(config["data"]["degradation"])
+    self._mosaics = bayer.is_mosaic(config["data"]["degradation"])
     self._restorer = TiledRestorer(model, params, **options)
 
   def __repr__(self) -> str:
@@ -102,7 +102,7 @@ class Network:
         f" channels; {remedy}"
       )
     if mosaic:
-      pixels = demosaic.fill_in(pixels[..., 0])
+      pixels = bayer.fill_in(pixels[..., 0])
     result = np.concatenate(list(map(np.copy, self._restorer.bands(pixels))))
     if image.dtype == np.float32:
       result = np.clip(result, 0, 1)

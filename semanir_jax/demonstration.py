@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from semanir_jax import (
+  degradations,
   measures,
   metrics,
   pixel_formats,
@@ -22,7 +23,7 @@ from semanir_jax import (
   result_files,
   weights,
 )
-from semanir_jax.data import degradations, demosaic
+from semanir_jax.degradations import bayer
 from semanir_jax.images import color, decoder, image_file
 from semanir_jax.models.semanir import SemanIR
 from semanir_jax.pixel_formats import Picture
@@ -157,7 +158,7 @@ def restore(
   _check_size(data, name, model.scale)
   picture = pixel_formats.decode_picture(data, name)
   clean = None
-  mosaics = demosaic.is_mosaic(config["data"]["degradation"])
+  mosaics = bayer.is_mosaic(config["data"]["degradation"])
   if degradation is None:
     pixels = pixel_formats.network_input(
       picture, model.in_channels, mosaics=mosaics

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from semanir_jax.data import demosaic
+from semanir_jax.degradations import bayer
 
 Restore = Callable[[np.ndarray], np.ndarray]
 
@@ -25,7 +25,7 @@ def check_turnable(degradation: Mapping[str, Any]) -> None:
   Raises:
     ValueError: it is a mosaic.
   """
-  if demosaic.is_mosaic(degradation):
+  if bayer.is_mosaic(degradation):
     raise ValueError(
       "a turned mosaic has its colour filters elsewhere; leave out"
       " self_ensemble for demosaicking"

@@ -26,7 +26,7 @@ from typing import NamedTuple
 import numpy as np
 from absl import logging
 
-from semanir_jax.data import demosaic
+from semanir_jax.degradations import bayer
 from semanir_jax.images import decoder, image_file
 from semanir_jax.images.metadata import Metadata, read_metadata
 from semanir_jax.machine import files
@@ -128,11 +128,11 @@ def network_input(
   Args:
     picture: after `fitted`.
     channels: of the network.
-    mosaics: whether one channel is an RGGB mosaic (`demosaic.is_mosaic`).
+    mosaics: whether one channel is an RGGB mosaic (`bayer.is_mosaic`).
 
   Returns:
     `[H, W, channels]`, a view: gray is repeated without a copy; of a mosaic
-    `demosaic.fill_in`, float32.
+    `bayer.fill_in`, float32.
 
   Raises:
     ImageError: a colour image for a gray network; a mosaic of odd sides, or
@@ -146,7 +146,7 @@ def network_input(
         " colour filters; remove the orientation, and turn the result"
       )
     try:
-      return demosaic.fill_in(picture.pixels[..., 0])
+      return bayer.fill_in(picture.pixels[..., 0])
     except ValueError as error:
       raise image_file.ImageError(f"{picture.name}: {error}") from error
   if found > channels:

@@ -13,7 +13,7 @@ from semanir_jax import (
   restoration_plan,
   wording,
 )
-from semanir_jax.data import demosaic
+from semanir_jax.degradations import bayer
 from semanir_jax.models.semanir import SemanIR
 from semanir_jax.tiles import TiledRestorer
 from semanir_jax.weights import check_there, load_network
@@ -86,7 +86,7 @@ def restore_files(
   if reference is not None:
     measures = wording.measures(comparison.protocol(model.scale))
     logging.info("protocol: %s", measures)
-  mosaics = demosaic.is_mosaic(config["data"]["degradation"])
+  mosaics = bayer.is_mosaic(config["data"]["degradation"])
   restoration_jobs.restore_all(restorer, open_jobs, quality, mosaics)
 
 

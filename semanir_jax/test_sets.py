@@ -12,9 +12,9 @@ from absl import logging
 from PIL import Image
 
 from semanir_jax.data import splits
-from semanir_jax.data.degradations import make as make_degradation
-from semanir_jax.data.degradations import modcrop
 from semanir_jax.data.sources import ImageFolder, Source, open_source
+from semanir_jax.degradations import make as make_degradation
+from semanir_jax.degradations import modcrop
 from semanir_jax.images.color import to_unit
 from semanir_jax.machine import distributed
 

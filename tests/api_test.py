@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import semanir_jax
-from semanir_jax import checkpoint, metrics, weights
-from semanir_jax.data import degradations, demosaic
+from semanir_jax import checkpoint, degradations, metrics, weights
+from semanir_jax.degradations import bayer
 from semanir_jax.inference import Restorer
 from tests import small
 
@@ -89,7 +89,7 @@ def test_a_sensors_image_becomes_rgb(tmp_path):
   clean = _image(6, 8, 3)
   filled, _ = degradations.Demosaic()(np.random.default_rng(0), clean)
   expected = Restorer(network.model, network.params)(filled[None])[0]
-  sensor = demosaic.mosaic(clean).sum(axis=2, dtype=np.uint8)
+  sensor = bayer.mosaic(clean).sum(axis=2, dtype=np.uint8)
   for mosaic in (sensor, sensor[..., None]):
     np.testing.assert_array_equal(network(mosaic), metrics.to_uint8(expected))
   floats = network(sensor / np.float32(255))

@@ -5,7 +5,7 @@ import pytest
 
 from semanir_jax.data import pipeline
 from semanir_jax.data.augmentation import Augmentation
-from semanir_jax.data.degradations import GaussianNoise
+from semanir_jax.degradations import GaussianNoise
 from semanir_jax.training import phases
 from tests import small
 

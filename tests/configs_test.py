@@ -15,8 +15,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from configs import base, pretrained
-from semanir_jax import checkpoint
-from semanir_jax.data import degradations
+from semanir_jax import checkpoint, degradations
 from semanir_jax.training import phases, setup
 from tests import small
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from semanir_jax import metrics
-from semanir_jax.data.degradations import (
+from semanir_jax.degradations import (
   Bicubic,
   Demosaic,
   GaussianNoise,

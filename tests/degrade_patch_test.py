@@ -7,7 +7,7 @@ import ml_collections
 import numpy as np
 import pytest
 
-from semanir_jax.data.degradations import (
+from semanir_jax.degradations import (
   Bicubic,
   Degradation,
   Demosaic,

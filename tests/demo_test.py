@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 import semanir_jax
-from semanir_jax import metrics
-from semanir_jax.data import degradations
+from semanir_jax import degradations, metrics
 from semanir_jax.images.image_file import decode_image, read_image, write_image
 from tests import small
 

@@ -13,9 +13,9 @@ import pytest
 
 import semanir_jax
 from configs import all_in_one, base, deblur, sr
-from semanir_jax import demonstration, measures, metrics, weights
+from semanir_jax import degradations, demonstration, measures, metrics, weights
 from semanir_jax.checkpoint import CheckpointError
-from semanir_jax.data import degradations, demosaic
+from semanir_jax.degradations import bayer
 from semanir_jax.images import image_file
 from semanir_jax.inference import Restorer
 from tests import png_files, small
@@ -194,7 +194,7 @@ def test_a_sensors_image_is_shown_filled_in_and_restored(tmp_path):
   )
   sensor = _picture(tmp_path / "a.png", 8, 12, 1)
   before, after, report = _restored(tmp_path / "a.png", network)
-  filled = demosaic.fill_in(sensor[..., 0])
+  filled = bayer.fill_in(sensor[..., 0])
   np.testing.assert_array_equal(before, metrics.to_uint8(filled))
   np.testing.assert_array_equal(after, semanir_jax.load(network)(sensor))
   assert report.startswith("12x8 px, 8 bits") and "equals" not in report

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from semanir_jax import metrics
-from semanir_jax.data import degradations, demosaic
+from semanir_jax import degradations, metrics
+from semanir_jax.degradations import bayer
 
 # Eighths; from Malvar, He and Cutler's figure, as in protocols 3.4.
 GREEN = [
@@ -42,10 +42,10 @@ def _random(*shape: int) -> np.ndarray:
 def test_mosaic_keeps_red_green_green_blue() -> None:
   image = np.arange(1, 13, dtype=np.uint8).reshape(2, 2, 3)
   expected = [[[1, 0, 0], [0, 5, 0]], [[0, 8, 0], [0, 0, 12]]]
-  assert demosaic.mosaic(image).tolist() == expected
-  odd = demosaic.mosaic(_random(5, 3, 3))
+  assert bayer.mosaic(image).tolist() == expected
+  odd = bayer.mosaic(_random(5, 3, 3))
   assert (np.count_nonzero(odd, axis=2) <= 1).all()
-  np.testing.assert_array_equal(odd[:4, :2], demosaic.mosaic(odd[:4, :2]))
+  np.testing.assert_array_equal(odd[:4, :2], bayer.mosaic(odd[:4, :2]))
 
 
 @pytest.mark.parametrize("shape", [(8, 10), (7, 9), (2, 2)])
@@ -58,7 +58,7 @@ def test_malvar_equals_the_published_kernels(shape: tuple[int, int]) -> None:
 
   green, opposite = filtered(GREEN), filtered(OPPOSITE)
   in_row, in_column = filtered(IN_ROW), filtered(np.transpose(IN_ROW).tolist())
-  result = demosaic.malvar(sensor)
+  result = bayer.malvar(sensor)
   for row in range(shape[0]):
     for column in range(shape[1]):
       known = sensor[row, column]
@@ -75,30 +75,30 @@ def test_malvar_equals_the_published_kernels(shape: tuple[int, int]) -> None:
 def test_malvar_is_not_clipped() -> None:
   sensor = np.zeros((6, 6), np.uint8)
   sensor[2, 2] = 255  # red
-  result = demosaic.malvar(sensor)
+  result = bayer.malvar(sensor)
   assert result[2, 2].tolist() == [255.0, 255 / 2, 255 * 0.75]
   assert result[4, 2, 1] == -255 / 8
   assert result[4, 2, 2] == -255 * 1.5 / 8
 
 
 def test_malvar_returns_flat_colours_of_gray_exactly() -> None:
-  assert (demosaic.malvar(np.full((6, 4), 77, np.uint8)) == 77).all()
+  assert (bayer.malvar(np.full((6, 4), 77, np.uint8)) == 77).all()
 
 
 def test_a_gray_image_has_no_mosaic() -> None:
   with pytest.raises(ValueError, match=r"RGB image.*\(4, 4, 1\)"):
-    demosaic.mosaic(_random(4, 4, 1))
+    bayer.mosaic(_random(4, 4, 1))
 
 
 def test_a_sensors_image_is_filled_in_as_training_fills_it_in() -> None:
   image = _random(6, 8, 3)
   expected, _ = degradations.Demosaic()(np.random.default_rng(0), image)
-  sensor = demosaic.mosaic(image).sum(axis=2, dtype=np.uint8)
+  sensor = bayer.mosaic(image).sum(axis=2, dtype=np.uint8)
   assert expected.min() < 0 and expected.max() > 1  # not clipped
-  np.testing.assert_array_equal(demosaic.fill_in(sensor), expected)
+  np.testing.assert_array_equal(bayer.fill_in(sensor), expected)
   unit = sensor / np.float32(255)
   for same in (sensor.astype(np.uint16) * 257, unit):
-    filled = demosaic.fill_in(same)
+    filled = bayer.fill_in(same)
     assert filled.dtype == np.float32
     np.testing.assert_allclose(filled, expected, atol=1e-6)
 
@@ -108,7 +108,7 @@ def test_a_sensors_image_of_odd_sides_is_refused(shape) -> None:
   with pytest.raises(
     ValueError, match="even sides, not {}x{} px".format(*shape)
   ):
-    demosaic.fill_in(_random(*shape))
+    bayer.fill_in(_random(*shape))
 
 
 def _kodak_crop(image: np.ndarray) -> np.ndarray:
@@ -145,7 +145,7 @@ def test_psnr_of_mosaic_and_malvar_on_the_test_sets(
   paths = sorted((shared_data / folder).glob("*.png"))
   for path in paths:
     image = form(np.asarray(Image.open(path)))
-    sums[0] += metrics.psnr(demosaic.mosaic(image), image)
+    sums[0] += metrics.psnr(bayer.mosaic(image), image)
     lq, _ = degradations.Demosaic()(
       np.random.default_rng(0), degradations.modcrop(image, 8)
     )

@@ -10,7 +10,8 @@ import pytest
 from etils import epath
 from grain import checkpoint
 
-from semanir_jax.data import cache, degradations, pipeline, sources
+from semanir_jax import degradations
+from semanir_jax.data import cache, pipeline, sources
 from semanir_jax.images.image_file import ImageError
 from tests.small import Images
 

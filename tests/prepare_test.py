@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from semanir_jax.data import pipeline, prepare, records, sources, sub_images
-from semanir_jax.data.degradations import GaussianNoise
+from semanir_jax.degradations import GaussianNoise
 from semanir_jax.images import image_file
 from semanir_jax.images.image_file import ImageError
 

@@ -7,7 +7,7 @@ from PIL import Image
 
 from configs import base
 from semanir_jax import evaluation, metrics, test_sets, weights
-from semanir_jax.data import demosaic
+from semanir_jax.degradations import bayer
 from semanir_jax.images.image_file import read_image, write_image
 from semanir_jax.inference import Restorer
 from semanir_jax.restoration import restore_files
@@ -37,7 +37,7 @@ def test_a_sensors_image_is_restored_as_the_evaluation_restores_it(
   (expected,) = evaluation.evaluate_set(
     Restorer(model, params), examples, protocol, batch_size=1
   )
-  sensor = demosaic.mosaic(clean).sum(axis=2, dtype=np.uint8)[..., None]
+  sensor = bayer.mosaic(clean).sum(axis=2, dtype=np.uint8)[..., None]
   write_image(tmp_path / "a.png", sensor)
   write_image(tmp_path / "deep.png", sensor.astype(np.uint16) * 257)
   write_image(tmp_path / "clean.png", clean)

@@ -11,7 +11,8 @@ import time
 
 import pytest
 
-from semanir_jax.data import degradations, pipeline, sources
+from semanir_jax import degradations
+from semanir_jax.data import pipeline, sources
 
 
 @pytest.mark.parametrize("notice", [signal.SIGTERM, signal.SIGINT])

@@ -17,7 +17,7 @@ import numpy as np
 from absl import logging
 
 from semanir_jax.data.augmentation import Augmentation
-from semanir_jax.data.degradations import Degradation, Mixture, degrade_patch
+from semanir_jax.degradations import Degradation, Mixture, degrade_patch
 from semanir_jax.images.color import to_unit
 from semanir_jax.images.image_file import ImageError
 

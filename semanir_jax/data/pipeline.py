@@ -14,10 +14,10 @@ import grain
 
 from semanir_jax.data.augmentation import NO_AUGMENTATION, Augmentation
 from semanir_jax.data.cache import CachedRecords
-from semanir_jax.data.degradations import Degradation, Mixture
 from semanir_jax.data.patches import RandomPatch
 from semanir_jax.data.sources import Source
 from semanir_jax.data.train_iterator import TrainIterator
+from semanir_jax.degradations import Degradation, Mixture
 
 # Grain draws the place of a record in 13 ms / number of records: a few records
 # are shuffled many epochs at a time.

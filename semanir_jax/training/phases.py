@@ -10,10 +10,10 @@ from absl import logging
 from semanir_jax import test_sets
 from semanir_jax.data import splits
 from semanir_jax.data.augmentation import Augmentation
-from semanir_jax.data.degradations import make as make_degradation
 from semanir_jax.data.pipeline import make_train_iterator
 from semanir_jax.data.sources import Source, open_source
 from semanir_jax.data.train_iterator import TrainIterator
+from semanir_jax.degradations import make as make_degradation
 from semanir_jax.images.image_file import ImageError
 from semanir_jax.models.semanir import SemanIR
 

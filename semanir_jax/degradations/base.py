@@ -1,0 +1,89 @@
+"""What all degradations share: their promises, their types and their checks."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from semanir_jax.images.color import check_uint8
+
+Rng = np.random.Generator | np.random.RandomState
+Pair = tuple[np.ndarray, np.ndarray]
+Context = tuple[int, int, int, int]
+
+
+class Degradation(Protocol):
+  """What the pipeline needs to know of a degradation."""
+
+  @property
+  def scale(self) -> int:
+    """Side of hq / side of lq; 1 except in super-resolution."""
+
+  @property
+  def multiple(self) -> int:
+    """Sides of hq are multiples of this; `__call__` crops what is over."""
+
+  def __call__(self, rng: Rng, image: np.ndarray) -> Pair:
+    """Degrades uint8 `[H, W, C]`; (lq `[H / scale, W / scale, C]`, hq)."""
+
+  def context(self, rng: Rng) -> Context:
+    """px (top, bottom, left, right) that a patch needs around it."""
+
+
+def modcrop(image: np.ndarray, multiple: int) -> np.ndarray:
+  """Crops bottom and right so that both sides are multiples of `multiple` px.
+
+  Args:
+    image: `[H, W, C]` uint8, gray or RGB.
+    multiple: 1 or more.
+
+  Returns:
+    A view of the image.
+
+  Raises:
+    ValueError: not such an image, or a side is shorter than `multiple`.
+  """
+  check_uint8(image)
+  height, width = (side - side % multiple for side in image.shape[:2])
+  if not (height and width):
+    raise ValueError(
+      f"an image of shape {image.shape} is smaller than {multiple} px, the"
+      " least this degradation can work on; skip the image"
+    )
+  return image[:height, :width]
+
+
+def check_share(field: str, share: float, of: str) -> None:
+  if not isinstance(share, (int, float)) or not 0 <= share <= 1:
+    raise ValueError(
+      f"{field}={share!r} must be a share of the {of}, between 0 and 1"
+    )
+
+
+def check_interval(
+  field: str,
+  value: float | Sequence[float],
+  lowest: float,
+  highest: float,
+) -> tuple[float, float]:
+  """(low, high) of an option that is one number or two, or a clear error.
+
+  Integer limits ask for integers.
+  """
+  low_high = tuple(value) if isinstance(value, Sequence) else (value,)
+  if len(low_high) == 1:  # as ml_collections makes of --config....=25
+    low_high *= 2
+  kinds = int if isinstance(lowest, int) else (int, float)
+  numbers = [x for x in low_high if isinstance(x, kinds)]
+  if len(numbers) != 2 or not lowest <= numbers[0] <= numbers[1] <= highest:
+    kind = "integer" if kinds is int else "number"
+    raise ValueError(
+      f"{field}={value!r} must be one {kind} between {lowest} and {highest}, or"
+      " two, (low, high)"
+    )
+  return numbers[0], numbers[1]
+
+
+def draw_integer(rng: Rng, low: int, high: int) -> int:
+  """Uniform in low ... high, both included, from either kind of generator."""
+  return low + int(rng.random() * (high - low + 1))
