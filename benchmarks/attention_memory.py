@@ -30,7 +30,7 @@ from benchmarks.result_file import ResultFile, start_run
 from benchmarks.worker import Worker
 from semanir_jax import cli
 from semanir_jax.ops import triton_launch
-from semanir_jax.training import environment
+from semanir_jax.training import record
 from semanir_jax.training.gpu_topology import H200_CAPABILITY, h200_devices
 
 _NUM_TOKENS = (512, 1024, 2048, 4096)
@@ -74,7 +74,7 @@ def compile_for_h200(results: ResultFile, quick: bool) -> None:
   """Compiles what is missing for a GPU that is not here."""
   device = h200_devices(1)[0]
   here = jax.sharding.SingleDeviceSharding(device)
-  run = environment.describe() | {
+  run = record.describe() | {
     "device_kind": device.device_kind,
     "devices": ["compiled for it; nothing ran"],
   }

@@ -25,7 +25,7 @@ from benchmarks.result_file import ResultFile
 from semanir_jax import cli
 from semanir_jax.machine.flops import count_flops
 from semanir_jax.ops import Dictionary, build_dictionary
-from semanir_jax.training import environment, hlo
+from semanir_jax.training import hlo, record
 from semanir_jax.training.topology import topology_devices
 
 _OUT = flags.DEFINE_string("out", None, "JSON file of the rows.", required=True)
@@ -190,7 +190,7 @@ def main() -> None:
     topology = None if platform == "cpu" else _TOPOLOGY
     device = topology_devices(platform, topology)[0]
     compiled_for = {"device_kind": device.device_kind, "devices": []}
-    results.begin(environment.describe() | compiled_for)
+    results.begin(record.describe() | compiled_for)
     for shape in missing:
       results.add(shape, measure(shape, platform, device))
   for operation in ("forward", "training", "dictionary"):

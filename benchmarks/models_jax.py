@@ -12,10 +12,10 @@ from benchmarks.attention_jax import memory_mib
 from benchmarks.model_cases import Case, network_of
 from benchmarks.timing import median_ms
 from semanir_jax.inference import forward
-from semanir_jax.losses import l1
 from semanir_jax.machine.sharding import DATA_AXES
 from semanir_jax.models.semanir import SemanIR
 from semanir_jax.ops import choose_implementation
+from semanir_jax.training.losses import l1
 from semanir_jax.training.optimizer import make_optimizer
 from semanir_jax.training.step import create_state, make_train_step
 

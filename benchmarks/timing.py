@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from semanir_jax.training import environment
+from semanir_jax.training import record
 
 _LEAST_S = 0.02
 _MOST_CALLS = 100
@@ -61,7 +61,7 @@ def describe_device() -> dict[str, Any]:
   )
   product_ms = _time(lambda a, b: a @ b, a, b)
   copy_ms = _time(jnp.negative, jnp.ones(count, jnp.float32))
-  return environment.describe() | {
+  return record.describe() | {
     "platform": platform,
     "matrix_teraflops": 2 * side**3 / product_ms / 1e9,
     "copy_gb_s": 2 * 4 * count / copy_ms / 1e6,

@@ -3,7 +3,6 @@
 import collections
 import contextlib
 import math
-import pathlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -12,7 +11,13 @@ from absl import logging
 from PIL import Image
 
 from semanir_jax.data import splits
-from semanir_jax.data.sources import ImageFolder, Source, open_source
+from semanir_jax.data.sources import (
+  ImageFolder,
+  Source,
+  absent_folder,
+  locate,
+  open_source,
+)
 from semanir_jax.degradations import make as make_degradation
 from semanir_jax.degradations import modcrop
 from semanir_jax.images.color import to_unit
@@ -31,34 +36,6 @@ class Example(NamedTuple):
   name: str
   lq: np.ndarray
   hq: np.ndarray
-
-
-def locate(source: str, data_dir: str) -> str:
-  """Puts `data_dir` in front of the folders of a source, where they are
-  relative; "photographs:" and "tfds:" sources stay as they are.
-  """
-  return ",".join(_parts(source, data_dir))
-
-
-def absent_folder(source: str, data_dir: str) -> str | None:
-  """The folder, or file, of a source that is not there, if there is one."""
-  if source.startswith(("photographs:", "tfds:")):
-    return None
-  folders = _parts(source, data_dir)
-  return next((f for f in folders if not pathlib.Path(f).exists()), None)
-
-
-def _parts(source: str, data_dir: str) -> list[str]:
-  """The folders of a source: one or, of pairs, two; or a source that is none.
-
-  A comma separates two folders, unless a folder is called so.
-  """
-  if source.startswith(("photographs:", "tfds:")):
-    return [source]
-  whole = pathlib.Path(data_dir) / source
-  if whole.exists():
-    return [str(whole)]
-  return [str(pathlib.Path(data_dir) / part) for part in source.split(",")]
 
 
 def present(

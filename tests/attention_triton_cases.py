@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, PartitionSpec
 
-from semanir_jax import losses as losses_lib
 from semanir_jax import ops
 from semanir_jax.machine.sharding import DATA_AXES
 from semanir_jax.models import windows
@@ -25,6 +24,7 @@ from semanir_jax.ops import attention, attention_triton, triton_launch
 from semanir_jax.ops.attention_tiles import Tiles
 from semanir_jax.ops.bits import pack_bits
 from semanir_jax.ops.dictionary import build_dictionary
+from semanir_jax.training import losses as losses_lib
 from semanir_jax.training.step import create_state, make_train_step
 from tests import reference, small, triton_interpreter
 

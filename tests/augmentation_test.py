@@ -6,7 +6,7 @@ import pytest
 from semanir_jax.data import pipeline
 from semanir_jax.data.augmentation import Augmentation
 from semanir_jax.degradations import GaussianNoise
-from semanir_jax.training import phases
+from semanir_jax.training import data, phases
 from tests import small
 
 LUMA = np.array([0.299, 0.587, 0.114])
@@ -156,9 +156,7 @@ def test_configs_choose_the_ranges():
   def hq(**changes):
     config = small.config(data__num_threads=1, **changes)
     sources = [small.Images([_image(40, 40, 3)])]
-    iterator = phases.make_data(
-      config, sources, phases.make_phases(config, 1)[0]
-    )
+    iterator = data.make_data(config, sources, phases.make_phases(config, 1)[0])
     batch = next(iterator)["hq"]
     iterator.close()
     return batch

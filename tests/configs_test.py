@@ -16,7 +16,7 @@ from PIL import Image
 
 from configs import base, pretrained
 from semanir_jax import checkpoint, degradations
-from semanir_jax.training import phases, setup
+from semanir_jax.training import data, phases, setup
 from tests import small
 
 U = ("", "U", "U_light", "U_tiny")
@@ -203,8 +203,8 @@ def test_one_step_changes_the_parameters(name, arg, data_dir, steps):
   config = _config(name, f"{arg},smoke").unlock()
   config.data.data_dir = str(data_dir)
   phase = phases.make_phases(config, 1)[0]
-  data = phases.make_data(config, phases.open_train_sources(config), phase)
-  batch = next(data)
+  batches = data.make_data(config, data.open_train_sources(config), phase)
+  batch = next(batches)
   assert batch["hq"].shape[:2] == (phase.batch_size, phase.patch_size)
   data.close()
   groups = ("model", "train", "loss", "optimizer", "schedule", "seed")

@@ -8,14 +8,14 @@ import sys
 import jax
 import pytest
 
-from semanir_jax.training import environment
+from semanir_jax.training import record
 
 
 def test_every_start_adds_a_line(tmp_path, monkeypatch):
   monkeypatch.setattr(sys, "argv", ["train.py", "--workdir=a b"])
-  environment.record_start(tmp_path, 0, {})
-  environment.record_start(tmp_path, 5, {"seed": (0, 1)})
-  text = (tmp_path / environment.STARTS).read_text()
+  record.record_start(tmp_path, 0, {})
+  record.record_start(tmp_path, 5, {"seed": (0, 1)})
+  text = (tmp_path / record.STARTS).read_text()
   first, second = map(json.loads, text.splitlines())
   assert (first["step"], second["step"]) == (0, 5)
   assert first["config_changes"] == {}
@@ -27,8 +27,8 @@ def test_every_start_adds_a_line(tmp_path, monkeypatch):
 
 
 def test_the_commit_is_that_of_the_checkout(tmp_path, monkeypatch):
-  monkeypatch.setattr(environment, "_ROOT", tmp_path)
-  assert environment._commit() is None  # not a checkout
+  monkeypatch.setattr(record, "_ROOT", tmp_path)
+  assert record._commit() is None  # not a checkout
 
   def git(*arguments: str) -> str:
     command = ["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments]
@@ -42,9 +42,9 @@ def test_the_commit_is_that_of_the_checkout(tmp_path, monkeypatch):
   git("add", "a")
   git("commit", "-m", "a")
   commit = git("rev-parse", "HEAD")
-  assert environment._commit() == commit
+  assert record._commit() == commit
   (tmp_path / "a").write_text("2")
-  assert environment._commit() == f"{commit}+changes"
+  assert record._commit() == f"{commit}+changes"
 
 
 @pytest.mark.parametrize(
@@ -60,15 +60,15 @@ def test_an_idle_accelerator_is_named(
 ):
   monkeypatch.delenv("JAX_PLATFORMS", raising=False)
   caplog.set_level(logging.WARNING)
-  environment.warn_of_idle_accelerator(str(tmp_path))
+  record.warn_of_idle_accelerator(str(tmp_path))
   assert caplog.text == ""
   (tmp_path / file).parent.mkdir(exist_ok=True)
   (tmp_path / file).touch()
-  environment.warn_of_idle_accelerator(str(tmp_path))
+  record.warn_of_idle_accelerator(str(tmp_path))
   assert f"This machine has {device}" in caplog.text and remedy in caplog.text
   caplog.clear()
   monkeypatch.setenv("JAX_PLATFORMS", "cpu")
-  environment.warn_of_idle_accelerator(str(tmp_path))
+  record.warn_of_idle_accelerator(str(tmp_path))
   assert caplog.text == ""
 
 
@@ -80,19 +80,19 @@ def test_memory_of_devices_is_that_of_the_fullest(monkeypatch):
   peaks = [Device({"peak_bytes_in_use": gib << 30}) for gib in (1, 3, 2)]
   devices = [Device(None), *peaks, Device({})]
   monkeypatch.setattr(jax, "local_devices", lambda: devices)
-  memory = environment.memory_gib()
+  memory = record.memory_gib()
   assert memory["device_memory_gib"] == 3
   assert 0.05 < memory["host_memory_gib"] < 100
   monkeypatch.setattr(jax, "local_devices", lambda: devices[:1])
-  assert set(environment.memory_gib()) == {"host_memory_gib"}
+  assert set(record.memory_gib()) == {"host_memory_gib"}
 
 
 def test_config_changes_are_named_by_field():
   before = {"a": 1, "b": {"c": [1, 2], "d": "x"}, "gone": 0}
   now = {"a": 1, "b": {"c": [1, 3], "d": "x"}, "new": {"e": 5}}
-  assert environment.config_changes(before, now) == {
+  assert record.config_changes(before, now) == {
     "b.c": ([1, 2], [1, 3]),
     "gone": (0, None),
     "new.e": (None, 5),
   }
-  assert environment.config_changes(now, now) == {}
+  assert record.config_changes(now, now) == {}

@@ -7,7 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from semanir_jax.losses import charbonnier, fourier_l1, l1, l2, make_loss
+from semanir_jax.training.losses import (
+  charbonnier,
+  fourier_l1,
+  l1,
+  l2,
+  make_loss,
+)
 
 # Differences 0.3, -0.1, 0 and 0.4.
 A = jnp.array([0.5, 0.2, 0.7, 1.0])

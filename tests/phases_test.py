@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from semanir_jax.training.phases import Phase, make_data, make_phases
+from semanir_jax.training.data import make_data
+from semanir_jax.training.phases import Phase, make_phases
 from tests import small
 
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from semanir_jax.inference import Restorer
-from semanir_jax.losses import make_loss
 from semanir_jax.machine import sharding
 from semanir_jax.models.semanir import SemanIR
+from semanir_jax.training.losses import make_loss
 from semanir_jax.training.step import TrainState, create_state, make_train_step
 from tests import small
 

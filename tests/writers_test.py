@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from semanir_jax.training import writers
+from semanir_jax.training import tensorboard
 from tests import events, programs
 
 
 def test_what_is_written_is_read_back(tmp_path):
-  writer = writers.create_writer(str(tmp_path))
+  writer = tensorboard.create_writer(str(tmp_path))
   pixels = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(1, 4, 5, 3)
   writer.write_scalars(3, {"loss": jnp.float32(0.5), "rate": 2})
   writer.write_scalars(10_000_000, {"loss": float("nan")})
@@ -31,7 +31,7 @@ def test_what_is_written_is_read_back(tmp_path):
 
 
 def test_closing_waits_for_what_is_still_being_written(tmp_path):
-  writer = writers.create_writer(str(tmp_path))
+  writer = tensorboard.create_writer(str(tmp_path))
   for step in range(200):
     writer.write_scalars(step, {"loss": step})
   writer.close()
@@ -70,7 +70,7 @@ def test_clus_own_writers_work_with_it(tmp_path):
   # After writers, because that makes it importable without TensorFlow.
   from clu import metric_writers
 
-  ours = writers.create_writer(str(tmp_path))
+  ours = tensorboard.create_writer(str(tmp_path))
   several = metric_writers.MultiWriter([ours, metric_writers.LoggingWriter()])
   several.write_scalars(1, {"loss": 1.0})
   several.close()

@@ -25,6 +25,8 @@ __all__ = [
   "PairedFolder",
   "Source",
   "TfdsSource",
+  "absent_folder",
+  "locate",
   "open_source",
   "photographs",
 ]
@@ -136,3 +138,31 @@ def open_source(
   if (folder / "input").is_dir() and (folder / "target").is_dir():
     return PairedFolder(folder, **options)
   return ImageFolder(folder, **options)
+
+
+def locate(source: str, data_dir: str) -> str:
+  """Puts `data_dir` in front of the folders of a source, where they are
+  relative; "photographs:" and "tfds:" sources stay as they are.
+  """
+  return ",".join(_parts(source, data_dir))
+
+
+def absent_folder(source: str, data_dir: str) -> str | None:
+  """The folder, or file, of a source that is not there, if there is one."""
+  if source.startswith(("photographs:", "tfds:")):
+    return None
+  folders = _parts(source, data_dir)
+  return next((f for f in folders if not pathlib.Path(f).exists()), None)
+
+
+def _parts(source: str, data_dir: str) -> list[str]:
+  """The folders of a source: one or, of pairs, two; or a source that is none.
+
+  A comma separates two folders, unless a folder is called so.
+  """
+  if source.startswith(("photographs:", "tfds:")):
+    return [source]
+  whole = pathlib.Path(data_dir) / source
+  if whole.exists():
+    return [str(whole)]
+  return [str(pathlib.Path(data_dir) / part) for part in source.split(",")]

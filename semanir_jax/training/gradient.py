@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 
-from semanir_jax.losses import Loss
 from semanir_jax.machine.sharding import DATA_AXES
 from semanir_jax.models.semanir import SemanIR
+from semanir_jax.training.losses import Loss
 
 Params = Mapping[str, Any]
 # What has one row per image: the batch and its drop-path scales.

@@ -12,7 +12,7 @@ from absl import logging
 
 from semanir_jax.machine import distributed, memory
 from semanir_jax.machine.files import write_bytes
-from semanir_jax.training import environment, writers
+from semanir_jax.training import record, tensorboard
 from semanir_jax.training.checkpoints import Checkpoints
 from semanir_jax.training.phase_loop import Run, train_phase
 from semanir_jax.training.preemption import Preemption
@@ -51,7 +51,7 @@ def train_and_evaluate(
     CheckpointError: the workdir holds a run of another architecture, or a new
       run finds nothing at `config.init_from`.
   """
-  environment.warn_of_idle_accelerator()
+  record.warn_of_idle_accelerator()
   plan = make_plan(config)
   with contextlib.ExitStack() as stack:
     with distributed.shared_errors():
@@ -80,7 +80,7 @@ def train_and_evaluate(
     )
     with distributed.shared_errors():
       _record(config, pathlib.Path(workdir), first, changes)
-    writer = writers.create_writer(workdir)
+    writer = tensorboard.create_writer(workdir)
     stack.callback(writer.close)
     run = Run(
       config=config,
@@ -104,7 +104,7 @@ def _record(
   """The first process writes down what is started."""
   if jax.process_index() == 0:
     write_bytes(folder / "config.json", config.to_json().encode())
-    environment.record_start(folder, first, changes)
+    record.record_start(folder, first, changes)
 
 
 def _is_complete(step: int, num_steps: int) -> bool:

@@ -12,7 +12,7 @@ from absl import logging
 from semanir_jax import checkpoint
 from semanir_jax.data.train_iterator import TrainIterator
 from semanir_jax.machine import distributed, sharding
-from semanir_jax.training import writers
+from semanir_jax.training import tensorboard
 from semanir_jax.training.checkpoints import Checkpoints
 from semanir_jax.training.phases import Phase
 from semanir_jax.training.preemption import Preemption, Stop
@@ -34,7 +34,7 @@ class Run:
   config: Any
   plan: Plan
   checkpoints: Checkpoints
-  writer: writers.MetricWriter
+  writer: tensorboard.MetricWriter
   preemption: Preemption
   progress: Progress
   profile: Profile | None

@@ -8,7 +8,7 @@ import jax
 from absl import logging
 
 from semanir_jax.machine.devices import chip_of
-from semanir_jax.training.environment import memory_gib
+from semanir_jax.training.record import memory_gib
 
 
 class Progress:

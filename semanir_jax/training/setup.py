@@ -14,20 +14,16 @@ from semanir_jax import checkpoint, evaluation, test_sets
 from semanir_jax.data import splits
 from semanir_jax.data.sources import Source
 from semanir_jax.data.train_iterator import TrainIterator
-from semanir_jax.losses import make_loss
+from semanir_jax.degradations import make as make_degradation
 from semanir_jax.machine import distributed, sharding
 from semanir_jax.machine.flops import count_flops
 from semanir_jax.models.semanir import SemanIR
 from semanir_jax.training import optimizer as optimizer_lib
 from semanir_jax.training.checkpoints import Checkpoints, abstract_like
-from semanir_jax.training.environment import config_changes
-from semanir_jax.training.phases import (
-  Phase,
-  check_network,
-  make_data,
-  make_phases,
-  open_train_sources,
-)
+from semanir_jax.training.data import make_data, open_train_sources
+from semanir_jax.training.losses import make_loss
+from semanir_jax.training.phases import Phase, make_phases
+from semanir_jax.training.record import config_changes
 from semanir_jax.training.step import TrainState, create_state, make_train_step
 from semanir_jax.training.warm_start import load_parameters
 from semanir_jax.weights import check_there
@@ -73,7 +69,7 @@ def make_plan(config: Any) -> Plan:
   logging.info("devices: %s, mesh %s", jax.devices(), dict(mesh.shape))
   phases = make_phases(config, mesh.size)
   model = checkpoint.make_model(config.model)
-  check_network(config, model)
+  _check_network(config, model)
   train_step, init, shapes, shardings = place_step(config, model, mesh)
   with distributed.shared_errors():
     sources = open_train_sources(config)
@@ -117,6 +113,26 @@ def _check_numbers(config: Any) -> None:
   for field in ("train.ema_decay", "optimizer.beta1", "optimizer.beta2"):
     if (value := functools.reduce(getattr, field.split("."), config)) >= 1:
       raise ValueError(f"config.{field}={value} must be below 1")
+
+
+def _check_network(config: Any, model: SemanIR) -> None:
+  """Looks before anything compiles; of pairs the scale is not known yet.
+
+  Raises:
+    ValueError: the network does not take and make what the data hold.
+  """
+  channels, options = config.data.channels, config.data.degradation.to_dict()
+  if not model.in_channels == model.out_channels == channels:
+    raise ValueError(
+      f"config.model.in_channels={model.in_channels} and"
+      f" out_channels={model.out_channels} must both be"
+      f" config.data.channels={channels}"
+    )
+  if options and (scale := make_degradation(**options).scale) != model.scale:
+    raise ValueError(
+      f"config.model.scale={model.scale} must be that of"
+      f" config.data.degradation, {scale}"
+    )
 
 
 def make_step(config: Any, model: SemanIR, mesh: Mesh) -> tuple[Any, Any]:

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from semanir_jax.losses import Loss
 from semanir_jax.models.drop_path import draw_branch_scales
 from semanir_jax.models.semanir import SemanIR
 from semanir_jax.training.gradient import Params, make_mean_gradient
+from semanir_jax.training.losses import Loss
 from semanir_jax.training.optimizer import Schedule
 
 Metrics = dict[str, jax.Array]

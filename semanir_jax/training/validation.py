@@ -15,7 +15,7 @@ from semanir_jax.inference import Restorer
 from semanir_jax.machine import sharding
 from semanir_jax.models.semanir import SemanIR
 from semanir_jax.training.step import TrainState
-from semanir_jax.training.writers import MetricWriter
+from semanir_jax.training.tensorboard import MetricWriter
 
 # Fields of a test set that change no PSNR.
 _NOT_MEASURED = ("num_images", "published", "published_ssim", "validate")
