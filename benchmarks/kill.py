@@ -28,8 +28,9 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl import flags, logging
 
-from semanir_jax import checkpoint, cli
+from semanir_jax import cli
 from semanir_jax.machine.files import write_bytes
+from semanir_jax.networks import checkpoint
 from semanir_jax.training.preemption import EXIT_CODE
 
 _TIMES = flags.DEFINE_integer("times", 20, "Runs that are killed.", 1)

@@ -17,9 +17,10 @@ from jax.sharding import Mesh
 from ml_collections import config_flags
 
 from benchmarks.timing import median_ms
-from semanir_jax import checkpoint, cli
+from semanir_jax import cli
 from semanir_jax.machine import sharding
 from semanir_jax.models.semanir import SemanIR
+from semanir_jax.networks import build
 from semanir_jax.ops import choose_implementation
 from semanir_jax.training.phases import Phase, make_phases
 from semanir_jax.training.setup import place_step, step_flops
@@ -41,7 +42,7 @@ def measure(config: Any) -> dict[str, Any]:
   """
   mesh = sharding.make_mesh(data=config.mesh.data, fsdp=config.mesh.fsdp)
   phase = make_phases(config, mesh.size)[0]
-  model = checkpoint.make_model(config.model)
+  model = build.make_model(config.model)
   train_step, init, shapes, shardings = place_step(config, model, mesh)
   state = jax.jit(init, out_shardings=shardings)()
   batch = _images(model, phase, mesh)

@@ -14,7 +14,7 @@ from semanir_jax.data.sources import Source
 from semanir_jax.evaluation import Restore, check_options, evaluate_shared
 from semanir_jax.inference import Restorer
 from semanir_jax.machine import distributed, sharding
-from semanir_jax.weights import exact, identity, load_network
+from semanir_jax.networks.load import exact, identity, load_network
 
 
 def evaluate(

@@ -21,11 +21,11 @@ from semanir_jax import (
   pixel_formats,
   restoration_jobs,
   result_files,
-  weights,
 )
 from semanir_jax.degradations import bayer
 from semanir_jax.images import color, decoder, image_file
 from semanir_jax.models.semanir import SemanIR
+from semanir_jax.networks import load, safetensors_file
 from semanir_jax.pixel_formats import Picture
 from semanir_jax.tiles import TiledRestorer
 
@@ -33,7 +33,7 @@ _FIRST = "denoise_color_light"
 _STEM_CHARACTERS = 100  # of a name: file systems take no 255 with what is added
 MOST_PX = 24_000_000  # of input and result: what a browser shows with ease
 
-load_network = functools.lru_cache(maxsize=4)(weights.load_network)
+load_network = functools.lru_cache(maxsize=4)(load.load_network)
 
 
 class Strength(NamedTuple):
@@ -79,16 +79,16 @@ def network_names(checkpoints: Sequence[str]) -> list[str]:
   """
   for name in checkpoints:
     load_network(name)
-  paths = weights.PRETRAINED.glob(f"*{weights.SUFFIX}")
+  paths = load.PRETRAINED.glob(f"*{safetensors_file.SUFFIX}")
   bundled = sorted(
     (path.stem for path in paths), key=lambda n: (n != _FIRST, n)
   )
   names = list(dict.fromkeys([*checkpoints, *bundled]))
   if not names:
     raise ValueError(
-      f"no network: {weights.PRETRAINED} holds none; give one or more with"
+      f"no network: {load.PRETRAINED} holds none; give one or more with"
       " --checkpoint, the --workdir of a training run or a"
-      f" *{weights.SUFFIX} file"
+      f" *{safetensors_file.SUFFIX} file"
     )
   return names
 

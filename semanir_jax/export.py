@@ -26,7 +26,7 @@ from semanir_jax.inference import Restorer
 from semanir_jax.machine import memory
 from semanir_jax.machine.files import write_bytes
 from semanir_jax.models.semanir import SemanIR
-from semanir_jax.weights import load_network
+from semanir_jax.networks.load import load_network
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 SUFFIX = ".stablehlo"

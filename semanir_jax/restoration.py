@@ -15,8 +15,8 @@ from semanir_jax import (
 )
 from semanir_jax.degradations import bayer
 from semanir_jax.models.semanir import SemanIR
+from semanir_jax.networks.load import check_there, load_network
 from semanir_jax.tiles import TiledRestorer
-from semanir_jax.weights import check_there, load_network
 
 
 def restore_files(

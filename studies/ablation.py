@@ -20,7 +20,8 @@ from typing import Any
 from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from semanir_jax import checkpoint, cli
+from semanir_jax import cli
+from semanir_jax.networks import checkpoint
 from semanir_jax.training.preemption import EXIT_CODE
 from studies import ablation_report, measuring, records, variants
 from studies.ablation_run import MEANING, RESULT, run

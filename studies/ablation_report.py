@@ -17,7 +17,7 @@ from absl import flags
 from matplotlib.axes import Axes
 
 from semanir_jax import cli
-from semanir_jax.checkpoint import make_model
+from semanir_jax.networks.build import make_model
 from studies import charts, measuring, records, variants
 
 Row = Mapping[str, Any]

@@ -12,8 +12,8 @@ import jax
 from absl import logging
 from ml_collections import ConfigDict
 
-from semanir_jax import checkpoint
 from semanir_jax.inference import Restorer
+from semanir_jax.networks import checkpoint
 from semanir_jax.summary import count_parameters
 from semanir_jax.training.loop import train_and_evaluate
 from studies import measuring, records, variants

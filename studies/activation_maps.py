@@ -23,8 +23,8 @@ from semanir_jax.inference import Restorer
 from semanir_jax.models import windows
 from semanir_jax.models.semanir import SemanIR
 from semanir_jax.models.stage import Stage
+from semanir_jax.networks.load import load_network
 from semanir_jax.ops.bits import unpack_bits
-from semanir_jax.weights import load_network
 from studies import activation_figure, pictures, records, variants
 from studies.arguments import integers
 

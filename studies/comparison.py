@@ -20,8 +20,8 @@ from matplotlib.patches import Rectangle
 
 from semanir_jax import cli, measures, metrics
 from semanir_jax.inference import Restorer
+from semanir_jax.networks.load import load_network
 from semanir_jax.test_sets import Example
-from semanir_jax.weights import load_network
 from studies import charts, pictures, records
 from studies.arguments import integers, named
 

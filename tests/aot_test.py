@@ -12,8 +12,8 @@ from jax import lax
 from jax.sharding import PartitionSpec
 
 from configs import base
-from semanir_jax.checkpoint import make_model
 from semanir_jax.machine import devices, flops, sharding
+from semanir_jax.networks.build import make_model
 from semanir_jax.ops import Dictionary, chunks, key_semantic_attention
 from semanir_jax.training import aot, hlo, topology
 from semanir_jax.training.setup import make_step

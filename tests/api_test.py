@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 import semanir_jax
-from semanir_jax import checkpoint, degradations, metrics, weights
+from semanir_jax import degradations, metrics
 from semanir_jax.degradations import bayer
 from semanir_jax.inference import Restorer
+from semanir_jax.networks import checkpoint, safetensors_file
 from tests import small
 
 GRAY = small.USHAPE.clone(in_channels=1, out_channels=1)
@@ -29,7 +30,7 @@ def files(tmp_path_factory) -> dict[str, str]:
   for name, (model, changes) in configs.items():
     config = checkpoint.config_to_json(small.config(**changes))
     path = root / f"{name}.safetensors"
-    weights.write_weights(path, small.params(model), config)
+    safetensors_file.write_weights(path, small.params(model), config)
     paths[name] = str(path)
   return paths
 

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
 
-from semanir_jax import checkpoint
-from semanir_jax.checkpoint import CheckpointError, load_for_inference
 from semanir_jax.machine import sharding
+from semanir_jax.networks import build, checkpoint
+from semanir_jax.networks.build import CheckpointError
+from semanir_jax.networks.checkpoint import load_for_inference
 from semanir_jax.training.checkpoints import Checkpoints, abstract_like
 from semanir_jax.training.step import TrainState
 from tests import programs, small
@@ -114,7 +115,7 @@ def test_a_save_compiles_nothing(tmp_path, caplog):
 # there what it had still to write.
 FULL_DISK = """
 import resource, sys, time
-from semanir_jax.checkpoint import CheckpointError
+from semanir_jax.networks.checkpoint import CheckpointError
 from semanir_jax.training.checkpoints import Checkpoints
 from tests import small
 
@@ -223,7 +224,7 @@ def test_numbers_of_checkpoints_that_cannot_be_are_refused(
 def test_inference_finds_the_parameters_from_any_path(saved, path):
   before = sorted(saved.rglob("*"))
   model, params, config = load_for_inference(str(saved / path))
-  assert model == checkpoint.make_model(CONFIG.model)
+  assert model == build.make_model(CONFIG.model)
   small.assert_equal_trees(params, small.state(small.USHAPE, 0.9).params)
   assert config == json.loads(CONFIG.to_json())
   assert sorted(saved.rglob("*")) == before  # reading writes nothing
@@ -418,6 +419,6 @@ def test_the_config_of_another_version_is_refused(copy):
 
 def test_a_model_option_that_does_not_exist_is_refused():
   with pytest.raises(ValueError, match=r"unknown fields \['dimm'\]"):
-    checkpoint.make_model({"dimm": 8})
+    build.make_model({"dimm": 8})
   with pytest.raises(ValueError, match="dtype must be 'float32' or 'bfloat16'"):
-    checkpoint.make_model({"dtype": "float23"})
+    build.make_model({"dtype": "float23"})

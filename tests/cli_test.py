@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from absl import flags
 
-from semanir_jax import checkpoint, cli
+from semanir_jax import cli
 from semanir_jax.images.image_file import write_image
+from semanir_jax.networks import checkpoint
 from tests import programs, small
 
 SMOKE = "--config=configs/base.py:smoke"

@@ -15,7 +15,8 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from configs import base, pretrained
-from semanir_jax import checkpoint, degradations
+from semanir_jax import degradations
+from semanir_jax.networks import build
 from semanir_jax.training import data, phases, setup
 from tests import small
 
@@ -133,7 +134,7 @@ def test_an_option_for_one_place_reaches_no_other(name):
 def test_every_variant_builds(name):
   for words in itertools.product(*VARIANTS[name]):
     config = _config(name, ",".join(words))
-    model = checkpoint.make_model(config.model)
+    model = build.make_model(config.model)
     setup.make_step(config, model, small.one_device_mesh())
     assert model.max_keys >= model.num_keys
     scale = 1
@@ -182,7 +183,7 @@ def steps():
   @functools.cache
   def step_and_state(text):
     config = base.ConfigDict(json.loads(text))
-    model = checkpoint.make_model(config.model)
+    model = build.make_model(config.model)
     step, init = setup.make_step(config, model, small.one_device_mesh())
     rng = np.random.default_rng(0)
 
@@ -206,7 +207,7 @@ def test_one_step_changes_the_parameters(name, arg, data_dir, steps):
   batches = data.make_data(config, data.open_train_sources(config), phase)
   batch = next(batches)
   assert batch["hq"].shape[:2] == (phase.batch_size, phase.patch_size)
-  data.close()
+  batches.close()
   groups = ("model", "train", "loss", "optimizer", "schedule", "seed")
   fields = {key: config.to_dict()[key] for key in groups}
   step, before = steps(json.dumps(fields, sort_keys=True))
@@ -303,7 +304,7 @@ def test_deblurring_has_restormers_phases_and_says_what_it_pads(size, padded):
   schedule = config.schedule
   assert (schedule.name, schedule.hold_steps) == ("cosine", 92_000)
   assert (schedule.peak, schedule.final) == (3e-4, 1e-6)
-  multiple = checkpoint.make_model(config.model).size_multiple
+  multiple = build.make_model(config.model).size_multiple
   sides = {
     side: -(-side // multiple) * multiple
     for _, side, _ in config.train.progressive

@@ -13,11 +13,12 @@ import pytest
 
 import semanir_jax
 from configs import all_in_one, base, deblur, sr
-from semanir_jax import degradations, demonstration, measures, metrics, weights
-from semanir_jax.checkpoint import CheckpointError
+from semanir_jax import degradations, demonstration, measures, metrics
 from semanir_jax.degradations import bayer
 from semanir_jax.images import image_file
 from semanir_jax.inference import Restorer
+from semanir_jax.networks import load, safetensors_file
+from semanir_jax.networks.build import CheckpointError
 from tests import png_files, small
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -70,9 +71,9 @@ def _restored(
 def test_given_networks_come_first_then_colour_denoising(
   networks, tmp_path, monkeypatch
 ):
-  monkeypatch.setattr(weights, "PRETRAINED", tmp_path)
+  monkeypatch.setattr(load, "PRETRAINED", tmp_path)
   for name in ("b", "denoise_color_light", "a"):
-    (tmp_path / f"{name}{weights.SUFFIX}").touch()
+    (tmp_path / f"{name}{safetensors_file.SUFFIX}").touch()
   given = [networks["x2"], networks["x2"]]
   bundled = ["denoise_color_light", "a", "b"]
   assert demonstration.network_names(given) == [networks["x2"], *bundled]
@@ -107,7 +108,7 @@ def test_results_of_visitors_are_removed_after_an_hour(tmp_path):
 
 
 def test_a_demo_without_networks_says_what_to_give(tmp_path, monkeypatch):
-  monkeypatch.setattr(weights, "PRETRAINED", tmp_path / "absent")
+  monkeypatch.setattr(load, "PRETRAINED", tmp_path / "absent")
   with pytest.raises(ValueError, match="absent holds none; .* --checkpoint"):
     demonstration.network_names([])
   with pytest.raises(CheckpointError, match="no checkpoint in .*nowhere"):

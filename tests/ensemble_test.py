@@ -9,16 +9,10 @@ from ml_collections import ConfigDict
 
 import semanir_jax
 from configs import base
-from semanir_jax import (
-  benchmark,
-  checkpoint,
-  ensemble,
-  metrics,
-  test_sets,
-  weights,
-)
+from semanir_jax import benchmark, ensemble, metrics, test_sets
 from semanir_jax.images.image_file import write_image
 from semanir_jax.machine import distributed
+from semanir_jax.networks import checkpoint, load, safetensors_file
 from semanir_jax.tiles import TiledRestorer
 from tests import small
 
@@ -60,7 +54,7 @@ def folder(tmp_path):
   for name, degradation in (("mosaic", {"name": "demosaic"}), ("pairs", {})):
     config = small.config().unlock()
     config.data.degradation = degradation
-    weights.write_weights(
+    safetensors_file.write_weights(
       tmp_path / f"{name}.safetensors",
       small.params(small.USHAPE),
       checkpoint.config_to_json(config),
@@ -101,7 +95,7 @@ def test_a_step_saved_meanwhile_is_not_the_one_that_was_measured(
   (step,) = (run / "checkpoints").iterdir()
 
   def load(name):
-    network = weights.load_network(name)
+    network = load.load_network(name)
     (run / "checkpoints" / "1000").mkdir()  # by the training that goes on
     return network
 
@@ -133,7 +127,7 @@ def test_a_benchmark_measures_it_and_says_so(folder):
   results, table = _evaluate(folder, "noise.safetensors", self_ensemble=True)
   assert results["protocol"]["self_ensemble"]
   assert ", window 4, self-ensemble of 8; mean of" in table
-  model, params, _ = weights.load_network(str(folder / "noise.safetensors"))
+  model, params, _ = load.load_network(str(folder / "noise.safetensors"))
   source = test_sets.open_test_set("ours", OPTIONS, str(folder))
   psnrs = []
   for example in test_sets.examples(source, OPTIONS, range(2)):

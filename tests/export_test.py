@@ -13,10 +13,12 @@ import jax.export
 import numpy as np
 import pytest
 
-from semanir_jax import export, exported, weights
-from semanir_jax.checkpoint import config_to_json, make_model
+from semanir_jax import export, exported
 from semanir_jax.images.image_file import read_image
 from semanir_jax.inference import Restorer
+from semanir_jax.networks import safetensors_file
+from semanir_jax.networks.build import make_model
+from semanir_jax.networks.checkpoint import config_to_json
 from semanir_jax.ops import chunks
 from tests import small
 
@@ -223,7 +225,7 @@ def test_the_program_exports_a_file_of_weights(tmp_path):
   config = small.config()
   source, path = tmp_path / "net.safetensors", tmp_path / "net.stablehlo"
   params = small.params(make_model(config.model))
-  weights.write_weights(source, params, config_to_json(config))
+  safetensors_file.write_weights(source, params, config_to_json(config))
   said = _run(
     ROOT,
     "-m",

@@ -17,9 +17,9 @@ from jax.sharding import AxisType, Mesh
 from benchmarks import attention_memory
 from benchmarks.attention_cases import Case
 from benchmarks.result_file import ResultFile
-from semanir_jax.checkpoint import make_model
 from semanir_jax.machine import sharding
 from semanir_jax.models.stage import Stage
+from semanir_jax.networks.build import make_model
 from semanir_jax.ops import attention_triton, dictionary_triton, triton_launch
 from semanir_jax.training import gpu_topology, hlo
 from semanir_jax.training.setup import place_step

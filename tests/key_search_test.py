@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from semanir_jax import checkpoint, weights
 from semanir_jax.models import key_search, windows
 from semanir_jax.models.parameters import abstract_params
 from semanir_jax.models.semanir import SemanIR
 from semanir_jax.models.stage import Stage
+from semanir_jax.networks import build, safetensors_file
 from semanir_jax.ops.bits import unpack_bits
 from tests import jaxprs, small
 
@@ -187,11 +187,11 @@ def test_weights_of_before_these_options_are_of_the_default_network(tmp_path):
   config = json.loads(json.dumps({"model": options}))
   path = tmp_path / "old.safetensors"
   params = small.params(model)
-  weights.write_weights(path, params, config)
-  read, found, _ = weights.read_weights(path)
+  safetensors_file.write_weights(path, params, config)
+  read, found, _ = safetensors_file.read_weights(path)
   assert read == model.clone(dtype="float32")
   small.assert_equal_trees(found, params)
-  assert checkpoint.make_model(options | {"shift": "none"}).shift == "none"
+  assert build.make_model(options | {"shift": "none"}).shift == "none"
 
 
 @pytest.mark.parametrize("option", ["dictionary", "similarity", "shift"])

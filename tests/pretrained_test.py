@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from configs import pretrained
-from semanir_jax import evaluation, metrics, reports, test_sets, weights
+from semanir_jax import evaluation, metrics, reports, test_sets
 from semanir_jax.inference import Restorer
+from semanir_jax.networks import load, safetensors_file
 from semanir_jax.tiles import TiledRestorer
 
-FILES = sorted(weights.PRETRAINED.glob(f"*{weights.SUFFIX}"))
+FILES = sorted(load.PRETRAINED.glob(f"*{safetensors_file.SUFFIX}"))
 NAMES = [path.stem for path in FILES]
 # dB over the input, on the middle of the first photograph; about two thirds of
 # what each network gains there.
@@ -37,12 +38,12 @@ def optimized():
 
 def _results(name):
   """What eval.py wrote about a network."""
-  return json.loads((weights.PRETRAINED / f"{name}.json").read_text())
+  return json.loads((load.PRETRAINED / f"{name}.json").read_text())
 
 
 def _rows(name, key, changes, data_dir=""):
   """Measures one of the sets that a network was measured on, as it was."""
-  model, params, _ = weights.load_network(name)
+  model, params, _ = load.load_network(name)
   protocol = _results(name)["protocol"]
   options = protocol["sets"][key] | changes
   source = test_sets.open_test_set("set", options, data_dir)
@@ -78,7 +79,7 @@ def test_they_are_small():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_its_card_says_how_it_was_trained_and_measured(name):
-  cards = (weights.PRETRAINED / "README.md").read_text()
+  cards = (load.PRETRAINED / "README.md").read_text()
   card = cards.split(f"\n## {name}\n")[1].split("\n## ")[0]
   assert f"configs/pretrained.py:{name}" in card
   assert f"--checkpoint={name}" in card
@@ -102,7 +103,7 @@ def test_it_improves_a_photograph_it_has_not_seen(name):
 
 
 def test_its_tiles_equal_the_whole_image_as_docs_design_says():
-  model, params, _ = weights.load_network("jpeg_color_light")
+  model, params, _ = load.load_network("jpeg_color_light")
   options = _results("jpeg_color_light")["protocol"]["sets"]["live1_q10"]
   options |= {"source": "photographs:test", "num_images": 0, "sides_px": ()}
   options["center_crop_px"] = 192

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from semanir_jax.checkpoint import CheckpointError
 from semanir_jax.images.image_file import ImageError, write_image
+from semanir_jax.networks.build import CheckpointError
 from semanir_jax.restoration import restore_files
 
 

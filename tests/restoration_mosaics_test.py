@@ -6,10 +6,11 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from configs import base
-from semanir_jax import evaluation, metrics, test_sets, weights
+from semanir_jax import evaluation, metrics, test_sets
 from semanir_jax.degradations import bayer
 from semanir_jax.images.image_file import read_image, write_image
 from semanir_jax.inference import Restorer
+from semanir_jax.networks import load
 from semanir_jax.restoration import restore_files
 from tests import png_files, small
 from tests import restoration_cases as cases
@@ -30,7 +31,7 @@ def test_a_sensors_image_is_restored_as_the_evaluation_restores_it(
   caplog.set_level("INFO")
   photograph = read_image(shared_data / "kodak24" / "kodim23.png")
   clean = photograph[200:216, 100:124]
-  model, params, _ = weights.load_network(mosaic_network)
+  model, params, _ = load.load_network(mosaic_network)
   options = dict(base.test_set("kodak", ConfigDict(MOSAICS)))
   examples = test_sets.examples(small.Images([clean]), options, [0])
   protocol = base.get_config().eval.protocol
@@ -63,7 +64,7 @@ def test_a_mosaic_that_is_filled_in_already_is_taken_as_it_is(
 ):
   pixels = cases.write_random(tmp_path / "a.png", 5, 7, 3)
   restore_files(mosaic_network, str(tmp_path / "a.png"), str(tmp_path / "out"))
-  model, params, _ = weights.load_network(mosaic_network)
+  model, params, _ = load.load_network(mosaic_network)
   expected = Restorer(model, params)(pixels[None] / np.float32(255))[0]
   result = read_image(tmp_path / "out" / "a.png")
   np.testing.assert_array_equal(result, metrics.to_uint8(expected))

@@ -5,9 +5,9 @@ import pathlib
 import numpy as np
 import pytest
 
-from semanir_jax.checkpoint import CheckpointError
 from semanir_jax.images.image_file import read_image
 from semanir_jax.inference import Restorer
+from semanir_jax.networks.build import CheckpointError
 from semanir_jax.restoration import restore_files
 from tests import restoration_cases as cases
 

@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 
 from semanir_jax import metrics, pixel_formats, restoration_jobs, result_files
-from semanir_jax.checkpoint import load_for_inference
 from semanir_jax.images.image_file import ImageError, read_image, write_image
 from semanir_jax.inference import Restorer
+from semanir_jax.networks.checkpoint import load_for_inference
 from semanir_jax.restoration import restore_files
 from tests import restoration_cases as cases
 

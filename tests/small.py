@@ -12,10 +12,10 @@ from jax.sharding import AxisType, Mesh
 from ml_collections import ConfigDict
 
 from configs import base
-from semanir_jax import checkpoint, weights
 from semanir_jax.machine.sharding import DATA_AXES
 from semanir_jax.models.parameters import abstract_params
 from semanir_jax.models.semanir import SemanIR
+from semanir_jax.networks import build, checkpoint, safetensors_file
 from semanir_jax.training.checkpoints import Checkpoints
 from semanir_jax.training.optimizer import make_optimizer
 from semanir_jax.training.step import TrainState, create_state
@@ -115,7 +115,7 @@ def save_run(
   workdir: pathlib.Path, config: ConfigDict, *, steps: tuple[int, ...] = (2,)
 ) -> pathlib.Path:
   """Writes a workdir as a training run leaves it, without training."""
-  model = checkpoint.make_model(config.model)
+  model = build.make_model(config.model)
   checkpoints = Checkpoints(str(workdir), keep=3)
   for step in steps:
     checkpoints.save(
@@ -144,12 +144,14 @@ def write_network(
   options = config(**changes).unlock()
   if degradation is not None:
     options.data.degradation = degradation
-  shapes = abstract_params(checkpoint.make_model(options.model))
+  shapes = abstract_params(build.make_model(options.model))
   rng = np.random.default_rng(0)
   random = jax.tree.map(
     lambda leaf: rng.normal(0, 0.1, leaf.shape).astype(np.float32), shapes
   )
-  weights.write_weights(path, random, checkpoint.config_to_json(options))
+  safetensors_file.write_weights(
+    path, random, checkpoint.config_to_json(options)
+  )
   return path
 
 

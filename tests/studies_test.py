@@ -10,15 +10,16 @@ import pytest
 from PIL import Image
 
 from configs import base
-from semanir_jax import checkpoint, metrics
+from semanir_jax import metrics
 from semanir_jax.images.image_file import write_image
 from semanir_jax.inference import Restorer
 from semanir_jax.machine.flops import count_flops
 from semanir_jax.models.parameters import abstract_params
 from semanir_jax.models.stage import Stage
+from semanir_jax.networks import build, checkpoint
+from semanir_jax.networks.safetensors_file import write_weights
 from semanir_jax.ops import build_dictionary
 from semanir_jax.ops.bits import unpack_bits
-from semanir_jax.weights import write_weights
 from studies import (
   ablation,
   ablation_report,
@@ -44,7 +45,7 @@ def place(tmp_path_factory):
   for name in "ab":
     pixels = rng.randint(0, 256, (12, 20, 3)).astype(np.uint8)
     write_image(folder / "clean" / f"{name}.png", pixels)
-  model = checkpoint.make_model(_config().model)
+  model = build.make_model(_config().model)
   config = checkpoint.config_to_json(_config())
   path = folder / "net.safetensors"
   write_weights(path, measuring.random_params(model), config)
@@ -122,7 +123,7 @@ def _scores(value):
 
 
 def test_arithmetic_grows_by_two_products_a_key():
-  model = checkpoint.make_model(_config().model)
+  model = build.make_model(_config().model)
   few, many = (arithmetic.gigaflops(model, 8, k) for k in (2, 8))
   # Logits and values: 2 multiply-adds of C channels, per query, key and layer.
   expected = 4 * (8 - 2) * 64 * model.dim * 2 / 1e9
@@ -283,7 +284,7 @@ def test_variants_change_what_their_name_says():
   assert fields["random_k"].train.random_num_keys == (1, 2, 3, 4, 6, 8)
   assert variants.evaluated_keys(config, "random_k") == (8, 1, 2, 3, 4, 6, 16)
   assert variants.evaluated_keys(fields["full"], "full") == (16,)
-  models = {name: checkpoint.make_model(f.model) for name, f in fields.items()}
+  models = {name: build.make_model(f.model) for name, f in fields.items()}
   assert models["layer"].dictionary == "layer"
   assert models["random_keys"].dictionary == "random"
   assert models["cosine"].similarity == "cosine"
@@ -300,7 +301,7 @@ def test_an_ablation_goes_on_where_it_was_interrupted(place, monkeypatch):
     trained.append(workdir.rsplit("/", 1)[-1])
     if len(trained) == 2:
       raise KeyboardInterrupt
-    models[workdir] = checkpoint.make_model(config.model)
+    models[workdir] = build.make_model(config.model)
     return True
 
   monkeypatch.setattr(

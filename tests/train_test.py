@@ -19,10 +19,11 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
-from semanir_jax import checkpoint, test_sets
+from semanir_jax import test_sets
 from semanir_jax.data import train_iterator
 from semanir_jax.images.image_file import ImageError
 from semanir_jax.machine import sharding
+from semanir_jax.networks import build, checkpoint
 from semanir_jax.training import loop, phase_loop, setup, validation
 from semanir_jax.training.checkpoints import Checkpoints, abstract_like
 from tests import events, small
@@ -52,7 +53,7 @@ def uninterrupted(photographs, tmp_path_factory) -> pathlib.Path:
 
 def _last(workdir: pathlib.Path, config: ConfigDict) -> Any:
   """State, position in the data and config of the newest checkpoint."""
-  model = checkpoint.make_model(config.model)
+  model = build.make_model(config.model)
   mesh = sharding.make_mesh(data=-1, fsdp=1)
   _, init = setup.make_step(config, model, mesh)
   shapes = jax.eval_shape(init)
@@ -507,7 +508,7 @@ def test_a_step_replaces_the_state_in_place(photographs):
 
 def test_a_workdir_of_another_network_is_refused(uninterrupted, photographs):
   config = train_config(photographs, model__dim=16)
-  with pytest.raises(checkpoint.CheckpointError) as error:
+  with pytest.raises(build.CheckpointError) as error:
     loop.train_and_evaluate(config, str(uninterrupted))
   message = "4 is of another architecture or optimizer"
   assert message in str(error.value)

@@ -22,9 +22,9 @@ import pytest
 from PIL import Image
 
 from configs import base
-from semanir_jax import checkpoint
 from semanir_jax.images.image_file import write_image
 from semanir_jax.machine import sharding
+from semanir_jax.networks import build, checkpoint
 from semanir_jax.training import loop, setup
 from semanir_jax.training.checkpoints import Checkpoints, abstract_like
 from tests import events, small
@@ -162,7 +162,7 @@ def _without_step_4(run: pathlib.Path, copy: pathlib.Path) -> pathlib.Path:
 def _last(workdir: pathlib.Path, config: Any) -> Any:
   """State and position in the data of the newest checkpoint."""
   mesh = sharding.make_mesh(data=-1, fsdp=1)
-  _, init = setup.make_step(config, checkpoint.make_model(config.model), mesh)
+  _, init = setup.make_step(config, build.make_model(config.model), mesh)
   shapes = jax.eval_shape(init)
   places = sharding.state_shardings(shapes, mesh, config.mesh.rules)
   checkpoints = Checkpoints(str(workdir), keep=3)

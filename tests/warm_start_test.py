@@ -8,8 +8,8 @@ import jax
 import numpy as np
 import pytest
 
-from semanir_jax import checkpoint, weights
 from semanir_jax.machine import sharding
+from semanir_jax.networks import build, checkpoint, load, safetensors_file
 from semanir_jax.training.checkpoints import Checkpoints
 from semanir_jax.training.warm_start import load_parameters
 from tests import small
@@ -30,7 +30,7 @@ def x2_run(tmp_path_factory) -> pathlib.Path:
   config = small.config(
     model__architecture="columnar", model__scale=2, model__depths=(1,)
   )
-  assert checkpoint.make_model(config.model).clone(dtype=X2.dtype) == X2
+  assert build.make_model(config.model).clone(dtype=X2.dtype) == X2
   checkpoints.save(
     3, state, {"batches_taken": 3}, checkpoint.config_to_json(config)
   )
@@ -79,8 +79,8 @@ def test_x4_starts_from_x2_with_a_new_upsampler(x2_run, caplog):
 
 
 def test_a_file_of_weights_is_taken_too(x2_run, tmp_path):
-  _, params, config = weights.load_network(str(x2_run))
-  weights.write_weights(tmp_path / "x2.safetensors", params, config)
+  _, params, config = load.load_network(str(x2_run))
+  safetensors_file.write_weights(tmp_path / "x2.safetensors", params, config)
   state = load_parameters(_on_mesh(X2), str(tmp_path / "x2.safetensors"))
   small.assert_equal_trees(state.params, params)
 
@@ -101,12 +101,10 @@ def test_a_run_without_an_average_gets_none(x2_run):
 
 
 def test_another_architecture_is_refused(x2_run):
-  with pytest.raises(
-    checkpoint.CheckpointError, match="only 4 of the 44 arrays"
-  ):
+  with pytest.raises(build.CheckpointError, match="only 4 of the 44 arrays"):
     load_parameters(_on_mesh(small.USHAPE.clone(dim=16)), str(x2_run))
 
 
 def test_a_path_without_a_checkpoint_is_refused(tmp_path):
-  with pytest.raises(checkpoint.CheckpointError, match="no checkpoint in"):
+  with pytest.raises(build.CheckpointError, match="no checkpoint in"):
     load_parameters(_on_mesh(X2), str(tmp_path))

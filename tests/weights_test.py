@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from semanir_jax import checkpoint, weights
-from semanir_jax.checkpoint import CheckpointError
+from semanir_jax.networks import build, checkpoint, load, safetensors_file
+from semanir_jax.networks.build import CheckpointError
 from tests import programs, small
 
 CONFIG = checkpoint.config_to_json(small.config())
@@ -19,13 +19,13 @@ CONFIG = checkpoint.config_to_json(small.config())
 @pytest.fixture
 def file(tmp_path) -> pathlib.Path:
   path = tmp_path / "new folder" / "net.safetensors"
-  weights.write_weights(path, small.params(small.USHAPE), CONFIG)
+  safetensors_file.write_weights(path, small.params(small.USHAPE), CONFIG)
   return path
 
 
 def test_a_file_gives_back_the_network(file):
-  model, params, config = weights.load_network(str(file))
-  assert model == checkpoint.make_model(small.config().model)
+  model, params, config = load.load_network(str(file))
+  assert model == build.make_model(small.config().model)
   small.assert_equal_trees(params, small.params(small.USHAPE))
   assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(params))
   assert config == CONFIG
@@ -41,21 +41,21 @@ def test_the_arrays_are_plain_and_named_by_their_path(file):
 
 def test_what_was_loaded_can_be_told(file, tmp_path):
   digest = hashlib.sha256(file.read_bytes()).hexdigest()
-  assert weights.identity(str(file)) == f"{file.name}, sha256 {digest[:12]}"
+  assert load.identity(str(file)) == f"{file.name}, sha256 {digest[:12]}"
   run = small.save_run(tmp_path / "run", small.config())
   (step,) = (run / "checkpoints").iterdir()
-  assert weights.exact(str(run)) == weights.exact(str(step)) == str(step)
-  assert weights.identity(str(step)) == f"run, step {step.name}"
+  assert load.exact(str(run)) == load.exact(str(step)) == str(step)
+  assert load.identity(str(step)) == f"run, step {step.name}"
   (run / "checkpoints" / "1000").mkdir()
-  assert weights.identity(weights.exact(str(run))) == "run, step 1000"
-  assert weights.exact(str(step)) == str(step)
+  assert load.identity(load.exact(str(run))) == "run, step 1000"
+  assert load.exact(str(step)) == str(step)
   for name in (str(file), "denoise_color_tiny", str(tmp_path / "none")):
-    assert weights.exact(name) == name
+    assert load.exact(name) == name
 
 
 def test_a_training_run_is_found_too_and_becomes_a_file(tmp_path):
   run = small.save_run(tmp_path / "run", small.config())
-  _, params, config = weights.load_network(str(run))
+  _, params, config = load.load_network(str(run))
   command = ("semanir_jax/weights.py", f"--checkpoint={run}")
   paths = {name: tmp_path / f"{name}.safetensors" for name in ("as_is", "half")}
   ended = programs.run_all(
@@ -68,7 +68,7 @@ def test_a_training_run_is_found_too_and_becomes_a_file(tmp_path):
   for name, path in paths.items():
     assert ended[name].code == 0, ended[name].err
     assert "written: " in ended[name].err
-    model, again, config_again = weights.load_network(str(path))
+    model, again, config_again = load.load_network(str(path))
     small.assert_equal_trees(again, params)
     if name == "half":
       assert model.dtype == config_again["model"]["dtype"] == "bfloat16"
@@ -82,21 +82,21 @@ def test_bundled_networks_have_names_and_sums(file, tmp_path, monkeypatch):
   data = file.read_bytes()
   (folder / "net.safetensors").write_bytes(data)
   line = f"{hashlib.sha256(data).hexdigest()}  net.safetensors\n"
-  (folder / weights.SUMS).write_text(line)
-  monkeypatch.setattr(weights, "PRETRAINED", folder)
+  (folder / load.SUMS).write_text(line)
+  monkeypatch.setattr(load, "PRETRAINED", folder)
   monkeypatch.chdir(tmp_path)
-  _, params, _ = weights.load_network("net")
+  _, params, _ = load.load_network("net")
   small.assert_equal_trees(params, small.params(small.USHAPE))
   with pytest.raises(
     CheckpointError, match=r"bundled network: net; did you mean .net.\?$"
   ):
-    weights.load_network("nett")
+    load.load_network("nett")
   # A whole file, but another one.
-  weights.write_weights(
+  safetensors_file.write_weights(
     folder / "net.safetensors", small.params(small.USHAPE), CONFIG | {"seed": 1}
   )
   with pytest.raises(CheckpointError, match="net.safetensors is not the file"):
-    weights.load_network("net")
+    load.load_network("net")
 
 
 def _save(path: pathlib.Path, arrays: dict, metadata: dict) -> None:
@@ -111,11 +111,11 @@ def test_files_that_cannot_be_used_are_refused(file, tmp_path):
   unknown = json.dumps(CONFIG | {"model": {"depth": 3}})
   path = tmp_path / "bad.safetensors"
   with pytest.raises(CheckpointError, match="there is no such file"):
-    weights.load_network(str(path))
+    load.load_network(str(path))
   for cut in (0, 4, 1000, len(whole) - 1):
     path.write_bytes(whole[:cut])
     with pytest.raises(CheckpointError, match="bad.safetensors cannot be read"):
-      weights.load_network(str(path))
+      load.load_network(str(path))
   for metadata, message in (
     ({}, "is not of semanir_jax"),
     (good | {"format": "semanir_jax 9"}, "'semanir_jax 9'"),
@@ -126,16 +126,16 @@ def test_files_that_cannot_be_used_are_refused(file, tmp_path):
   ):
     _save(path, arrays, metadata)
     with pytest.raises(CheckpointError, match=message):
-      weights.load_network(str(path))
+      load.load_network(str(path))
   del arrays["conv_first/conv/bias"]
   _save(path, arrays, good)
   with pytest.raises(
     CheckpointError, match="conv_first/conv/bias: here .*absent"
   ):
-    weights.load_network(str(path))
+    load.load_network(str(path))
 
 
 def test_a_file_has_the_formats_name(tmp_path):
   with pytest.raises(ValueError, match="must end with .safetensors"):
-    weights.write_weights(tmp_path / "a.npz", {}, {})
+    safetensors_file.write_weights(tmp_path / "a.npz", {}, {})
   assert not list(tmp_path.iterdir())

@@ -27,12 +27,12 @@ from absl import flags
 from ml_collections import config_flags
 
 from semanir_jax import cli
-from semanir_jax.checkpoint import make_model
 from semanir_jax.inference import forward
 from semanir_jax.machine import sharding
 from semanir_jax.machine.devices import Chip, chip_of
 from semanir_jax.machine.files import write_bytes
 from semanir_jax.machine.flops import count_flops
+from semanir_jax.networks.build import make_model
 from semanir_jax.ops import triton_launch
 from semanir_jax.training import hlo
 from semanir_jax.training.gpu_topology import H200_CAPABILITY

@@ -13,8 +13,8 @@ import orbax.checkpoint as ocp
 from absl import logging
 from orbax.checkpoint import checkpoint_managers
 
-from semanir_jax import checkpoint
 from semanir_jax.machine import files
+from semanir_jax.networks import build, checkpoint
 from semanir_jax.training.step import TrainState
 
 # Parts of the state that have an item of their own: inference reads only one.
@@ -176,7 +176,7 @@ class Checkpoints:
       remedy = "start again"
       if finished:
         remedy = f"the same command goes on from step {max(finished)}"
-      raise checkpoint.CheckpointError(
+      raise build.CheckpointError(
         f"{self._folder}: a checkpoint cannot be written"
         f" ({files.first_line(error)}); see that the folder may be written"
         f" and has space, then {remedy}"

@@ -9,9 +9,9 @@ import jax
 import numpy as np
 from absl import logging
 
-from semanir_jax import checkpoint
 from semanir_jax.data.train_iterator import TrainIterator
 from semanir_jax.machine import distributed, sharding
+from semanir_jax.networks import checkpoint
 from semanir_jax.training import tensorboard
 from semanir_jax.training.checkpoints import Checkpoints
 from semanir_jax.training.phases import Phase

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from absl import logging
 from jax.sharding import Mesh
 
-from semanir_jax import checkpoint, evaluation, test_sets
+from semanir_jax import evaluation, test_sets
 from semanir_jax.data import splits
 from semanir_jax.data.sources import Source
 from semanir_jax.data.train_iterator import TrainIterator
@@ -18,6 +18,8 @@ from semanir_jax.degradations import make as make_degradation
 from semanir_jax.machine import distributed, sharding
 from semanir_jax.machine.flops import count_flops
 from semanir_jax.models.semanir import SemanIR
+from semanir_jax.networks import build, checkpoint
+from semanir_jax.networks.load import check_there
 from semanir_jax.training import optimizer as optimizer_lib
 from semanir_jax.training.checkpoints import Checkpoints, abstract_like
 from semanir_jax.training.data import make_data, open_train_sources
@@ -26,7 +28,6 @@ from semanir_jax.training.phases import Phase, make_phases
 from semanir_jax.training.record import config_changes
 from semanir_jax.training.step import TrainState, create_state, make_train_step
 from semanir_jax.training.warm_start import load_parameters
-from semanir_jax.weights import check_there
 
 
 class Plan(NamedTuple):
@@ -68,7 +69,7 @@ def make_plan(config: Any) -> Plan:
   mesh = sharding.make_mesh(data=config.mesh.data, fsdp=config.mesh.fsdp)
   logging.info("devices: %s, mesh %s", jax.devices(), dict(mesh.shape))
   phases = make_phases(config, mesh.size)
-  model = checkpoint.make_model(config.model)
+  model = build.make_model(config.model)
   _check_network(config, model)
   train_step, init, shapes, shardings = place_step(config, model, mesh)
   with distributed.shared_errors():
@@ -192,7 +193,7 @@ def check_init_from(config: Any, workdir: str) -> None:
     return
   try:
     checkpoint.checkpoint_folder(workdir)
-  except checkpoint.CheckpointError:
+  except build.CheckpointError:
     check_there(config.init_from)
 
 

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
-from semanir_jax.checkpoint import CheckpointError
+from semanir_jax.networks.build import CheckpointError
+from semanir_jax.networks.load import load_network
 from semanir_jax.training.step import TrainState
-from semanir_jax.weights import load_network
 
 _NAMED = 8  # arrays that a message lists
 

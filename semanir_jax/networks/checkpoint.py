@@ -20,12 +20,14 @@ from jax.sharding import SingleDeviceSharding
 from semanir_jax.machine import files
 from semanir_jax.models.parameters import abstract_params
 from semanir_jax.models.semanir import SemanIR
+from semanir_jax.networks.build import (
+  CheckpointError,
+  check_same_shapes,
+  make_model,
+  reading_config,
+)
 
 FOLDER = "checkpoints"  # inside a workdir
-
-
-class CheckpointError(ValueError):
-  """A checkpoint that is missing or does not fit; says what to do."""
 
 
 def open_manager(
@@ -82,25 +84,6 @@ def checkpoint_folder(path: str) -> tuple[pathlib.Path, int]:
   return folder, step
 
 
-def make_model(options: Mapping[str, Any]) -> SemanIR:
-  """Builds the network from `config.model`.
-
-  Raises:
-    ValueError: an option is unknown, or `dtype` is none we compute in.
-  """
-  known = set(SemanIR.__dataclass_fields__) - {"parent", "name"}
-  unknown = sorted(set(options) - known)
-  if unknown:
-    raise ValueError(f"config.model has unknown fields {unknown}")
-  values = {
-    name: tuple(value) if isinstance(value, list | tuple) else value
-    for name, value in options.items()
-  }
-  if values.get("dtype", "float32") not in ("float32", "bfloat16"):
-    raise ValueError("config.model.dtype must be 'float32' or 'bfloat16'")
-  return SemanIR(**values)
-
-
 def load_for_inference(
   path: str,
 ) -> tuple[SemanIR, Mapping[str, Any], Mapping[str, Any]]:
@@ -137,18 +120,6 @@ def load_for_inference(
     check_architecture(manager, step, item, target)
     found = restore_items(manager, step, **{item: restore_tree(target)})
   return model, found[item], config
-
-
-@contextlib.contextmanager
-def reading_config(place: pathlib.Path) -> Iterator[None]:
-  """Turns what is wrong with a stored config into one CheckpointError."""
-  try:
-    yield
-  except (KeyError, TypeError, ValueError) as error:
-    raise CheckpointError(
-      f"{place} has a config that this version cannot read ({error}); use the"
-      " version of semanir_jax that wrote it"
-    ) from error
 
 
 def restore_items(
@@ -209,39 +180,6 @@ def reading(manager: ocp.CheckpointManager, step: int) -> Iterator[None]:
       f" move it away and {remedy}"
     ) from error
   sys.unraisablehook = usual
-
-
-def check_same_shapes(expected: Any, found: Any, place: str) -> None:
-  """Refuses parameters of another architecture, naming the first differences.
-
-  Raises:
-    CheckpointError: names or shapes differ.
-  """
-  shapes = [_shapes_by_name(tree) for tree in (expected, found)]
-  names = sorted(set(shapes[0]) | set(shapes[1]))
-  different = [n for n in names if shapes[0].get(n) != shapes[1].get(n)]
-  if different:
-    rows = "; ".join(
-      f"{name}: here {shapes[0].get(name, 'absent')},"
-      f" there {shapes[1].get(name, 'absent')}"
-      for name in different[:3]
-    )
-    raise CheckpointError(
-      f"{place} is of another architecture or optimizer: {len(different)} of"
-      f" {len(names)} arrays differ ({rows}); use the config it was trained"
-      " with, or another --workdir"
-    )
-
-
-def _shapes_by_name(tree: Any) -> dict[str, tuple[int, ...]]:
-  """`{"stage_0/layers/...": shape}` of a tree of arrays or their metadata."""
-  leaves = jax.tree_util.tree_leaves_with_path(
-    tree, is_leaf=lambda x: hasattr(x, "shape")
-  )
-  return {
-    jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape)
-    for path, leaf in leaves
-  }
 
 
 def config_to_json(config: Any) -> Mapping[str, Any]:

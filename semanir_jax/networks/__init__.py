@@ -1,0 +1,1 @@
+"""Networks on disk: runs, files, and the names that mean them."""

@@ -1,0 +1,80 @@
+"""The network that a config describes, and what does not fit it."""
+
+import contextlib
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+
+from semanir_jax.models.semanir import SemanIR
+
+Network = tuple[SemanIR, Mapping[str, Any], Mapping[str, Any]]
+
+
+class CheckpointError(ValueError):
+  """A checkpoint that is missing or does not fit; says what to do."""
+
+
+def make_model(options: Mapping[str, Any]) -> SemanIR:
+  """Builds the network from `config.model`.
+
+  Raises:
+    ValueError: an option is unknown, or `dtype` is none we compute in.
+  """
+  known = set(SemanIR.__dataclass_fields__) - {"parent", "name"}
+  unknown = sorted(set(options) - known)
+  if unknown:
+    raise ValueError(f"config.model has unknown fields {unknown}")
+  values = {
+    name: tuple(value) if isinstance(value, list | tuple) else value
+    for name, value in options.items()
+  }
+  if values.get("dtype", "float32") not in ("float32", "bfloat16"):
+    raise ValueError("config.model.dtype must be 'float32' or 'bfloat16'")
+  return SemanIR(**values)
+
+
+@contextlib.contextmanager
+def reading_config(place: pathlib.Path) -> Iterator[None]:
+  """Turns what is wrong with a stored config into one CheckpointError."""
+  try:
+    yield
+  except (KeyError, TypeError, ValueError) as error:
+    raise CheckpointError(
+      f"{place} has a config that this version cannot read ({error}); use the"
+      " version of semanir_jax that wrote it"
+    ) from error
+
+
+def check_same_shapes(expected: Any, found: Any, place: str) -> None:
+  """Refuses parameters of another architecture, naming the first differences.
+
+  Raises:
+    CheckpointError: names or shapes differ.
+  """
+  shapes = [_shapes_by_name(tree) for tree in (expected, found)]
+  names = sorted(set(shapes[0]) | set(shapes[1]))
+  different = [n for n in names if shapes[0].get(n) != shapes[1].get(n)]
+  if different:
+    rows = "; ".join(
+      f"{name}: here {shapes[0].get(name, 'absent')},"
+      f" there {shapes[1].get(name, 'absent')}"
+      for name in different[:3]
+    )
+    raise CheckpointError(
+      f"{place} is of another architecture or optimizer: {len(different)} of"
+      f" {len(names)} arrays differ ({rows}); use the config it was trained"
+      " with, or another --workdir"
+    )
+
+
+def _shapes_by_name(tree: Any) -> dict[str, tuple[int, ...]]:
+  """`{"stage_0/layers/...": shape}` of a tree of arrays or their metadata."""
+  leaves = jax.tree_util.tree_leaves_with_path(
+    tree, is_leaf=lambda x: hasattr(x, "shape")
+  )
+  return {
+    jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape)
+    for path, leaf in leaves
+  }

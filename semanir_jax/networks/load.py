@@ -1,0 +1,115 @@
+"""Networks by any name that a user has for them: bundled, a file, a run."""
+
+import difflib
+import hashlib
+import pathlib
+
+from semanir_jax.networks import checkpoint
+from semanir_jax.networks.build import CheckpointError, Network
+from semanir_jax.networks.safetensors_file import SUFFIX, read_weights
+
+PRETRAINED = pathlib.Path(__file__).resolve().parents[2] / "pretrained"
+SUMS = "SHA256SUMS"  # in PRETRAINED, as sha256sum writes it
+
+
+def load_network(name: str) -> Network:
+  """Loads a network by any name that a user has for it.
+
+  Args:
+    name: of a network in `pretrained/`, as "denoise_color_light"; a
+      `.safetensors` file; or a run, see `checkpoint.checkpoint_folder`.
+
+  Returns:
+    The model, its parameters on one device, and the config it was trained with
+    (but for a `dtype` that its file was given), as nested dicts.
+
+  Raises:
+    CheckpointError: nothing is there, it is damaged or does not fit.
+  """
+  check_there(name)
+  file = weights_file(name)
+  if file is None:
+    return checkpoint.load_for_inference(name)
+  if file.parent == PRETRAINED:
+    _check_sum(file)
+  return read_weights(file)
+
+
+def check_there(name: str) -> None:
+  """Looks for the file or run that a name means.
+
+  Raises:
+    CheckpointError: it is not there, with the nearest bundled network.
+  """
+  file = weights_file(name)
+  if file is not None and file.is_file():
+    return
+  if file is not None:
+    raise CheckpointError(f"{file}: there is no such file")
+  if not name or pathlib.Path(name).is_file():
+    raise CheckpointError(
+      f"{name!r} is no network; give a *{SUFFIX} file, the workdir of a"
+      " training run, or the name of a bundled network"
+    )
+  try:
+    checkpoint.checkpoint_folder(name)
+  except CheckpointError as error:
+    if pathlib.Path(name).exists() or not PRETRAINED.is_dir():
+      raise
+    known = sorted(path.stem for path in PRETRAINED.glob(f"*{SUFFIX}"))
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise CheckpointError(
+      f"{error}; or the name of a bundled network: {', '.join(known)}{hint}"
+    ) from error
+
+
+def weights_file(name: str) -> pathlib.Path | None:
+  """The file that `load_network` reads; None where it looks for a run."""
+  bundled = PRETRAINED / f"{name}{SUFFIX}"
+  if bundled.is_file() and not pathlib.Path(name).exists():
+    return bundled
+  return pathlib.Path(name) if name.endswith(SUFFIX) else None
+
+
+def exact(name: str) -> str:
+  """A name for what `load_network` would read now: of a run, its newest step.
+
+  A run that is still training has another one a moment later.
+  """
+  try:
+    if weights_file(name) is None:
+      folder, step = checkpoint.checkpoint_folder(name)
+      return str(folder / str(step))
+  except CheckpointError:
+    pass  # `load_network` says what there is instead
+  return name
+
+
+def identity(name: str) -> str:
+  """Says which weights an `exact` name means: a file and its sum, or a step.
+
+  Raises:
+    CheckpointError: nothing is there.
+  """
+  file = weights_file(name)
+  if file is not None:
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    return f"{file.name}, sha256 {digest[:12]}"
+  folder, step = checkpoint.checkpoint_folder(name)
+  run = folder.parent if folder.name == checkpoint.FOLDER else folder
+  return f"{run.name}, step {step}"
+
+
+def _check_sum(path: pathlib.Path) -> None:
+  """Compares a bundled file with its line in SHA256SUMS.
+
+  Raises:
+    CheckpointError: they differ, or there is no line.
+  """
+  found = hashlib.sha256(path.read_bytes()).hexdigest()
+  lines = (path.parent / SUMS).read_text().split("\n")
+  if f"{found}  {path.name}" not in lines:
+    raise CheckpointError(
+      f"{path} is not the file of {SUMS} beside it; check it out again"
+    )
