@@ -8,7 +8,8 @@ import pathlib
 from absl import flags
 from ml_collections import config_flags
 
-from semanir_jax import benchmark, cli
+from semanir_jax import cli
+from semanir_jax.evaluation import evaluate
 from semanir_jax.machine import distributed
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -44,7 +45,7 @@ def main() -> None:
       " --baseline"
     )
   distributed.initialize()
-  benchmark.evaluate(
+  evaluate.evaluate(
     _CONFIG.value.eval,
     checkpoint_path=None
     if _BASELINE.value

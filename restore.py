@@ -10,7 +10,8 @@ A network for mosaics takes a gray file as a sensor's RGGB mosaic.
 
 from absl import flags
 
-from semanir_jax import cli, pixel_formats, restoration
+from semanir_jax import cli
+from semanir_jax.restoration import pixel_formats, restore
 
 _INPUT = flags.DEFINE_string(
   "input", None, "Image file, folder with its subfolders, or quoted pattern."
@@ -62,7 +63,7 @@ flags.mark_flags_as_required(["input", "output", "checkpoint"])
 
 def main() -> None:
   """Restores; images that cannot be restored are named at the end."""
-  restoration.restore_files(
+  restore.restore_files(
     _CHECKPOINT.value,
     _INPUT.value,
     _OUTPUT.value,

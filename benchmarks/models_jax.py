@@ -11,7 +11,7 @@ from jax.sharding import AxisType, Mesh
 from benchmarks.attention_jax import memory_mib
 from benchmarks.model_cases import Case, network_of
 from benchmarks.timing import median_ms
-from semanir_jax.inference import forward
+from semanir_jax.inference.restorer import forward
 from semanir_jax.machine.sharding import DATA_AXES
 from semanir_jax.models.semanir import SemanIR
 from semanir_jax.ops import choose_implementation

@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from semanir_jax import ensemble, pixel_formats
 from semanir_jax.degradations import bayer
+from semanir_jax.inference import ensemble
+from semanir_jax.inference.tiled import TiledRestorer
 from semanir_jax.models.semanir import SemanIR
 from semanir_jax.networks.load import load_network
-from semanir_jax.tiles import TiledRestorer
+from semanir_jax.restoration import pixel_formats
 
 _DTYPES = (np.uint8, np.uint16, np.float32)
 

@@ -15,9 +15,10 @@ from typing import Any
 import gradio as gr
 from absl import logging
 
-from semanir_jax import demonstration, restoration
+from semanir_jax import demonstration
 from semanir_jax.images import image_file
 from semanir_jax.machine import files
+from semanir_jax.restoration import restore
 
 _AS_IT_IS = "nothing: restore it as it is"
 _TITLE = "SemanIR: image restoration"
@@ -123,7 +124,7 @@ def _choose(network: str) -> list[Any]:
     raise _shown(str(error)) from error
   names = [_AS_IT_IS, *demonstration.known_degradations(config)]
   return [
-    restoration.describe(model, config, None),
+    restore.describe(model, config, None),
     gr.Slider(maximum=model.max_keys, value=model.num_keys),
     gr.Dropdown(names, value=_AS_IT_IS),
     gr.Slider(visible=False),

@@ -14,20 +14,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from semanir_jax import (
-  degradations,
-  measures,
-  metrics,
-  pixel_formats,
-  restoration_jobs,
-  result_files,
-)
+from semanir_jax import degradations
 from semanir_jax.degradations import bayer
+from semanir_jax.evaluation import measures, metrics
 from semanir_jax.images import color, decoder, image_file
+from semanir_jax.inference.tiled import TiledRestorer
 from semanir_jax.models.semanir import SemanIR
 from semanir_jax.networks import load, safetensors_file
-from semanir_jax.pixel_formats import Picture
-from semanir_jax.tiles import TiledRestorer
+from semanir_jax.restoration import pixel_formats, result_files, runner
+from semanir_jax.restoration.pixel_formats import Picture
 
 _FIRST = "denoise_color_light"
 _STEM_CHARACTERS = 100  # of a name: file systems take no 255 with what is added
@@ -169,7 +164,7 @@ def restore(
     picture, pixels, clean = _degraded(picture, model, degradation)
     shape, dtype = clean.shape, np.dtype(np.uint8)
   after = np.empty(shape, dtype)
-  restoration_jobs.restore_into(after, restorer, pixels, name)
+  runner.restore_into(after, restorer, pixels, name)
   before = pixels if mosaics or clean is not None else picture.pixels
   before = measures.as_output(color.to_unit(before), model.scale)
   files = []

@@ -20,9 +20,10 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags, logging
 
-from semanir_jax import cli, exported, tile_size
+from semanir_jax import cli, exported
 from semanir_jax.exported import ExportedNetwork
-from semanir_jax.inference import Restorer
+from semanir_jax.inference import tile_size
+from semanir_jax.inference.restorer import Restorer
 from semanir_jax.machine import memory
 from semanir_jax.machine.files import write_bytes
 from semanir_jax.models.semanir import SemanIR

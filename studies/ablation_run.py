@@ -12,7 +12,7 @@ import jax
 from absl import logging
 from ml_collections import ConfigDict
 
-from semanir_jax.inference import Restorer
+from semanir_jax.inference.restorer import Restorer
 from semanir_jax.networks import checkpoint
 from semanir_jax.summary import count_parameters
 from semanir_jax.training.loop import train_and_evaluate

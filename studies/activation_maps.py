@@ -18,8 +18,9 @@ import numpy as np
 from absl import flags
 from flax import linen as nn
 
-from semanir_jax import cli, metrics
-from semanir_jax.inference import Restorer
+from semanir_jax import cli
+from semanir_jax.evaluation import metrics
+from semanir_jax.inference.restorer import Restorer
 from semanir_jax.models import windows
 from semanir_jax.models.semanir import SemanIR
 from semanir_jax.models.stage import Stage

@@ -18,10 +18,11 @@ import numpy as np
 from absl import flags
 from matplotlib.patches import Rectangle
 
-from semanir_jax import cli, measures, metrics
-from semanir_jax.inference import Restorer
+from semanir_jax import cli
+from semanir_jax.evaluation import measures, metrics
+from semanir_jax.evaluation.test_sets import Example
+from semanir_jax.inference.restorer import Restorer
 from semanir_jax.networks.load import load_network
-from semanir_jax.test_sets import Example
 from studies import charts, pictures, records
 from studies.arguments import integers, named
 

@@ -18,7 +18,8 @@ import scipy.stats
 from absl import flags
 from matplotlib.axes import Axes
 
-from semanir_jax import cli, reports, wording
+from semanir_jax import cli
+from semanir_jax.evaluation import reports, wording
 from studies import charts, evaluations, records
 from studies.evaluations import Evaluation
 

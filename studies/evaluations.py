@@ -7,7 +7,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from semanir_jax import wording
+from semanir_jax.evaluation import wording
 from studies import records
 
 Row = Mapping[str, Any]

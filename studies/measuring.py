@@ -9,8 +9,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from semanir_jax import evaluation, reports, test_sets, wording
-from semanir_jax.inference import Restorer
+from semanir_jax.evaluation import loop, reports, test_sets, wording
+from semanir_jax.inference.restorer import Restorer
 from semanir_jax.models.parameters import abstract_params
 from semanir_jax.models.semanir import SemanIR
 
@@ -31,7 +31,7 @@ def open_test_set(
   Raises:
     ValueError: there is no such set, or its images are not there.
   """
-  evaluation.check_options(config.eval)
+  loop.check_options(config.eval)
   sets = config.eval.sets
   if name is not None:
     if name not in sets:
@@ -63,7 +63,7 @@ def mean_scores(
   num_keys: int | None,
 ) -> dict[str, float]:
   """Means over the images of PSNR and SSIM, and of the input's (`input_`)."""
-  results = evaluation.evaluate_set(
+  results = loop.evaluate_set(
     lambda images: restorer(images, num_keys=num_keys),
     examples,
     protocol,

@@ -16,7 +16,7 @@ from absl import flags, logging
 from ml_collections import config_flags
 
 from semanir_jax import cli
-from semanir_jax.inference import Restorer
+from semanir_jax.inference.restorer import Restorer
 from semanir_jax.models.semanir import SemanIR
 from semanir_jax.networks.load import load_network
 from studies import arithmetic, charts, measuring, records, variants

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from semanir_jax import test_sets, wording
 from semanir_jax.data.sources import open_source
+from semanir_jax.evaluation import test_sets, wording
 
 
 def open_examples(

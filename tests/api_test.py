@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 import semanir_jax
-from semanir_jax import degradations, metrics
+from semanir_jax import degradations
 from semanir_jax.degradations import bayer
-from semanir_jax.inference import Restorer
+from semanir_jax.evaluation import metrics
+from semanir_jax.inference.restorer import Restorer
 from semanir_jax.networks import checkpoint, safetensors_file
 from tests import small
 

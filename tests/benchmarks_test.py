@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from configs import base
-from semanir_jax import benchmark, evaluation, measures, metrics, test_sets
-from semanir_jax.inference import Restorer
+from semanir_jax.evaluation import evaluate, loop, measures, metrics, test_sets
+from semanir_jax.inference.restorer import Restorer
 from semanir_jax.machine import sharding
 from tests import small
 from tests.evaluation_cases import PROTOCOL
@@ -59,7 +59,7 @@ ANCHORS = [
 
 
 def _evaluate_inputs(config, data_dir, output):
-  benchmark.evaluate(
+  evaluate.evaluate(
     config,
     checkpoint_path=None,
     data_dir=str(data_dir),
@@ -187,7 +187,7 @@ def test_published_ssim_and_part_of_a_set_are_shown(shared_data, tmp_path):
 def test_no_set_at_all_is_an_error(tmp_path, checkpoint_path):
   config = importlib.import_module("configs.sr").get_config().eval
   with pytest.raises(ValueError, match="none of the test sets.*--data_dir"):
-    benchmark.evaluate(
+    evaluate.evaluate(
       config,
       checkpoint_path=checkpoint_path,
       data_dir=str(tmp_path / "nowhere"),
@@ -208,7 +208,7 @@ def test_ragged_batches_on_eight_devices_equal_one_by_one():
   options = base.test_set("x", base.noise(25.0))
 
   def rows(mesh, batch_size):
-    results = evaluation.evaluate_set(
+    results = loop.evaluate_set(
       Restorer(model, params, mesh=mesh),
       test_sets.examples(images, options, range(len(images))),
       PROTOCOL,

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from semanir_jax import metrics
 from semanir_jax.degradations import (
   Bicubic,
   Demosaic,
@@ -14,6 +13,7 @@ from semanir_jax.degradations import (
   Jpeg,
   Mixture,
 )
+from semanir_jax.evaluation import metrics
 from semanir_jax.images.color import gray_y
 
 ALL = (

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import semanir_jax
-from semanir_jax import degradations, metrics
+from semanir_jax import degradations
+from semanir_jax.evaluation import metrics
 from semanir_jax.images.image_file import decode_image, read_image, write_image
 from tests import small
 

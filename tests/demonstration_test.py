@@ -13,10 +13,11 @@ import pytest
 
 import semanir_jax
 from configs import all_in_one, base, deblur, sr
-from semanir_jax import degradations, demonstration, measures, metrics
+from semanir_jax import degradations, demonstration
 from semanir_jax.degradations import bayer
+from semanir_jax.evaluation import measures, metrics
 from semanir_jax.images import image_file
-from semanir_jax.inference import Restorer
+from semanir_jax.inference.restorer import Restorer
 from semanir_jax.networks import load, safetensors_file
 from semanir_jax.networks.build import CheckpointError
 from tests import png_files, small

@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from semanir_jax import degradations, metrics
+from semanir_jax import degradations
 from semanir_jax.degradations import bayer
+from semanir_jax.evaluation import metrics
 
 # Eighths; from Malvar, He and Cutler's figure, as in protocols 3.4.
 GREEN = [

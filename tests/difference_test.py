@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from configs import base
-from semanir_jax.reports import Report
+from semanir_jax.evaluation.reports import Report
 from studies import difference
 from tests.evaluation_cases import PROTOCOL
 

@@ -9,11 +9,12 @@ from ml_collections import ConfigDict
 
 import semanir_jax
 from configs import base
-from semanir_jax import benchmark, ensemble, metrics, test_sets
+from semanir_jax.evaluation import evaluate, metrics, test_sets
 from semanir_jax.images.image_file import write_image
+from semanir_jax.inference import ensemble
+from semanir_jax.inference.tiled import TiledRestorer
 from semanir_jax.machine import distributed
 from semanir_jax.networks import checkpoint, load, safetensors_file
-from semanir_jax.tiles import TiledRestorer
 from tests import small
 
 OPTIONS = base.test_set("ours", base.noise(25.0))
@@ -67,7 +68,7 @@ def _evaluate(folder, network, test_set=OPTIONS, **options):
   config = base.get_config("smoke").eval.unlock()
   config.update(max_images=0, num_pictures=0, batch_size=2)
   config.sets = ConfigDict({"ours": test_set})
-  benchmark.evaluate(
+  evaluate.evaluate(
     config,
     checkpoint_path=network and str(folder / network),
     data_dir=str(folder),
@@ -99,7 +100,7 @@ def test_a_step_saved_meanwhile_is_not_the_one_that_was_measured(
     (run / "checkpoints" / "1000").mkdir()  # by the training that goes on
     return network
 
-  monkeypatch.setattr(benchmark, "load_network", load)
+  monkeypatch.setattr(evaluate, "load_network", load)
   results, _ = _evaluate(folder, "run")
   assert results["protocol"]["network"] == f"run, step {step.name}"
 
@@ -116,7 +117,7 @@ def test_all_processes_measure_the_step_that_the_first_one_found(
   answers = SimpleNamespace(
     gather=gather, shared_errors=distributed.shared_errors
   )
-  monkeypatch.setattr(benchmark, "distributed", answers)
+  monkeypatch.setattr(evaluate, "distributed", answers)
   results, _ = _evaluate(folder, "run")
   assert results["protocol"]["network"] == "run, step 2"
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from semanir_jax.test_sets import Example
+from semanir_jax.evaluation.test_sets import Example
 
 PROTOCOL = {
   "channel": "rgb",

@@ -13,12 +13,12 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import base
-from semanir_jax import benchmark, evaluation, metrics, test_sets
-from semanir_jax.evaluation import Round, evaluate_set, evaluate_shared
+from semanir_jax.evaluation import evaluate, loop, metrics, test_sets
+from semanir_jax.evaluation.loop import Round, evaluate_set, evaluate_shared
+from semanir_jax.evaluation.measures import as_output, measure
 from semanir_jax.images.image_file import ImageError, write_image
 from semanir_jax.images.imresize import imresize
-from semanir_jax.inference import Restorer
-from semanir_jax.measures import as_output, measure
+from semanir_jax.inference.restorer import Restorer
 from semanir_jax.training import setup
 from studies.measuring import open_test_set
 from tests import processes, small
@@ -94,7 +94,7 @@ def test_images_are_measured_at_a_time_and_while_others_are_restored(
 ):
   restored = threading.Event()  # all of them, with none measured yet
   together = threading.Barrier(2, timeout=60)
-  real = evaluation.measured
+  real = loop.measured
 
   def measured(*arguments: Any) -> Any:
     together.wait()
@@ -107,8 +107,8 @@ def test_images_are_measured_at_a_time_and_while_others_are_restored(
       restored.set()
     return images
 
-  monkeypatch.setattr(evaluation, "measured", measured)
-  monkeypatch.setattr(evaluation, "_THREADS", 4)
+  monkeypatch.setattr(loop, "measured", measured)
+  monkeypatch.setattr(loop, "_THREADS", 4)
   calls = []
   examples = [random_example(str(i), 12, 12, 3, seed=i) for i in range(4)]
   results = evaluate_set(restore, examples, PROTOCOL, batch_size=1)
@@ -275,7 +275,7 @@ def test_counts_that_are_none_are_refused(tmp_path, field, value, least):
   config.eval[field] = value
   message = f"config.eval.{field}={value} must be at least {least}"
   with pytest.raises(ValueError, match=message):
-    benchmark.evaluate(
+    evaluate.evaluate(
       config.eval,
       checkpoint_path=None,
       data_dir=str(tmp_path),
@@ -300,7 +300,7 @@ def test_processes_write_their_pictures_and_the_first_the_tables(
   config.sets = ConfigDict({"ours": OPTIONS})
 
   def run(index: int, folder: str) -> pathlib.Path:
-    benchmark.evaluate(
+    evaluate.evaluate(
       config,
       checkpoint_path=None,
       data_dir=str(tmp_path),
@@ -333,7 +333,7 @@ def test_an_image_that_cannot_be_measured_loses_no_batch_before(tmp_path):
   config.update(max_images=0, batch_size=2)
   config.sets = ConfigDict({"ours": OPTIONS})
   with pytest.raises(ValueError, match="^2: .* or leave the image out"):
-    benchmark.evaluate(
+    evaluate.evaluate(
       config,
       checkpoint_path=None,
       data_dir=str(tmp_path),
@@ -349,9 +349,9 @@ def test_an_image_that_cannot_be_measured_loses_no_batch_before(tmp_path):
 )
 def test_a_protocol_that_measures_nothing_is_refused(changes):
   options = {"batch_size": 1, "max_images": 0}
-  evaluation.check_options(options | {"protocol": PROTOCOL | {"crop_px": 200}})
+  loop.check_options(options | {"protocol": PROTOCOL | {"crop_px": 200}})
   with pytest.raises(ValueError, match="valdi|'z'|psnr_yy"):
-    evaluation.check_options(options | {"protocol": PROTOCOL | changes})
+    loop.check_options(options | {"protocol": PROTOCOL | changes})
 
 
 def test_an_image_that_a_network_refuses_is_named():

@@ -15,7 +15,7 @@ import pytest
 
 from semanir_jax import export, exported
 from semanir_jax.images.image_file import read_image
-from semanir_jax.inference import Restorer
+from semanir_jax.inference.restorer import Restorer
 from semanir_jax.networks import safetensors_file
 from semanir_jax.networks.build import make_model
 from semanir_jax.networks.checkpoint import config_to_json

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from semanir_jax import metrics
+from semanir_jax.evaluation import metrics
 from semanir_jax.images.color import to_y
 from semanir_jax.images.imresize import imresize
 

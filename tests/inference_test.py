@@ -8,8 +8,8 @@ import jax
 import numpy as np
 import pytest
 
-from semanir_jax import inference
-from semanir_jax.inference import Restorer
+from semanir_jax.inference import restorer
+from semanir_jax.inference.restorer import Restorer
 from semanir_jax.machine import sharding
 from semanir_jax.models.semanir import SemanIR
 from tests import small
@@ -51,7 +51,7 @@ def test_padding_on_the_host_equals_padding_in_the_model(model, size):
 
 def _programs() -> int:
   """Programs compiled for restorers so far."""
-  return inference._run._cache_size()
+  return restorer._run._cache_size()
 
 
 def test_sizes_from_1_to_65_share_five_programs():
@@ -110,7 +110,7 @@ def test_parameters_split_over_devices_are_made_whole():
 def test_devices_restore_without_asking_each_other():
   model, mesh = small.USHAPE, sharding.make_local_mesh()
   images = _images(model, mesh.size, 8, 8)
-  step = jax.jit(inference.forward(model, mesh))
+  step = jax.jit(restorer.forward(model, mesh))
   text = (
     step.lower(small.params(model), images, np.int32(8)).compile().as_text()
   )

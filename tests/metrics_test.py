@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from skimage.metrics import structural_similarity
 
-from semanir_jax import metrics
+from semanir_jax.evaluation import metrics
 from semanir_jax.images.imresize import imresize
 
 

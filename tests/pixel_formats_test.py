@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageOps
 
-from semanir_jax import pixel_formats, restoration, result_files
 from semanir_jax.images import deep_png, encoder, image_file
 from semanir_jax.images.imresize import imresize
 from semanir_jax.images.metadata import NO_METADATA, Metadata, read_metadata
-from semanir_jax.inference import Restorer
+from semanir_jax.inference.restorer import Restorer
 from semanir_jax.models.semanir import SemanIR
-from semanir_jax.restoration import restore_files
+from semanir_jax.restoration import pixel_formats, restore, result_files
+from semanir_jax.restoration.restore import restore_files
 from tests import png_files, small
 
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -32,7 +32,7 @@ def _quick_networks(monkeypatch):
     scale = self.model.scale
     return batch.repeat(scale, axis=1).repeat(scale, axis=2) - 0.01
 
-  monkeypatch.setattr(restoration, "load_network", load)
+  monkeypatch.setattr(restore, "load_network", load)
   monkeypatch.setattr(Restorer, "__call__", darkened)
 
 

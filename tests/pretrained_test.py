@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from configs import pretrained
-from semanir_jax import evaluation, metrics, reports, test_sets
-from semanir_jax.inference import Restorer
+from semanir_jax.evaluation import loop, metrics, reports, test_sets
+from semanir_jax.inference.restorer import Restorer
+from semanir_jax.inference.tiled import TiledRestorer
 from semanir_jax.networks import load, safetensors_file
-from semanir_jax.tiles import TiledRestorer
 
 FILES = sorted(load.PRETRAINED.glob(f"*{safetensors_file.SUFFIX}"))
 NAMES = [path.stem for path in FILES]
@@ -48,7 +48,7 @@ def _rows(name, key, changes, data_dir=""):
   options = protocol["sets"][key] | changes
   source = test_sets.open_test_set("set", options, data_dir)
   count = 1 if changes else len(source)
-  results = evaluation.evaluate_set(
+  results = loop.evaluate_set(
     Restorer(model, params),
     test_sets.examples(source, options, range(count)),
     protocol,

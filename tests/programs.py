@@ -73,7 +73,7 @@ def _main() -> None:
   commands = json.load(sys.stdin)
   from ml_collections import config_flags  # noqa: F401
 
-  from semanir_jax import cli, restoration  # noqa: F401
+  from semanir_jax.restoration import restore  # noqa: F401
   from semanir_jax.training import loop  # noqa: F401
 
   codes = {

@@ -9,23 +9,23 @@ import numpy as np
 import pytest
 
 from configs import base
-from semanir_jax import pictures
-from semanir_jax.evaluation import evaluate_set
+from semanir_jax.evaluation import panels
+from semanir_jax.evaluation.loop import evaluate_set
+from semanir_jax.evaluation.reports import Report
 from semanir_jax.images.image_file import ImageError, read_image
-from semanir_jax.reports import Report
 from tests.evaluation_cases import PROTOCOL, random_example
 
 
 def test_panels_stand_side_by_side_under_their_captions():
   a = np.full((20, 30, 3), 200, np.uint8)
   b = np.full((20, 30, 1), 50, np.uint8)
-  picture = pictures.side_by_side([("left", a), ("right", b)])
+  picture = panels.side_by_side([("left", a), ("right", b)])
   assert picture.shape == (46, 66, 3) and picture.dtype == np.uint8
   assert (picture[26:, :30] == 200).all() and (picture[26:, 36:] == 50).all()
   assert (picture[26:, 30:36] == 255).all()
   assert (picture[:26, :30] < 100).any()  # the caption's ink
   with pytest.raises(ValueError, match="panels of different sizes"):
-    pictures.side_by_side([("left", a), ("right", b[:10])])
+    panels.side_by_side([("left", a), ("right", b[:10])])
 
 
 # Of any number of images.

@@ -8,7 +8,7 @@ import pytest
 
 from semanir_jax.images.image_file import ImageError, write_image
 from semanir_jax.networks.build import CheckpointError
-from semanir_jax.restoration import restore_files
+from semanir_jax.restoration.restore import restore_files
 
 
 def write_random(

@@ -6,12 +6,12 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from configs import base
-from semanir_jax import evaluation, metrics, test_sets
 from semanir_jax.degradations import bayer
+from semanir_jax.evaluation import loop, metrics, test_sets
 from semanir_jax.images.image_file import read_image, write_image
-from semanir_jax.inference import Restorer
+from semanir_jax.inference.restorer import Restorer
 from semanir_jax.networks import load
-from semanir_jax.restoration import restore_files
+from semanir_jax.restoration.restore import restore_files
 from tests import png_files, small
 from tests import restoration_cases as cases
 
@@ -35,7 +35,7 @@ def test_a_sensors_image_is_restored_as_the_evaluation_restores_it(
   options = dict(base.test_set("kodak", ConfigDict(MOSAICS)))
   examples = test_sets.examples(small.Images([clean]), options, [0])
   protocol = base.get_config().eval.protocol
-  (expected,) = evaluation.evaluate_set(
+  (expected,) = loop.evaluate_set(
     Restorer(model, params), examples, protocol, batch_size=1
   )
   sensor = bayer.mosaic(clean).sum(axis=2, dtype=np.uint8)[..., None]

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from semanir_jax.images.image_file import read_image
-from semanir_jax.inference import Restorer
+from semanir_jax.inference.restorer import Restorer
 from semanir_jax.networks.build import CheckpointError
-from semanir_jax.restoration import restore_files
+from semanir_jax.restoration.restore import restore_files
 from tests import restoration_cases as cases
 
 

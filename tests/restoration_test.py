@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from semanir_jax import metrics, pixel_formats, restoration_jobs, result_files
+from semanir_jax.evaluation import metrics
 from semanir_jax.images.image_file import ImageError, read_image, write_image
-from semanir_jax.inference import Restorer
+from semanir_jax.inference.restorer import Restorer
 from semanir_jax.networks.checkpoint import load_for_inference
-from semanir_jax.restoration import restore_files
+from semanir_jax.restoration import pixel_formats, result_files, runner
+from semanir_jax.restoration.restore import restore_files
 from tests import restoration_cases as cases
 
 
@@ -226,9 +227,7 @@ def test_a_folder_tells_its_speed_and_the_time_left(
   caplog.set_level("INFO")
   for i in range(4):
     cases.write_random(tmp_path / "in" / f"{i}.png", 5, 5, 3)
-  monkeypatch.setattr(
-    restoration_jobs, "_restored", lambda *_: (lambda: None, 0)
-  )
+  monkeypatch.setattr(runner, "_restored", lambda *_: (lambda: None, 0))
   _let_time_pass(monkeypatch, seconds=4)
   restore_files(runs["color"], str(tmp_path / "in"), str(tmp_path / "out"))
   lines = [line for line in caplog.messages if "images/s" in line]
@@ -261,7 +260,7 @@ def test_results_are_written_while_others_are_restored(
 
   monkeypatch.setattr(pixel_formats, "read_picture", reading)
   monkeypatch.setattr(result_files, "encode", encoding)
-  monkeypatch.setattr(restoration_jobs, "_THREADS", 4)
+  monkeypatch.setattr(runner, "_THREADS", 4)
   output = tmp_path / "out"
   restore_files(runs["color"], str(tmp_path / "in"), str(output))
   assert cases.files(output) == [f"{name}.png" for name in "abcd"]
@@ -288,7 +287,7 @@ def test_results_that_wait_hold_little_memory(runs, tmp_path, monkeypatch):
 
   monkeypatch.setattr(pixel_formats, "read_picture", reading)
   monkeypatch.setattr(result_files, "write", writing)
-  monkeypatch.setattr(restoration_jobs, "_MOST_BYTES", 100)
+  monkeypatch.setattr(runner, "_MOST_BYTES", 100)
   restore_files(runs["color"], str(tmp_path / "in"), str(tmp_path / "out"))
   assert events == [
     f"{what} {name}.png" for name in "abc" for what in ("read", "wrote")
@@ -305,7 +304,7 @@ def test_an_image_of_many_tiles_tells_its_progress_now_and_then(
   )
   _let_time_pass(monkeypatch, seconds=4)
   levels = np.empty((40, 5, 3), np.uint8)
-  restoration_jobs.restore_into(levels, restorer, levels, "a.png")
+  runner.restore_into(levels, restorer, levels, "a.png")
   lines = [line for line in caplog.messages if " %, " in line]
   assert len(lines) == 13  # every 10 seconds at most, of 160
   assert lines[0] == "a.png: 7 %, 148 s left"
@@ -316,7 +315,7 @@ def _let_time_pass(monkeypatch, *, seconds: float) -> None:
   """Whenever the restoration looks at the clock, so much later is it."""
   clock = itertools.count(step=seconds)
   fake = types.SimpleNamespace(monotonic=lambda: next(clock))
-  monkeypatch.setattr(restoration_jobs, "time", fake)
+  monkeypatch.setattr(runner, "time", fake)
 
 
 def test_a_folder_of_references_is_matched_by_name(runs, tmp_path):
@@ -523,7 +522,7 @@ def test_a_full_disk_ends_the_run(runs, tmp_path, monkeypatch, caplog):
 
   monkeypatch.setattr(result_files, "write", remember)
   monkeypatch.setattr(pathlib.Path, "write_bytes", no_space)
-  monkeypatch.setattr(restoration_jobs, "_THREADS", 1)
+  monkeypatch.setattr(runner, "_THREADS", 1)
   output = tmp_path / "out"
   with pytest.raises(ImageError, match="3 of 4 images .*: b.png, c.png, d.png"):
     restore_files(runs["color"], str(tmp_path / "in"), str(output))
@@ -569,7 +568,7 @@ def test_memory_for_a_result_that_runs_out_is_named_too(
 
   module, function = {
     "result": (np, "empty"),
-    "warning": (restoration_jobs, "_warn_of_no_change"),
+    "warning": (runner, "_warn_of_no_change"),
     "encoder": (Image, "fromarray"),
   }[place]
   whole = getattr(module, function)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from semanir_jax.inference import Restorer
+from semanir_jax.inference.restorer import Restorer
 from semanir_jax.machine import sharding
 from semanir_jax.models.semanir import SemanIR
 from semanir_jax.training.losses import make_loss

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from configs import base
-from semanir_jax import metrics
+from semanir_jax.evaluation import metrics
 from semanir_jax.images.image_file import write_image
-from semanir_jax.inference import Restorer
+from semanir_jax.inference.restorer import Restorer
 from semanir_jax.machine.flops import count_flops
 from semanir_jax.models.parameters import abstract_params
 from semanir_jax.models.stage import Stage

@@ -5,9 +5,9 @@ import pytest
 from PIL import Image
 
 from configs import base
-from semanir_jax import evaluation, metrics, test_sets
 from semanir_jax.data import prepare, splits
 from semanir_jax.data.records import ArrayRecordSource
+from semanir_jax.evaluation import loop, metrics, test_sets
 from semanir_jax.images.image_file import ImageError
 
 NO_NOISE = base.noise(0.0)
@@ -178,9 +178,7 @@ def test_centres_of_kodak24_give_the_anchor(shared_data):
   examples = test_sets.examples(source, options, range(len(source)))
   values = [
     metrics.psnr(result.before, result.target, crop_px=border)
-    for result in evaluation.evaluate_set(
-      None, examples, protocol, batch_size=1
-    )
+    for result in loop.evaluate_set(None, examples, protocol, batch_size=1)
     for border in (0, 10)
   ]
   np.testing.assert_allclose(

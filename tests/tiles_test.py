@@ -7,12 +7,12 @@ import pathlib
 import numpy as np
 import pytest
 
-from semanir_jax import inference, tile_size, tiles
 from semanir_jax.images import image_file
-from semanir_jax.inference import Restorer
+from semanir_jax.inference import tile_size, tiled
+from semanir_jax.inference.restorer import Restorer
+from semanir_jax.inference.tiled import TiledRestorer
 from semanir_jax.models.semanir import SemanIR
 from semanir_jax.models.sizes import SIZES
-from semanir_jax.tiles import TiledRestorer
 from tests import small
 
 
@@ -121,7 +121,7 @@ def test_tiles_lie_on_the_grid_and_their_weights_sum_to_one():
     (1, 3),
   ):
     size = -(-size // grid) * grid
-    axis = tiles._Axis(size, min(tile, size), overlap, grid, scale)
+    axis = tiled._Axis(size, min(tile, size), overlap, grid, scale)
     assert axis.starts[0] == 0 and axis.starts[-1] + axis.tile == size
     gaps = np.diff(axis.starts)
     assert (gaps <= tile - overlap).all() and (gaps > 0).all()
@@ -144,12 +144,12 @@ def test_images_of_many_sizes_share_one_program(most):
     8: ((129, 140, 3), (300, 130, 3)),
     16: ((200, 260, 3), (260, 300, 3), (200, 380, 3)),
   }[most]
-  before = inference._run._cache_size()
+  before = restorer._run._cache_size()
   for shape in shapes:
     bands = [band.shape for band in restorer.bands(_random(*shape))]
     assert sum(height for height, _, _ in bands) == shape[0]
     assert {width for _, width, _ in bands} == {shape[1]}
-  assert inference._run._cache_size() - before == 1
+  assert restorer._run._cache_size() - before == 1
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ def test_bands_come_before_the_whole_is_restored(monkeypatch):
 
   monkeypatch.setattr(Restorer, "__call__", counted)
   monkeypatch.setattr(
-    tiles.jax, "local_devices", lambda: [tiles.jax.devices()[0]]
+    tiled.jax, "local_devices", lambda: [tiled.jax.devices()[0]]
   )
   restorer = TiledRestorer(small.USHAPE, {}, tile=128)
   restorer._memory = 0
@@ -231,7 +231,7 @@ def test_batches_leave_few_places_empty(
   monkeypatch, count, devices, fit, expected
 ):
   restorer = TiledRestorer(small.USHAPE, {})
-  monkeypatch.setattr(tiles.jax, "local_devices", lambda: [0] * devices)
+  monkeypatch.setattr(tiled.jax, "local_devices", lambda: [0] * devices)
   monkeypatch.setattr(tile_size, "px_that_fit", lambda *_: fit * 64 * 64)
   assert restorer._batch_size(count, 64, 64) == expected
 

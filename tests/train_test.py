@@ -19,8 +19,8 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
-from semanir_jax import test_sets
 from semanir_jax.data import train_iterator
+from semanir_jax.evaluation import test_sets
 from semanir_jax.images.image_file import ImageError
 from semanir_jax.machine import sharding
 from semanir_jax.networks import build, checkpoint

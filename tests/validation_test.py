@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from configs import base
-from semanir_jax import evaluation, test_sets
-from semanir_jax.inference import Restorer
+from semanir_jax.evaluation import loop, test_sets
+from semanir_jax.inference.restorer import Restorer
 from semanir_jax.training import validation
 from semanir_jax.training.validation import measure_id, validate
 from tests import processes, small
@@ -64,9 +64,7 @@ def _expected(name: str, records: Any) -> dict[str, float]:
   protocol = small.config().eval.protocol.to_dict()
   rows = [
     result.row
-    for result in evaluation.evaluate_set(
-      restore, examples, protocol, batch_size=1
-    )
+    for result in loop.evaluate_set(restore, examples, protocol, batch_size=1)
   ]
   return {
     f"{name}/{key}": np.mean([row[key] for row in rows])

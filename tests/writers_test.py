@@ -78,7 +78,7 @@ def test_clus_own_writers_work_with_it(tmp_path):
 
 
 @pytest.mark.parametrize(
-  "module", ["semanir_jax.training.loop", "semanir_jax.restoration"]
+  "module", ["semanir_jax.training.loop", "semanir_jax.restoration.restore"]
 )
 def test_no_other_framework_is_imported(module):
   code = (

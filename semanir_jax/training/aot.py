@@ -27,7 +27,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from semanir_jax import cli
-from semanir_jax.inference import forward
+from semanir_jax.inference.restorer import forward
 from semanir_jax.machine import sharding
 from semanir_jax.machine.devices import Chip, chip_of
 from semanir_jax.machine.files import write_bytes

@@ -10,11 +10,11 @@ import jax.numpy as jnp
 from absl import logging
 from jax.sharding import Mesh
 
-from semanir_jax import evaluation, test_sets
 from semanir_jax.data import splits
 from semanir_jax.data.sources import Source
 from semanir_jax.data.train_iterator import TrainIterator
 from semanir_jax.degradations import make as make_degradation
+from semanir_jax.evaluation import loop, test_sets
 from semanir_jax.machine import distributed, sharding
 from semanir_jax.machine.flops import count_flops
 from semanir_jax.models.semanir import SemanIR
@@ -65,7 +65,7 @@ def make_plan(config: Any) -> Plan:
     ImageError: an image cannot be read.
   """
   _check_numbers(config)
-  evaluation.check_options(config.eval)
+  loop.check_options(config.eval)
   mesh = sharding.make_mesh(data=config.mesh.data, fsdp=config.mesh.fsdp)
   logging.info("devices: %s, mesh %s", jax.devices(), dict(mesh.shape))
   phases = make_phases(config, mesh.size)

@@ -9,9 +9,9 @@ import jax
 import numpy as np
 from absl import logging
 
-from semanir_jax import evaluation, reports, wording
 from semanir_jax.data.sources import Source
-from semanir_jax.inference import Restorer
+from semanir_jax.evaluation import loop, reports, wording
+from semanir_jax.inference.restorer import Restorer
 from semanir_jax.machine import sharding
 from semanir_jax.models.semanir import SemanIR
 from semanir_jax.training.step import TrainState
@@ -89,7 +89,7 @@ def validate(
     )
   psnrs = []
   for name, options, source in sets:
-    rounds = evaluation.evaluate_shared(
+    rounds = loop.evaluate_shared(
       restore,
       source,
       options,

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from semanir_jax import pixel_formats
 from semanir_jax.data import folders, listing
 from semanir_jax.images import image_file
+from semanir_jax.restoration import pixel_formats
 
 _LOSSY = (".jpg", ".jpeg", ".webp")
 

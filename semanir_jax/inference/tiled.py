@@ -16,9 +16,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from semanir_jax import tile_size
 from semanir_jax.images.color import to_unit
-from semanir_jax.inference import Restorer
+from semanir_jax.inference import tile_size
+from semanir_jax.inference.restorer import Restorer
 from semanir_jax.machine import memory, sharding
 from semanir_jax.models.semanir import SemanIR
 from semanir_jax.models.windows import reflected_positions

@@ -6,17 +6,13 @@ from typing import Any
 import jax
 from absl import logging
 
-from semanir_jax import (
-  comparison,
-  ensemble,
-  restoration_jobs,
-  restoration_plan,
-  wording,
-)
 from semanir_jax.degradations import bayer
+from semanir_jax.evaluation import wording
+from semanir_jax.inference import ensemble
+from semanir_jax.inference.tiled import TiledRestorer
 from semanir_jax.models.semanir import SemanIR
 from semanir_jax.networks.load import check_there, load_network
-from semanir_jax.tiles import TiledRestorer
+from semanir_jax.restoration import comparison, planning, runner
 
 
 def restore_files(
@@ -58,10 +54,10 @@ def restore_files(
     CheckpointError: see `load_network`.
     ValueError: an option does not fit the network or the format.
   """
-  jobs = restoration_plan.plan(
+  jobs = planning.plan(
     source, output, reference=reference, output_format=output_format
   )
-  restoration_plan.check_quality(jobs, quality)
+  planning.check_quality(jobs, quality)
   open_jobs = [job for job in jobs if overwrite or not job.is_done()]
   if len(open_jobs) < len(jobs):
     logging.info(
@@ -87,7 +83,7 @@ def restore_files(
     measures = wording.measures(comparison.protocol(model.scale))
     logging.info("protocol: %s", measures)
   mosaics = bayer.is_mosaic(config["data"]["degradation"])
-  restoration_jobs.restore_all(restorer, open_jobs, quality, mosaics)
+  runner.restore_all(restorer, open_jobs, quality, mosaics)
 
 
 def describe(

@@ -8,11 +8,12 @@ from typing import Any
 
 from absl import logging
 
-from semanir_jax import ensemble, reports, test_sets
 from semanir_jax.data import splits
 from semanir_jax.data.sources import Source
-from semanir_jax.evaluation import Restore, check_options, evaluate_shared
-from semanir_jax.inference import Restorer
+from semanir_jax.evaluation import reports, test_sets
+from semanir_jax.evaluation.loop import Restore, check_options, evaluate_shared
+from semanir_jax.inference import ensemble
+from semanir_jax.inference.restorer import Restorer
 from semanir_jax.machine import distributed, sharding
 from semanir_jax.networks.load import exact, identity, load_network
 

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from semanir_jax import measures, test_sets, wording
+from semanir_jax.evaluation import measures, test_sets, wording
 from semanir_jax.images import color, image_file
-from semanir_jax.restoration_plan import Job
+from semanir_jax.restoration.planning import Job
 
 
 def protocol(scale: int) -> dict[str, Any]:

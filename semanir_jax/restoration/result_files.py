@@ -6,11 +6,11 @@ import pathlib
 import numpy as np
 from absl import logging
 
-from semanir_jax import pixel_formats
 from semanir_jax.images import color, decoder, encoder, image_file
 from semanir_jax.images.imresize import imresize
 from semanir_jax.machine import files
-from semanir_jax.pixel_formats import Picture
+from semanir_jax.restoration import pixel_formats
+from semanir_jax.restoration.pixel_formats import Picture
 
 
 def encode(

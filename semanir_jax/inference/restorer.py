@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from semanir_jax import ensemble
+from semanir_jax.inference import ensemble
 from semanir_jax.machine import sharding
 from semanir_jax.models.semanir import SemanIR
 from semanir_jax.models.windows import reflected_positions

@@ -13,18 +13,13 @@ from concurrent import futures
 import numpy as np
 from absl import logging
 
-from semanir_jax import (
-  comparison,
-  pixel_formats,
-  reports,
-  result_files,
-  wording,
-)
+from semanir_jax.evaluation import reports, wording
+from semanir_jax.evaluation.reports import Row
 from semanir_jax.images import image_file
+from semanir_jax.inference.tiled import TiledRestorer
 from semanir_jax.machine import files, memory
-from semanir_jax.reports import Row
-from semanir_jax.restoration_plan import Job
-from semanir_jax.tiles import TiledRestorer
+from semanir_jax.restoration import comparison, pixel_formats, result_files
+from semanir_jax.restoration.planning import Job
 
 _PROGRESS_SECONDS = 10.0  # between two lines about one image
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, get_args
 
 import numpy as np
 
-from semanir_jax import metrics, test_sets
+from semanir_jax.evaluation import metrics, test_sets
 from semanir_jax.images.imresize import imresize
 
 _CHANNEL = "|".join(get_args(metrics.Channel))

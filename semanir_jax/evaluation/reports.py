@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import json
 import math
 import pathlib
@@ -12,13 +13,14 @@ import jax
 import numpy as np
 from absl import logging
 
-from semanir_jax import earlier_results, pictures, wording
-from semanir_jax.earlier_results import UNFINISHED
+from semanir_jax.evaluation import wording
+from semanir_jax.evaluation.measures import Result
 from semanir_jax.images import image_file
 from semanir_jax.machine import files
-from semanir_jax.measures import Result
 
 Row = Mapping[str, Any]
+
+UNFINISHED = "_unfinished"  # CSV file of a set that was not measured whole
 
 
 def mean_row(rows: Sequence[Row]) -> dict[str, Any]:
@@ -72,7 +74,7 @@ class Report:
     try:
       output.mkdir(parents=True, exist_ok=True)
       if jax.process_index() == 0:
-        earlier_results.set_aside(output, self._protocol)
+        _set_aside(output, self._protocol)
       # By it what an evaluation left is known, if it is cut off.
       self._begins = not (output / "results.json").exists()
       if self._begins:
@@ -233,4 +235,44 @@ def comparison(result: Result, *, baseline: bool = False) -> np.ndarray:
   ]
   if baseline:
     del panels[1]
-  return pictures.side_by_side(panels)
+  return panels.side_by_side(panels)
+
+
+def _set_aside(output: pathlib.Path, protocol: Mapping[str, Any]) -> None:
+  """Renames the results in a folder, unless they are of this protocol.
+
+  Another network, step, k, set or option is another evaluation. `results.json`
+  and `results.md`, and of each of its sets the CSV files and the folder of
+  pictures, get a number, as `results_1.json`.
+
+  Args:
+    output: folder of an evaluation.
+    protocol: of the new one, plain JSON values, as `results.json` has it.
+  """
+  try:
+    found = json.loads((output / "results.json").read_text())["protocol"]
+    names = list(found["sets"])
+  except FileNotFoundError:
+    return
+  except (KeyError, TypeError, ValueError):
+    found, names = None, []  # damaged, or of another program
+  if found == protocol:
+    return
+  # Last what says that there is something to rename.
+  own = itertools.product(names, ("", ".csv", f"{UNFINISHED}.csv"))
+  old = [
+    name
+    for name in (*own, ("results", ".md"), ("results", ".json"))
+    if (output / "".join(name)).exists()
+  ]
+  for number in itertools.count(1):
+    new = [output / f"{name}_{number}{suffix}" for name, suffix in old]
+    if not any(path.exists() for path in new):
+      break
+  for name, path in zip(old, new, strict=True):
+    (output / "".join(name)).replace(path)
+  logging.warning(
+    "%s: the results of another evaluation are kept as results_%d and so on",
+    output,
+    number,
+  )

@@ -19,10 +19,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from semanir_jax import test_sets
 from semanir_jax.data.sources import Source
+from semanir_jax.evaluation import test_sets
+from semanir_jax.evaluation.measures import Result, measure, measured
 from semanir_jax.machine import distributed, memory
-from semanir_jax.measures import Result, measure, measured
 
 Restore = Callable[[np.ndarray], np.ndarray]
 

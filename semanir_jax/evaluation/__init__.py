@@ -1,0 +1,1 @@
+"""Measures networks on test sets, under a stated protocol."""

@@ -1,0 +1,1 @@
+"""Runs a network on images of any size, whole or in tiles."""

@@ -1,0 +1,1 @@
+"""Restores people's own files: plans, runs, writes, compares."""
