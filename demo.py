@@ -11,7 +11,8 @@ import tempfile
 
 from absl import flags
 
-from semanir_jax import cli, demonstration
+from semanir_jax import cli
+from semanir_jax.demo import service
 
 _CHECKPOINT = flags.DEFINE_multi_string(
   "checkpoint",
@@ -28,7 +29,7 @@ _PORT = flags.DEFINE_integer("port", 7860, "Port to serve at.", 1, 65_535)
 def main() -> None:
   """Serves the page until it is interrupted."""
   given = [name for names in _CHECKPOINT.value for name in names.split(",")]
-  names = demonstration.network_names(given)
+  names = service.network_names(given)
   # `kill` ends it as Ctrl-C does: nobody's pictures are left behind.
   signal.signal(signal.SIGTERM, signal.default_int_handler)
   with tempfile.TemporaryDirectory(prefix="semanir_demo_") as folder:
@@ -36,13 +37,13 @@ def main() -> None:
     os.environ["GRADIO_TEMP_DIR"] = folder
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     try:
-      from semanir_jax import demo_page
+      from semanir_jax.demo import page
     except ModuleNotFoundError as error:
       raise ValueError(
         f"{error}; the demo needs: pip install -r requirements_demo.txt"
       ) from error
-    page = demo_page.build(names, pathlib.Path(folder))
-    demo_page.launch(page, _HOST.value, _PORT.value)
+    page = page.build(names, pathlib.Path(folder))
+    page.launch(page, _HOST.value, _PORT.value)
 
 
 if __name__ == "__main__":

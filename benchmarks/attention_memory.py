@@ -29,9 +29,9 @@ from benchmarks.attention_cases import IMAGES, NUM_KEYS, OPERATIONS, Case
 from benchmarks.result_file import ResultFile, start_run
 from benchmarks.worker import Worker
 from semanir_jax import cli
+from semanir_jax.aot.topology import H200_CAPABILITY, h200_devices
 from semanir_jax.ops import triton_launch
 from semanir_jax.training import record
-from semanir_jax.training.gpu_topology import H200_CAPABILITY, h200_devices
 
 _NUM_TOKENS = (512, 1024, 2048, 4096)
 _DENSE = ("triton", "mask", "whole mask")  # memory does not depend on K

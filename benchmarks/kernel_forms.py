@@ -23,10 +23,11 @@ from benchmarks.attention_cases import HEAD_SIZE, HEADS
 from benchmarks.attention_jax import make_program
 from benchmarks.result_file import ResultFile
 from semanir_jax import cli
+from semanir_jax.aot import hlo
+from semanir_jax.aot.topology import topology_devices
 from semanir_jax.machine.flops import count_flops
 from semanir_jax.ops import Dictionary, build_dictionary
-from semanir_jax.training import hlo, record
-from semanir_jax.training.topology import topology_devices
+from semanir_jax.training import record
 
 _OUT = flags.DEFINE_string("out", None, "JSON file of the rows.", required=True)
 _PLATFORM = flags.DEFINE_enum(

@@ -4,7 +4,7 @@
     --out=benchmarks/results/scaling.json
 
 Needs the TPU compiler of `jax[tpu]` and no TPU; nothing is run. Each case is a
-process of its own (`python -m semanir_jax.training.aot`) and takes minutes, so
+process of its own (`python -m semanir_jax.aot`) and takes minutes, so
 that the file is written after each of them and a case that is in it is not
 compiled again. Delete its row, or the file, to have it made anew. The table is
 printed; docs/scaling.md holds it.
@@ -51,7 +51,7 @@ class Case(NamedTuple):
   steps: tuple[str, ...] = ("train",)
 
   def arguments(self) -> list[str]:
-    """Of `semanir_jax.training.aot`."""
+    """Of `semanir_jax.aot`."""
     where = f"--topology={self.topology}"
     if self.topology == "cpu":
       where = "--platform=cpu"
@@ -96,7 +96,7 @@ def compile_case(case: Case) -> dict[str, Any]:
     Its command, and the rows and versions that it reports, or its error.
   """
   arguments = case.arguments()
-  command = ["-m", "semanir_jax.training.aot", *arguments]
+  command = ["-m", "semanir_jax.aot", *arguments]
   entry = case._asdict() | {"command": " ".join(["python", *command])}
   with tempfile.TemporaryDirectory() as folder:
     out = pathlib.Path(folder) / "report.json"

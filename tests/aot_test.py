@@ -12,10 +12,10 @@ from jax import lax
 from jax.sharding import PartitionSpec
 
 from configs import base
+from semanir_jax.aot import hlo, report, topology
 from semanir_jax.machine import devices, flops, sharding
 from semanir_jax.networks.build import make_model
 from semanir_jax.ops import Dictionary, chunks, key_semantic_attention
-from semanir_jax.training import aot, hlo, topology
 from semanir_jax.training.setup import make_step
 
 if not flags.FLAGS.is_parsed():
@@ -123,9 +123,9 @@ def test_a_started_gather_counts_its_result_alone():
 
 def _report(config, steps=("train", "inference"), chip="TPU v5 lite"):
   """Rows of a config compiled for the CPU devices here, by step."""
-  compiled = aot.compile_steps(config, jax.devices(), "cpu", steps)
+  compiled = report.compile_steps(config, jax.devices(), "cpu", steps)
   chip = devices.chip_of(chip)
-  rows = [aot.describe(*step, 8, chip) for step in compiled]
+  rows = [report.describe(*step, 8, chip) for step in compiled]
   json.dumps(rows)
   return rows
 
@@ -185,12 +185,12 @@ def test_a_program_that_the_compiler_finds_too_large_is_a_row():
     def compile(self):
       raise jax.errors.JaxRuntimeError(self.message)
 
-  message = aot._compile(Lowered("RESOURCE_EXHAUSTED: 20.1G of 15.75G\nSee"))
-  row = aot.describe({"step": "train"}, message, 10**9, 8, None)
+  message = report._compile(Lowered("RESOURCE_EXHAUSTED: 20.1G of 15.75G\nSee"))
+  row = report.describe({"step": "train"}, message, 10**9, 8, None)
   assert row["fits"] is False
   assert row["compiler_error"] == "RESOURCE_EXHAUSTED: 20.1G of 15.75G"
   with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
-    aot._compile(Lowered("INTERNAL: broken"))
+    report._compile(Lowered("INTERNAL: broken"))
 
 
 def test_parameters_are_split_over_fsdp_in_memory():

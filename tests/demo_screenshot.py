@@ -14,7 +14,7 @@ import tempfile
 import skimage.data
 from PIL import Image
 
-from semanir_jax import demonstration
+from semanir_jax.demo import service
 from semanir_jax.images import image_file
 from semanir_jax.machine import files
 from tests import browser
@@ -28,8 +28,8 @@ def main() -> None:
   parser.add_argument("--network", required=True, help="as of --checkpoint")
   parser.add_argument("--output", default="docs/images/web_demo.png")
   options = parser.parse_args()
-  _, _, config = demonstration.load_network(options.network)
-  degradation = next(iter(demonstration.known_degradations(config)))
+  _, _, config = service.load_network(options.network)
+  degradation = next(iter(service.known_degradations(config)))
   with tempfile.TemporaryDirectory() as name:
     folder = pathlib.Path(name)
     image_file.write_image(folder / "chelsea.png", skimage.data.chelsea())

@@ -13,8 +13,9 @@ import pytest
 
 import semanir_jax
 from configs import all_in_one, base, deblur, sr
-from semanir_jax import degradations, demonstration
+from semanir_jax import degradations
 from semanir_jax.degradations import bayer
+from semanir_jax.demo import service
 from semanir_jax.evaluation import measures, metrics
 from semanir_jax.images import image_file
 from semanir_jax.inference.restorer import Restorer
@@ -57,7 +58,7 @@ def _restored(
   path: pathlib.Path, network: str, degradation=None
 ) -> tuple[np.ndarray, np.ndarray, str]:
   """Before, after and report of a picture."""
-  outcome = demonstration.restore(
+  outcome = service.restore(
     path.read_bytes(),
     path.name,
     network,
@@ -77,12 +78,12 @@ def test_given_networks_come_first_then_colour_denoising(
     (tmp_path / f"{name}{safetensors_file.SUFFIX}").touch()
   given = [networks["x2"], networks["x2"]]
   bundled = ["denoise_color_light", "a", "b"]
-  assert demonstration.network_names(given) == [networks["x2"], *bundled]
+  assert service.network_names(given) == [networks["x2"], *bundled]
 
 
 def test_a_long_name_is_cut_in_the_names_of_results(networks, tmp_path):
   _picture(tmp_path / "a.png", 8, 8, 3)
-  outcome = demonstration.restore(
+  outcome = service.restore(
     (tmp_path / "a.png").read_bytes(),
     "x" * 251 + ".png",
     networks["color"],
@@ -96,14 +97,14 @@ def test_a_long_name_is_cut_in_the_names_of_results(networks, tmp_path):
 
 def test_results_of_visitors_are_removed_after_an_hour(tmp_path):
   pytest.importorskip("gradio")
-  from semanir_jax import demo_page
+  from semanir_jax.demo import page
 
   for name, hours in {"results_old": 2, "results_new": 0, "upload": 2}.items():
     (tmp_path / name).mkdir()
     (tmp_path / name / "a.png").touch()
     then = time.time() - 3600 * hours
     os.utime(tmp_path / name, (then, then))
-  demo_page._remove_old_results(tmp_path)
+  page._remove_old_results(tmp_path)
   left = {path.name for path in tmp_path.iterdir()}
   assert left == {"results_new", "upload"}
 
@@ -111,9 +112,9 @@ def test_results_of_visitors_are_removed_after_an_hour(tmp_path):
 def test_a_demo_without_networks_says_what_to_give(tmp_path, monkeypatch):
   monkeypatch.setattr(load, "PRETRAINED", tmp_path / "absent")
   with pytest.raises(ValueError, match="absent holds none; .* --checkpoint"):
-    demonstration.network_names([])
+    service.network_names([])
   with pytest.raises(CheckpointError, match="no checkpoint in .*nowhere"):
-    demonstration.network_names([str(tmp_path / "nowhere")])
+    service.network_names([str(tmp_path / "nowhere")])
 
 
 def test_without_gradio_the_program_says_what_to_install(networks):
@@ -161,10 +162,10 @@ def test_a_port_that_is_taken_is_told(networks):
   ids=["noise", "sr", "pairs", "mixture"],
 )
 def test_a_network_knows_the_degradations_of_its_training(config, known):
-  found = demonstration.known_degradations(json.loads(config.to_json()))
+  found = service.known_degradations(json.loads(config.to_json()))
   assert set(found) == set(known)
   for name, options in found.items():
-    choice = demonstration.strength(options)
+    choice = service.strength(options)
     assert (choice and (choice.option, choice.value)) == known[name]
     for value in (choice.low, choice.high) if choice else ():
       degradations.make(**dict(options) | {choice.option: value})
@@ -172,7 +173,7 @@ def test_a_network_knows_the_degradations_of_its_training(config, known):
 
 def test_16_bits_and_alpha_are_kept(networks, tmp_path):
   pixels = _picture(tmp_path / "a.png", 8, 12, 4, dtype=np.uint16)
-  outcome = demonstration.restore(
+  outcome = service.restore(
     (tmp_path / "a.png").read_bytes(),
     "a.png",
     networks["color"],
@@ -206,7 +207,7 @@ def test_k_is_that_of_the_visitor(networks, tmp_path):
   _picture(tmp_path / "a.png", 8, 12, 3)
   results = []
   for k in (1, 16):
-    outcome = demonstration.restore(
+    outcome = service.restore(
       (tmp_path / "a.png").read_bytes(),
       "a.png",
       networks["color"],
@@ -277,7 +278,7 @@ def test_an_unchanged_picture_is_told(networks, tmp_path, monkeypatch):
 def test_a_picture_that_does_not_fit_is_refused(
   networks, tmp_path, monkeypatch, network, shape, degradation, message
 ):
-  monkeypatch.setattr(demonstration, "MOST_PX", 1_199)
+  monkeypatch.setattr(service, "MOST_PX", 1_199)
   _picture(tmp_path / "a.png", *shape)
   with pytest.raises(image_file.ImageError, match=message):
     _restored(tmp_path / "a.png", networks[network], degradation)
@@ -287,7 +288,7 @@ def test_a_picture_that_does_not_fit_is_refused(
 def test_a_huge_picture_is_refused_by_its_header(
   networks, tmp_path, monkeypatch
 ):
-  monkeypatch.setattr(demonstration, "MOST_PX", 1_000)
+  monkeypatch.setattr(service, "MOST_PX", 1_000)
   _picture(tmp_path / "a.png", 100, 100, 3)
   header = (tmp_path / "a.png").read_bytes()[:100]
   (tmp_path / "a.png").write_bytes(header)

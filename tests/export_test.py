@@ -13,7 +13,7 @@ import jax.export
 import numpy as np
 import pytest
 
-from semanir_jax import export, exported
+from semanir_jax.export import exported, write
 from semanir_jax.images.image_file import read_image
 from semanir_jax.inference.restorer import Restorer
 from semanir_jax.networks import safetensors_file
@@ -35,7 +35,7 @@ SR_TILE = 10  # padded to 12
 def file(tmp_path_factory) -> pathlib.Path:
   """An export of `SR`, for all platforms."""
   path = tmp_path_factory.mktemp("exports") / "new" / "sr.stablehlo"
-  export.write_export(
+  write.write_export(
     path, SR, small.params(SR), CONFIG, tile=SR_TILE, num_keys=5
   )
   return path
@@ -112,7 +112,7 @@ def test_what_it_is_exported_on_does_not_matter(monkeypatch):
   texts = []
   for platform in ("cpu", "gpu"):
     monkeypatch.setattr(jax, "default_backend", lambda name=platform: name)
-    made = export.export_network(
+    made = write.export_network(
       small.USHAPE, small.params(small.USHAPE), tile=16, platforms=("cpu",)
     )
     # Without the lines of the sources that made it.
@@ -188,13 +188,11 @@ def test_damaged_files_are_refused(file, tmp_path):
 
 @pytest.mark.parametrize("wrong", [1.01, np.nan])
 def test_a_wrong_export_is_not_written(network, tmp_path, monkeypatch, wrong):
-  monkeypatch.setattr(
-    export, "export_network", lambda *_, **__: network.program
-  )
+  monkeypatch.setattr(write, "export_network", lambda *_, **__: network.program)
   params = jax.tree.map(lambda x: x * wrong, small.params(SR))
   path = tmp_path / "sr.stablehlo"
   with pytest.raises(ValueError, match="the export differs from the network"):
-    export.write_export(path, SR, params, CONFIG, tile=SR_TILE)
+    write.write_export(path, SR, params, CONFIG, tile=SR_TILE)
   assert not list(tmp_path.iterdir())
 
 
@@ -214,9 +212,7 @@ def test_options_that_do_not_fit_leave_nothing(
 ):
   options = {"tile": 8} | changes
   with pytest.raises(ValueError, match=message):
-    export.write_export(
-      tmp_path / name, SR, small.params(SR), CONFIG, **options
-    )
+    write.write_export(tmp_path / name, SR, small.params(SR), CONFIG, **options)
   assert not list(tmp_path.iterdir())
 
 

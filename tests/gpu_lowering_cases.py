@@ -17,18 +17,18 @@ from jax.sharding import AxisType, Mesh
 from benchmarks import attention_memory
 from benchmarks.attention_cases import Case
 from benchmarks.result_file import ResultFile
+from semanir_jax.aot import hlo, topology
 from semanir_jax.machine import sharding
 from semanir_jax.models.stage import Stage
 from semanir_jax.networks.build import make_model
 from semanir_jax.ops import attention_triton, dictionary_triton, triton_launch
-from semanir_jax.training import gpu_topology, hlo
 from semanir_jax.training.setup import place_step
 from tests import jaxprs, small
 
 jax.config.update("jax_disable_most_optimizations", False)
 # jax_triton leaves the assembly of every kernel there.
 DUMP = pathlib.Path(os.environ["JAX_TRITON_DUMP_DIR"])
-DEVICES = gpu_topology.h200_devices(4)
+DEVICES = topology.h200_devices(4)
 # Bytes of shared memory that a program may have (CUDA programming guide).
 SHARED_MEMORY = {80: 163 << 10, 90: 227 << 10}
 ARCHITECTURE = {80: "sm_80", 90: "sm_90a"}
@@ -137,7 +137,7 @@ def compile_train_step(config, side):
   )
   model = make_model(config.model).clone(platform="gpu")
   images = jax.ShapeDtypeStruct((4, side, side, 3), jnp.float32)
-  with triton_launch.compile_for(gpu_topology.H200_CAPABILITY):
+  with triton_launch.compile_for(topology.H200_CAPABILITY):
     train_step, _, state, _ = place_step(config, model, mesh)
     lowered = train_step.lower(state, {"lq": images, "hq": images})
   return state, lowered.compile()

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from semanir_jax.training import gpu_topology
+from semanir_jax.aot import topology
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 COMPILER = pathlib.Path(f"{sys.prefix}_gpu")  # beside the venv, see Makefile
@@ -36,10 +36,10 @@ def test_cases_of_the_gpu_compiler(tmp_path):
 @pytest.mark.parametrize("count", [0, -1, 12])
 def test_a_number_of_gpus_that_no_hosts_have(count):
   with pytest.raises(ValueError, match=f"{count} GPUs: compile for 1 to 8"):
-    gpu_topology.h200_devices(count)
+    topology.h200_devices(count)
 
 
 def test_a_missing_compiler_is_named():
   # This process does not see the folder, only that of the cases does.
   with pytest.raises(ValueError, match="make gpu_compiler"):
-    gpu_topology.h200_devices(4)
+    topology.h200_devices(4)

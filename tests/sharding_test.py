@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
+from semanir_jax.aot import hlo
 from semanir_jax.machine import sharding
-from semanir_jax.training import hlo
 from semanir_jax.training.losses import make_loss
 from semanir_jax.training.step import create_state, make_train_step
 from tests import small

@@ -1,7 +1,7 @@
 """Data-sheet figures of the devices that JAX may run on.
 
 They turn counted work into shares and bounds: model FLOPs utilisation in the
-training log, and the roofline of `training.aot`. None was measured by us.
+training log, and the roofline of `aot`. None was measured by us.
 """
 
 import dataclasses

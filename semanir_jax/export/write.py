@@ -1,8 +1,5 @@
 """Exports a network as StableHLO, for programs without Flax and this package.
 
-  python -m semanir_jax.export --checkpoint=runs/denoise \\
-    --output=denoise.stablehlo
-
 The file holds program and weights, for tiles of one size, any batch size and
 any k. What it is written from runs beside it before it is written, and both
 must say the same. docs/export.md says more.
@@ -18,23 +15,21 @@ import jax
 import jax.export
 import jax.numpy as jnp
 import numpy as np
-from absl import flags, logging
 
-from semanir_jax import cli, exported
-from semanir_jax.exported import ExportedNetwork
+from semanir_jax.export import exported
+from semanir_jax.export.exported import ExportedNetwork
 from semanir_jax.inference import tile_size
 from semanir_jax.inference.restorer import Restorer
 from semanir_jax.machine import memory
 from semanir_jax.machine.files import write_bytes
 from semanir_jax.models.semanir import SemanIR
-from semanir_jax.networks.load import load_network
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 SUFFIX = ".stablehlo"
 # Between export and network, of values in [0, 1], by the type of products. They
 # are one program but for the order of sums; a key in the dictionary that
 # changes place with an equal one may change single pixels by more.
-_LARGEST_RMS = {"float32": 1e-4, "bfloat16": 4e-3}
+LARGEST_RMS = {"float32": 1e-4, "bfloat16": 4e-3}
 _VERIFIED = 3  # tiles in the larger of the batches that are compared
 
 
@@ -122,7 +117,7 @@ def verify(
       restored = network(images[:count], num_keys=num_keys)
       difference = np.mean(np.square(restored - expected[:count]))
       found.append(float(np.sqrt(difference)))
-  bound = _LARGEST_RMS[jnp.dtype(model.dtype).name]
+  bound = LARGEST_RMS[jnp.dtype(model.dtype).name]
   if not all(value <= bound for value in found):
     raise ValueError(
       f"the export differs from the network by {max(found):.2g} (root mean"
@@ -165,8 +160,8 @@ def write_export(
       f" {here}; add it"
     )
   dtype = jnp.dtype(model.dtype).name
-  if dtype not in _LARGEST_RMS:
-    raise ValueError(f"dtype={dtype}: use one of {', '.join(_LARGEST_RMS)}")
+  if dtype not in LARGEST_RMS:
+    raise ValueError(f"dtype={dtype}: use one of {', '.join(LARGEST_RMS)}")
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
   except OSError as error:
@@ -197,43 +192,3 @@ def write_export(
   write_bytes(path, data)
   write_bytes(exported.facts_path(path), json.dumps(facts, indent=1).encode())
   return difference
-
-
-def main() -> None:
-  """Writes an export of a run, a file of weights or a bundled network."""
-  values = flags.FLAGS
-  path = pathlib.Path(values.output)
-  model, params, config = load_network(values.checkpoint)
-  difference = write_export(
-    path,
-    model.clone(dtype=values.dtype or model.dtype),
-    params,
-    config,
-    tile=values.tile,
-    num_keys=values.num_keys,
-    platforms=values.platforms,
-  )
-  logging.info(
-    "written: %s, %d bytes, for %s; differs by %.1e from the network on %s",
-    path,
-    path.stat().st_size,
-    ", ".join(values.platforms),
-    difference,
-    jax.export.default_export_platform(),
-  )
-
-
-if __name__ == "__main__":
-  flags.DEFINE_string("checkpoint", None, "Run, step, file or bundled name.")
-  flags.DEFINE_string("output", None, f"File to write, *{SUFFIX}.")
-  flags.DEFINE_integer("tile", 128, "Side of the input, px.")
-  flags.DEFINE_integer("num_keys", None, "k where a call names none.")
-  flags.DEFINE_enum(
-    "dtype",
-    None,
-    list(_LARGEST_RMS),
-    "Of the operands of matrix products; default: the checkpoint's.",
-  )
-  flags.DEFINE_list("platforms", list(PLATFORMS), "That it runs on.")
-  flags.mark_flags_as_required(["checkpoint", "output"])
-  cli.run(main)

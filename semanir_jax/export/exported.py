@@ -1,6 +1,6 @@
-"""Runs a network that `semanir_jax.export` wrote. Needs JAX and nothing more.
+"""Runs a network that `export.write` wrote. Needs JAX and nothing more.
 
-from semanir_jax import exported
+from semanir_jax.export import exported
 network = exported.load("denoise.stablehlo")
 restored = network(tiles)
 """

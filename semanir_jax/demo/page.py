@@ -15,7 +15,7 @@ from typing import Any
 import gradio as gr
 from absl import logging
 
-from semanir_jax import demonstration
+from semanir_jax.demo import service
 from semanir_jax.images import image_file
 from semanir_jax.machine import files
 from semanir_jax.restoration import restore
@@ -42,7 +42,7 @@ def build(names: Sequence[str], folder: pathlib.Path) -> gr.Blocks:
     _remove_old_results(folder)
     results = pathlib.Path(tempfile.mkdtemp(prefix=_RESULTS, dir=folder))
     try:
-      outcome = demonstration.restore(
+      outcome = service.restore(
         files.read_bytes(path),
         os.path.basename(path),
         network,
@@ -119,10 +119,10 @@ def launch(page: gr.Blocks, host: str, port: int) -> None:
 def _choose(network: str) -> list[Any]:
   """What the page shows of a network: its parts `chosen`."""
   try:
-    model, _, config = demonstration.load_network(network)
+    model, _, config = service.load_network(network)
   except (ValueError, OSError) as error:
     raise _shown(str(error)) from error
-  names = [_AS_IT_IS, *demonstration.known_degradations(config)]
+  names = [_AS_IT_IS, *service.known_degradations(config)]
   return [
     restore.describe(model, config, None),
     gr.Slider(maximum=model.max_keys, value=model.num_keys),
@@ -134,7 +134,7 @@ def _choose(network: str) -> list[Any]:
 def _slider(network: str, degradation: str) -> gr.Slider:
   """The slider of a degradation, hidden where there is nothing to choose."""
   options = _options(network, degradation)
-  strength = None if options is None else demonstration.strength(options)
+  strength = None if options is None else service.strength(options)
   if strength is None:
     return gr.Slider(visible=False)
   return gr.Slider(
@@ -150,12 +150,12 @@ def _options(
   network: str, degradation: str, value: int | None = None
 ) -> dict[str, Any] | None:
   """Options of the chosen degradation, with the value of its slider."""
-  _, _, config = demonstration.load_network(network)
-  known = demonstration.known_degradations(config)
+  _, _, config = service.load_network(network)
+  known = service.known_degradations(config)
   if degradation not in known:
     return None
   options = dict(known[degradation])
-  strength = demonstration.strength(options)
+  strength = service.strength(options)
   if strength is not None and value is not None:
     options[strength.option] = value
   return options

@@ -1,74 +1,34 @@
-"""Compiles a config's train and inference step for devices that are not here.
+"""Compiles a config's train and inference step, and says what they need.
 
-  python -m semanir_jax.training.aot --config=configs/sr.py:x4 \\
-    --topology=v5e:4x8 --config.model.dtype=bfloat16
-  python -m semanir_jax.training.aot --config=configs/sr.py:x4 \\
-    --platform=cuda --topology=h200:8
-  python -m semanir_jax.training.aot --config=configs/sr.py:x4 --platform=cpu
-
-The TPU compiler comes with `jax[tpu]` and needs no TPU, one process at a time;
-`make gpu_compiler` brings that of NVIDIA GPUs. Printed for each step:
-memory per device and whether it fits, arithmetic, collective operations, and
-the time that a roofline gives: the largest of arithmetic over peak rate, memory
-traffic over bandwidth and collective bytes over link rate. All of it is read
-from the compiled program; nothing is measured.
+For each step: memory per device and whether it fits, arithmetic, collective
+operations, and the time that a roofline gives: the largest of arithmetic over
+peak rate, memory traffic over bandwidth and collective bytes over link rate.
+All of it is read from the compiled program; nothing is measured.
 """
 
-import contextlib
-import json
-import time
 from collections.abc import Iterator, Sequence
-from importlib import metadata
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from absl import flags
-from ml_collections import config_flags
 
-from semanir_jax import cli
+from semanir_jax.aot import hlo
 from semanir_jax.inference.restorer import forward
 from semanir_jax.machine import sharding
-from semanir_jax.machine.devices import Chip, chip_of
-from semanir_jax.machine.files import write_bytes
+from semanir_jax.machine.devices import Chip
 from semanir_jax.machine.flops import count_flops
 from semanir_jax.networks.build import make_model
-from semanir_jax.ops import triton_launch
-from semanir_jax.training import hlo
-from semanir_jax.training.gpu_topology import H200_CAPABILITY
 from semanir_jax.training.phases import make_phases
 from semanir_jax.training.setup import make_step, place_step
-from semanir_jax.training.topology import topology_devices
-
-_CONFIG = config_flags.DEFINE_config_file(
-  "config", None, "Config file, with its variants behind a colon."
-)
-_TOPOLOGY = flags.DEFINE_string(
-  "topology", None, "TPU slice, as v5e:4x8, v5p:2x2x4, v6e:4x8; or h200:8."
-)
-_PLATFORM = flags.DEFINE_enum(
-  "platform",
-  "tpu",
-  ["tpu", "cuda", "cpu"],
-  "cpu compiles for the devices here.",
-)
-_STEPS = flags.DEFINE_multi_enum(
-  "step",
-  ["train", "inference"],
-  ["train", "inference"],
-  "Step to compile; give it once for each. Default: both.",
-)
-_INFERENCE_SIDE = flags.DEFINE_integer(
-  "inference_side", 256, "px, side of the input of the inference step.", 1
-)
-_OUT = flags.DEFINE_string("out", None, "JSON file to write the rows to.")
-
-# Packages that bring a platform's compiler.
-_COMPILERS = {"tpu": "libtpu", "cuda": "jax-cuda13-pjrt", "cpu": "jaxlib"}
 
 
 def compile_steps(
-  config: Any, devices: Sequence[Any], platform: str, steps: Sequence[str]
+  config: Any,
+  devices: Sequence[Any],
+  platform: str,
+  steps: Sequence[str],
+  *,
+  inference_side: int,
 ) -> Iterator[tuple[dict[str, Any], Any, int]]:
   """Compiles the steps of a config, the train step once for every phase.
 
@@ -77,6 +37,7 @@ def compile_steps(
     devices: all devices of the run.
     platform: "tpu", "cuda" or "cpu"; the attention runs as it does there.
     steps: "train", "inference".
+    inference_side: px, side of the input of the inference step.
 
   Yields:
     What was compiled (step, and size of its batch), the compiled program or the
@@ -108,7 +69,7 @@ def compile_steps(
       flops = count_flops(counted_step, state, batch)
       yield what, _compile(train_step.lower(state, batch)), flops
   if "inference" in steps:
-    count, side = len(devices), _INFERENCE_SIDE.value
+    count, side = len(devices), inference_side
     arguments = (
       state.params,
       _images(count, side, model.in_channels),
@@ -191,39 +152,3 @@ def describe(
       "bound_by": limit,
     }
   return row
-
-
-def main() -> None:
-  """Prints the rows, and writes them where asked."""
-  config, platform = _CONFIG.value, _PLATFORM.value
-  devices = topology_devices(platform, _TOPOLOGY.value)
-  chip = chip_of(devices[0].device_kind)
-  target = contextlib.nullcontext()
-  if platform == "cuda":
-    target = triton_launch.compile_for(H200_CAPABILITY)
-  rows, start = [], time.monotonic()
-  with target:
-    for step in compile_steps(config, devices, platform, _STEPS.value):
-      row = describe(*step, len(devices), chip)
-      row["compile_s"] = round(time.monotonic() - start, 1)
-      print(json.dumps(row, indent=2), flush=True)
-      rows.append(row)
-      start = time.monotonic()
-  if _OUT.value:
-    document = {
-      "topology": _TOPOLOGY.value or platform,
-      "device_kind": devices[0].device_kind,
-      "versions": {
-        package: metadata.version(package)
-        for package in ("jax", _COMPILERS[platform])
-      },
-      "config": json.loads(config.to_json_best_effort()),
-      "rows": rows,
-    }
-    write_bytes(_OUT.value, (json.dumps(document, indent=2) + "\n").encode())
-
-
-if __name__ == "__main__":
-  flags.mark_flag_as_required("config")
-  jax.config.update("jax_platforms", "cpu")
-  cli.run(main)

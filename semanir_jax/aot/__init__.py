@@ -1,0 +1,1 @@
+"""Compiles steps for devices that are not here, and reads what they need."""

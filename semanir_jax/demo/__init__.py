@@ -1,0 +1,1 @@
+"""Restoring pictures in the browser."""

@@ -1,0 +1,1 @@
+"""Networks as StableHLO programs, for use without Flax and this package."""
