@@ -21,8 +21,8 @@ from semanir_jax.ops import (
   choose_implementation,
   key_semantic_attention,
 )
-from semanir_jax.ops.attention_gather import attend_chunk
-from semanir_jax.ops.attention_mask import attend_windows
+from semanir_jax.ops.attention.gather import attend_chunk
+from semanir_jax.ops.attention.mask import attend_windows
 from semanir_jax.ops.bits import WORD, pack_bits
 
 # The paper's Torch-Mask and Torch-Gather: all windows at once, whose logits or

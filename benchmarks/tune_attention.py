@@ -3,7 +3,7 @@
   python -m benchmarks.tune_attention
 
 Writes the rows of this GPU's compute capability into the table that the kernels
-read, semanir_jax/ops/attention_tiles.json (or `--out`); other rows stay as they
+read, semanir_jax/ops/attention/tile_table.json (or `--out`); other rows stay as they
 are, and those that name this GPU and this JAX are not made again. Timed is the
 forward pass, or the forward and backward pass with other tiles for one kernel
 of it, so that only differences between the rows of one kernel mean something.
@@ -26,8 +26,9 @@ from absl import flags, logging
 from benchmarks.timing import median_ms
 from semanir_jax import cli
 from semanir_jax.machine.files import write_bytes
-from semanir_jax.ops import attention_triton, triton_launch
-from semanir_jax.ops.attention_tiles import (
+from semanir_jax.ops import triton_launch
+from semanir_jax.ops.attention import triton_vjp
+from semanir_jax.ops.attention.tile_table import (
   FORWARD,
   KERNELS,
   TABLE,
@@ -74,7 +75,7 @@ def measure(
   def choose(name: str, *others: int) -> Tiles:
     return tiles if name == kernel else choose_tiles(name, *others)
 
-  with mock.patch.object(attention_triton, "choose_tiles", choose):
+  with mock.patch.object(triton_vjp, "choose_tiles", choose):
     try:
       compiled = _compile(kernel, num_tokens, itemsize)
       found = jax.block_until_ready(compiled(*arrays))
@@ -112,7 +113,7 @@ def _compile(kernel: str, num_tokens: int, itemsize: int) -> Any:
   arrays, bits = _make_arrays(num_tokens, itemsize)
 
   def attend(query: Any, key: Any, value: Any, scale: Any, bias: Any) -> Any:
-    return attention_triton.key_semantic_attention_triton(
+    return triton_vjp.key_semantic_attention_triton(
       query, key, value, bits, scale, bias
     )
 

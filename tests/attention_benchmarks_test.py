@@ -22,7 +22,7 @@ from benchmarks.model_cases import QUICK_NETWORKS
 from benchmarks.result_file import ResultFile
 from benchmarks.worker import Worker, call_here
 from semanir_jax.ops import bits as bits_lib
-from semanir_jax.ops.attention_mask import mask_attention
+from semanir_jax.ops.attention.mask import mask_attention
 
 
 class Here:

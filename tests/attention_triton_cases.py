@@ -20,10 +20,11 @@ from semanir_jax.machine.sharding import DATA_AXES
 from semanir_jax.models import windows
 from semanir_jax.models.semanir import SemanIR
 from semanir_jax.models.stage import Stage
-from semanir_jax.ops import attention, attention_triton, triton_launch
-from semanir_jax.ops.attention_tiles import Tiles
+from semanir_jax.ops import triton_launch
+from semanir_jax.ops.attention import api, triton_vjp
+from semanir_jax.ops.attention.tile_table import Tiles
 from semanir_jax.ops.bits import pack_bits
-from semanir_jax.ops.dictionary import build_dictionary
+from semanir_jax.ops.dictionary.api import build_dictionary
 from semanir_jax.training import losses as losses_lib
 from semanir_jax.training.step import create_state, make_train_step
 from tests import reference, small, triton_interpreter
@@ -44,20 +45,20 @@ DTYPES = ["float32", "float16"] + ([] if INTERPRETED else ["bfloat16"])
 def kernel_calls(monkeypatch):
   """Shapes of the queries; without a GPU, the interpreter for jax_triton."""
   shapes = []
-  kernel = attention_triton.key_semantic_attention_triton
+  kernel = triton_vjp.key_semantic_attention_triton
   target = contextlib.nullcontext()
   if INTERPRETED:
     kernel = functools.partial(
       kernel, launcher=triton_interpreter.launch_in_jax
     )
     target = triton_launch.compile_for(90)
-    monkeypatch.setattr(attention, "_why_not_triton", lambda *unused: None)
+    monkeypatch.setattr(api, "_why_not_triton", lambda *unused: None)
 
   def run(query, *others):
     shapes.append(query.shape)
     return kernel(query, *others)
 
-  monkeypatch.setattr(attention_triton, "key_semantic_attention_triton", run)
+  monkeypatch.setattr(triton_vjp, "key_semantic_attention_triton", run)
   with target:
     yield shapes
 
@@ -65,7 +66,7 @@ def kernel_calls(monkeypatch):
 def use_tiles(monkeypatch, block_q, block_k):
   """Tiles of a test's own, small so that a small window has several."""
   monkeypatch.setattr(
-    attention_triton,
+    triton_vjp,
     "choose_tiles",
     lambda *unused: Tiles(block_q, block_k, num_warps=4, num_stages=2),
   )
@@ -104,9 +105,7 @@ def attend_and_differentiate(case, bits, dtype="float32"):
   def run(arrays, cotangent):
     def attend(*arrays):
       *qkv, scale, bias = arrays
-      return attention_triton.key_semantic_attention_triton(
-        *qkv, bits, scale, bias
-      )
+      return triton_vjp.key_semantic_attention_triton(*qkv, bits, scale, bias)
 
     out, pullback = jax.vjp(attend, *arrays)
     return out, pullback(cotangent)
@@ -267,7 +266,7 @@ def test_gradients_inside_shard_map_and_remat_are_those_of_one_device():
   def gradient(arrays, bits):
     def loss(arrays):
       *qkv, scale, bias = arrays
-      attend = attention_triton.key_semantic_attention_triton
+      attend = triton_vjp.key_semantic_attention_triton
       out = jax.checkpoint(attend)(*qkv, bits, scale, bias)
       return jnp.sum(out**2)
 

@@ -16,13 +16,9 @@ import pytest
 
 from benchmarks import tune_attention
 from semanir_jax import ops
-from semanir_jax.ops import (
-  attention_tiles,
-  attention_triton,
-  choose_implementation,
-  triton_launch,
-)
-from semanir_jax.ops.attention_tiles import Tiles, choose_tiles
+from semanir_jax.ops import choose_implementation, triton_launch
+from semanir_jax.ops.attention import tile_table, triton_vjp
+from semanir_jax.ops.attention.tile_table import Tiles, choose_tiles
 from tests import jaxprs, triton_interpreter
 
 FIELDS = ("block_q", "block_k", "num_warps", "num_stages")
@@ -93,13 +89,13 @@ def test_a_dictionary_of_the_wrong_form_is_refused():
     )
 
 
-@pytest.mark.parametrize("kernel", attention_tiles.KERNELS)
+@pytest.mark.parametrize("kernel", tile_table.KERNELS)
 @pytest.mark.parametrize("itemsize", [2, 4])
 @pytest.mark.parametrize("capability", [75, 80, 86, 90, 120])
 def test_every_window_has_tiles(kernel, itemsize, capability):
   for num_tokens in (1, 49, 64, 65, 256, 1024, 4096, 9999):
     tiles = choose_tiles(kernel, num_tokens, itemsize, capability)
-    for block, least in ((tiles.block_q, 16), (tiles.block_k, 32)):
+    for block, least in ((tile_table.block_q, 16), (tile_table.block_k, 32)):
       assert block >= least and block & (block - 1) == 0
       assert block <= max(32, 2 * num_tokens)
 
@@ -123,8 +119,8 @@ def test_tiles_are_those_of_the_next_larger_window_and_older_gpu(
   ]
   table = tmp_path / "tiles.json"
   table.write_text(json.dumps(rows))
-  monkeypatch.setattr(attention_tiles, "TABLE", table)
-  attention_tiles._table.cache_clear()
+  monkeypatch.setattr(tile_table, "TABLE", table)
+  tile_table._table.cache_clear()
   try:
     for n, capability, wanted in (
       (64, 86, (8, 64)),
@@ -132,10 +128,10 @@ def test_tiles_are_those_of_the_next_larger_window_and_older_gpu(
       (65, 70, (8, 128)),
       (1024, 90, (9, 1024)),
     ):
-      tiles = choose_tiles("forward", n, 2, capability)
-      assert (tiles.block_q, tiles.block_k) == wanted
+      chosen = choose_tiles("forward", n, 2, capability)
+      assert (chosen.block_q, chosen.block_k) == wanted
   finally:
-    attention_tiles._table.cache_clear()
+    tile_table._table.cache_clear()
 
 
 @pytest.mark.parametrize(("n", "windows"), [(1024, 225), (64, 1024), (49, 9)])
@@ -153,7 +149,7 @@ def test_no_array_grows_with_windows_times_pairs(n, windows):
 
   def both(q, k, v, bits, scale, bias):
     def attend(q, k, v, scale, bias):
-      return attention_triton.key_semantic_attention_triton(
+      return triton_vjp.key_semantic_attention_triton(
         q,
         k,
         v,
@@ -181,17 +177,19 @@ def test_no_array_grows_with_windows_times_pairs(n, windows):
 
 def test_tuning_replaces_the_rows_of_the_gpu_here(monkeypatch, tmp_path):
   table = tmp_path / "tiles.json"
-  table.write_bytes(attention_tiles.TABLE.read_bytes())
+  table.write_bytes(tile_table.TABLE.read_bytes())
   before = json.loads(table.read_text())
   tried = []
 
   def measure(kernel, num_tokens, itemsize, tiles):
     tried.append((kernel, num_tokens, itemsize, tiles))
-    assert max(tiles.block_q, tiles.block_k) <= num_tokens
-    if tiles.block_q == 64:
+    assert max(tile_table.block_q, tile_table.block_k) <= num_tokens
+    if tile_table.block_q == 64:
       return None
-    wrong = (tiles.block_q != 32) + (tiles.block_k != 64)
-    return 1.0 + wrong + (tiles.num_warps != 8) + (tiles.num_stages != 3)
+    wrong = (tile_table.block_q != 32) + (tile_table.block_k != 64)
+    return (
+      1.0 + wrong + (tile_table.num_warps != 8) + (tile_table.num_stages != 3)
+    )
 
   monkeypatch.setattr(tune_attention, "measure", measure)
   with triton_launch.compile_for(90):
@@ -232,9 +230,9 @@ def launched(monkeypatch):
     return tuple(jnp.full(x.shape, found, x.dtype) for x in outputs)
 
   run = functools.partial(
-    attention_triton.key_semantic_attention_triton, launcher=launcher
+    triton_vjp.key_semantic_attention_triton, launcher=launcher
   )
-  monkeypatch.setattr(attention_triton, "key_semantic_attention_triton", run)
+  monkeypatch.setattr(triton_vjp, "key_semantic_attention_triton", run)
   monkeypatch.setattr(tune_attention, "_TOKENS", 128)
   tune_attention._make_arrays.cache_clear()
   tune_attention._expected.cache_clear()

@@ -10,8 +10,8 @@ from jax import lax
 
 from semanir_jax.models import windows
 from semanir_jax.ops import build_dictionary, chunks
-from semanir_jax.ops import dictionary as dictionary_lib
 from semanir_jax.ops.bits import unpack_bits
+from semanir_jax.ops.dictionary import selection
 from tests import jaxprs, reference
 
 
@@ -71,14 +71,14 @@ def test_signed_zeros_tie_and_extremes_sort():
   least, most = np.finfo(np.float32).min, np.finfo(np.float32).max
   row = np.array([0.0, -0.0, -2e-38, 2e-38, most, least, -0.0, -np.inf])
   row = row.astype(np.float32)
-  scores = dictionary_lib.similarity(
+  scores = selection.similarity(
     jnp.array([[[[1.0], [-0.0], [0.0]]]], jnp.float32)
   )
   assert not np.signbit(np.asarray(scores)).any()
   scores = jnp.where(row == 0, 0.0, row)[None]
   for num_keys in range(1, 9):
     order = np.argsort(-row, kind="stable")[: min(num_keys, 7)]
-    bits = dictionary_lib.select_bits(scores, num_keys)
+    bits = selection.select_bits(scores, num_keys)
     mask = unpack_bits(bits, 8)
     np.testing.assert_array_equal(np.flatnonzero(mask[0]), np.sort(order))
 
@@ -120,18 +120,18 @@ def test_similarity_accumulates_bfloat16_features_in_float32():
   features = jnp.full((1, 1, 2, 257), 2.0**-5, jnp.bfloat16).at[..., 0].set(1)
   expected = 1 + 256 * 2.0**-10
   np.testing.assert_array_equal(
-    dictionary_lib.similarity(features), np.full((1, 1, 2, 2), expected)
+    selection.similarity(features), np.full((1, 1, 2, 2), expected)
   )
 
 
 def test_no_gradient_flows_through_the_search():
   def loss(features):
-    scores = dictionary_lib.similarity(features)
+    scores = selection.similarity(features)
     return jnp.sum(scores * features[..., :1])
 
   features = jnp.arange(8.0).reshape(1, 1, 4, 2)
   gradient = jax.grad(loss)(features)
-  scores = dictionary_lib.similarity(features)
+  scores = selection.similarity(features)
   expected = jnp.zeros_like(features).at[..., 0].set(scores.sum(-1))
   np.testing.assert_allclose(gradient, expected)
 
@@ -160,14 +160,14 @@ def test_selection_equals_a_stable_top_k(platform):
     np.put_along_axis(
       expected, np.asarray(lax.top_k(scores, num_keys)[1]), True, -1
     )
-    bits = dictionary_lib.select_bits(scores, num_keys, platform=platform)
+    bits = selection.select_bits(scores, num_keys, platform=platform)
     np.testing.assert_array_equal(unpack_bits(bits, scores.shape[-1]), expected)
 
 
 @pytest.mark.parametrize("num_tokens", [255 * 32, 256 * 32])
 def test_as_many_ties_as_a_byte_can_count_and_more(num_tokens):
   num_keys = num_tokens - 5
-  bits = dictionary_lib.select_bits(jnp.zeros((2, num_tokens)), num_keys)
+  bits = selection.select_bits(jnp.zeros((2, num_tokens)), num_keys)
   expected = np.broadcast_to(np.arange(num_tokens) < num_keys, (2, num_tokens))
   np.testing.assert_array_equal(unpack_bits(bits, num_tokens), expected)
 

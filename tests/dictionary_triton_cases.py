@@ -14,8 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from semanir_jax.ops import build_dictionary, dictionary_triton, triton_launch
+from semanir_jax.ops import build_dictionary, triton_launch
 from semanir_jax.ops.bits import unpack_bits
+from semanir_jax.ops.dictionary import triton_kernel
 from tests import reference, triton_interpreter
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -38,7 +39,7 @@ def compiled(**options):
   if INTERPRETED:
     options["launcher"] = triton_interpreter.launch_in_jax
   return jax.jit(
-    functools.partial(dictionary_triton.build_dictionary_triton, **options)
+    functools.partial(triton_kernel.build_dictionary_triton, **options)
   )
 
 
@@ -126,9 +127,7 @@ def test_zeros_denormals_and_infinite_scores():
   features[0, 0, 12:, 0] = -np.array(values)
   options = {"launcher": launch_at_once} if INTERPRETED else {}
   for num_keys in (1, 5, 12, 13, 20, 24):
-    built = dictionary_triton.build_dictionary_triton(
-      features, num_keys, **options
-    )
+    built = triton_kernel.build_dictionary_triton(features, num_keys, **options)
     np.testing.assert_array_equal(
       mask_of(built, 24), by_xla(features, num_keys)
     )
@@ -153,7 +152,7 @@ def test_real_features_agree_with_float64_up_to_near_ties(dtype):
 @pytest.mark.parametrize("rows", [1, 4])
 def test_a_program_of_few_rows_changes_nothing(monkeypatch, rows):
   features = integers(4, (1, 1, 33, 7))
-  monkeypatch.setattr(dictionary_triton, "SCORES", 64 * rows)
+  monkeypatch.setattr(triton_kernel, "SCORES", 64 * rows)
   np.testing.assert_array_equal(
     mask_of(build(features, 13), 33), by_xla(features, 13)
   )

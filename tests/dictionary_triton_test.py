@@ -29,15 +29,17 @@ def test_kernels_on_the_gpu():
 @pytest.fixture
 def taken(monkeypatch):
   """What the kernel was called with, on a machine where it can run."""
-  dictionary_triton = pytest.importorskip("semanir_jax.ops.dictionary_triton")
+  triton_kernel = pytest.importorskip(
+    "semanir_jax.ops.dictionary.triton_kernel"
+  )
   calls = []
 
   def record(features, num_keys, **options):
     calls.append((features.shape, options))
     return Dictionary(bits=jnp.asarray(num_keys))
 
-  monkeypatch.setattr(dictionary_triton, "build_dictionary_triton", record)
-  monkeypatch.setattr(dictionary_triton, "MOST_TOKENS", 32)
+  monkeypatch.setattr(triton_kernel, "build_dictionary_triton", record)
+  monkeypatch.setattr(triton_kernel, "MOST_TOKENS", 32)
   monkeypatch.setattr(triton_launch, "why_unavailable", lambda: None)
   return calls
 

@@ -21,7 +21,9 @@ from semanir_jax.aot import hlo, topology
 from semanir_jax.machine import sharding
 from semanir_jax.models.stage import Stage
 from semanir_jax.networks.build import make_model
-from semanir_jax.ops import attention_triton, dictionary_triton, triton_launch
+from semanir_jax.ops import triton_launch
+from semanir_jax.ops.attention import triton_vjp
+from semanir_jax.ops.dictionary import triton_kernel
 from semanir_jax.training.setup import place_step
 from tests import jaxprs, small
 
@@ -64,7 +66,7 @@ def test_dictionary_kernels_are_compiled(
   capability, num_tokens, dtype, max_keys
 ):
   def build(features, num_keys):
-    return dictionary_triton.build_dictionary_triton(
+    return triton_kernel.build_dictionary_triton(
       features, num_keys, max_keys=max_keys
     )
 
@@ -82,7 +84,7 @@ def test_dictionary_kernels_are_compiled(
 )
 def test_attention_kernels_are_compiled(capability, num_tokens, dtype):
   def loss(query, key, value, bits, scale, bias):
-    out = attention_triton.key_semantic_attention_triton(
+    out = triton_vjp.key_semantic_attention_triton(
       query, key, value, bits, scale, bias
     )
     return jnp.sum(out.astype(jnp.float32))

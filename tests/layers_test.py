@@ -10,9 +10,9 @@ from flax import linen as nn
 from jax import lax
 from jax.typing import DTypeLike
 
-from semanir_jax.models import affine, layers, offsets
+from semanir_jax.models import affine, layers, position_bias
 from semanir_jax.ops import build_dictionary
-from semanir_jax.ops import dictionary as dictionary_lib
+from semanir_jax.ops.dictionary import selection
 from tests import jaxprs, reference
 
 
@@ -36,7 +36,7 @@ def _expected(params, x, scale):
   query, key = (
     a / np.linalg.norm(a, axis=-1, keepdims=True) for a in (query, key)
   )
-  coordinates = np.asarray(offsets.relative_coordinates(3), np.float64)
+  coordinates = np.asarray(position_bias.relative_coordinates(3), np.float64)
   hidden = params["position_bias"]["hidden"]
   table = np.maximum(coordinates @ hidden["kernel"] + hidden["bias"], 0)
   table = table @ params["position_bias"]["heads"]["kernel"]
@@ -88,8 +88,8 @@ def test_products_that_choose_or_copy_are_exact_on_accelerators_too():
   features = jnp.ones((1, 1, 4, 3))
   table = jnp.ones((3, 3, 2))
   programs = (
-    jax.make_jaxpr(dictionary_lib.similarity)(features),
-    jax.make_jaxpr(lambda t: offsets.expand_offsets(t, 2))(table),
+    jax.make_jaxpr(selection.similarity)(features),
+    jax.make_jaxpr(lambda t: position_bias.expand_offsets(t, 2))(table),
   )
   for program, count in zip(programs, (1, 2), strict=True):
     products = [

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from semanir_jax.models import affine, drop_path, layers, offsets, windows
+from semanir_jax.models import affine, drop_path, layers, position_bias, windows
 from semanir_jax.models.semanir import SemanIR
 from semanir_jax.models.sizes import PUBLISHED_MILLIONS, SIZES
 from semanir_jax.models.stage import Stage
@@ -300,7 +300,7 @@ def test_initial_values_are_grls():
 def test_position_bias_equals_the_table_by_pair():
   p = 3
   table = np.random.default_rng(0).normal(size=(5, 5, 2))
-  expanded = offsets.expand_offsets(jnp.asarray(table, jnp.float32), p)
+  expanded = position_bias.expand_offsets(jnp.asarray(table, jnp.float32), p)
   for i, j in np.ndindex(p * p, p * p):
     dy, dx = i // p - j // p, i % p - j % p
     np.testing.assert_allclose(
@@ -309,7 +309,7 @@ def test_position_bias_equals_the_table_by_pair():
 
 
 def test_relative_coordinates_of_a_window_of_three():
-  coordinates = offsets.relative_coordinates(3)
+  coordinates = position_bias.relative_coordinates(3)
   values = [-np.log2(9) / 3, -np.log2(5) / 3, 0, np.log2(5) / 3, np.log2(9) / 3]
   np.testing.assert_allclose(coordinates[:, 0, 0], values, rtol=1e-6)
   np.testing.assert_allclose(coordinates[0, :, 1], values, rtol=1e-6)

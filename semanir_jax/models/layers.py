@@ -16,13 +16,11 @@ from flax import linen as nn
 from jax.typing import DTypeLike
 
 from semanir_jax.models.affine import linear
-from semanir_jax.models.offsets import expand_offsets, relative_coordinates
+from semanir_jax.models.position_bias import PositionBias
 from semanir_jax.ops import Dictionary, key_semantic_attention
 from semanir_jax.ops.chunks import ATTENDED
 
 LAYER_NORM_EPSILON = 1e-5  # torch's default; Flax's is 1e-6
-BIAS_HIDDEN = 512  # hidden width of the position-bias MLP
-BIAS_BOUND = 16.0  # largest position bias
 INITIAL_LOGIT_SCALE = 10.0
 LARGEST_LOGIT_SCALE = 100.0
 FOUND = "found"  # names the keys that a layer has found by itself
@@ -34,25 +32,6 @@ KEPT = ("qkv", ATTENDED, "projection", "expand", "reduce", FOUND)
 def layer_norm(name: str) -> nn.LayerNorm:
   """LayerNorm over channels, in float32 whatever the compute type."""
   return nn.LayerNorm(epsilon=LAYER_NORM_EPSILON, dtype=jnp.float32, name=name)
-
-
-class PositionBias(nn.Module):
-  """Continuous position bias: an MLP of the offset between two tokens.
-
-  Its parameters do not depend on the window size.
-  """
-
-  num_heads: int
-
-  @nn.compact
-  def __call__(self, window_size: int) -> jax.Array:
-    """Returns `[A, N, N]` float32 in (0, 16), [head, query, key]."""
-    x = jnp.asarray(relative_coordinates(window_size))
-    x = nn.relu(linear(x, BIAS_HIDDEN, dtype=jnp.float32, name="hidden"))
-    table = linear(
-      x, self.num_heads, dtype=jnp.float32, name="heads", bias=False
-    )
-    return expand_offsets(BIAS_BOUND * nn.sigmoid(table), window_size)
 
 
 class KeySemanticAttention(nn.Module):

@@ -1,12 +1,13 @@
 """Pure functions: the key-semantic dictionary and attention over it."""
 
-from semanir_jax.ops.attention import (
+from semanir_jax.ops.attention.api import (
   IMPLEMENTATIONS,
   choose_implementation,
   key_semantic_attention,
 )
-from semanir_jax.ops.dictionary import Dictionary, build_dictionary
-from semanir_jax.ops.dictionary_random import random_dictionary
+from semanir_jax.ops.dictionary.api import build_dictionary
+from semanir_jax.ops.dictionary.random_keys import random_dictionary
+from semanir_jax.ops.dictionary.selection import Dictionary
 from semanir_jax.ops.whole_numbers import whole_number
 
 __all__ = [

@@ -8,10 +8,10 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.typing import DTypeLike
 
 from semanir_jax.ops import triton_launch
-from semanir_jax.ops.attention_gather import gather_attention
-from semanir_jax.ops.attention_mask import mask_attention
+from semanir_jax.ops.attention.gather import gather_attention
+from semanir_jax.ops.attention.mask import mask_attention
 from semanir_jax.ops.chunks import ATTENDED
-from semanir_jax.ops.dictionary import Dictionary
+from semanir_jax.ops.dictionary.selection import Dictionary
 
 IMPLEMENTATIONS = ("mask", "gather", "triton")
 
@@ -151,9 +151,9 @@ def key_semantic_attention(
   arrays = (query, key, value)
   if implementation == "triton":
     # Imported late: it needs Triton, which only Linux has.
-    from semanir_jax.ops import attention_triton
+    from semanir_jax.ops.attention import triton_vjp
 
-    return attention_triton.key_semantic_attention_triton(
+    return triton_vjp.key_semantic_attention_triton(
       *arrays, dictionary.bits, scale, bias
     )
   if implementation == "mask":

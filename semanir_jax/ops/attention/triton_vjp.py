@@ -8,14 +8,15 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
-from semanir_jax.ops import attention_tiles, triton_launch
-from semanir_jax.ops.attention_tiles import choose_tiles
-from semanir_jax.ops.attention_triton_backward import (
+from semanir_jax.ops import triton_launch
+from semanir_jax.ops.attention import tile_table
+from semanir_jax.ops.attention.tile_table import choose_tiles
+from semanir_jax.ops.attention.triton_backward import (
   bias_gradient_kernel,
   key_value_gradient_kernel,
   query_gradient_kernel,
 )
-from semanir_jax.ops.attention_triton_forward import forward_kernel
+from semanir_jax.ops.attention.triton_forward import forward_kernel
 from semanir_jax.ops.chunks import ATTENDED
 from semanir_jax.ops.triton_launch import Launcher, launch
 
@@ -80,7 +81,7 @@ def _forward(*arguments: Any) -> tuple[jax.Array, tuple[jax.Array, ...]]:
   *inputs, capability, launcher = arguments
   query, bits = inputs[0], inputs[3]
   b, g, n, a, _ = query.shape
-  constants = _constants(attention_tiles.FORWARD, query, capability)
+  constants = _constants(tile_table.FORWARD, query, capability)
   occupied = _occupied_tiles(bits, constants)
   out, lse = launcher(
     forward_kernel,
@@ -108,7 +109,7 @@ def _backward(
   query, bits = inputs[0], inputs[3]
   a = query.shape[3]
   like_query = jax.ShapeDtypeStruct(query.shape, query.dtype)
-  constants = _constants(attention_tiles.QUERY_GRADIENT, query, capability)
+  constants = _constants(tile_table.QUERY_GRADIENT, query, capability)
   occupied = _occupied_tiles(bits, constants)
   programs = occupied.shape[0] * occupied.shape[1]
   d_query, delta, d_scale = launcher(
@@ -123,7 +124,7 @@ def _backward(
     **constants,
   )
   rows = (lse, delta, d_out)
-  constants = _constants(attention_tiles.KEY_VALUE_GRADIENT, query, capability)
+  constants = _constants(tile_table.KEY_VALUE_GRADIENT, query, capability)
   occupied = _occupied_tiles(bits, constants).swapaxes(1, 2)
   d_key, d_value = launcher(
     key_value_gradient_kernel,
@@ -148,7 +149,7 @@ def _bias_gradient(
   """`[A, N, N]`, in a few partial sums of many windows each."""
   query, bits = inputs[0], inputs[3]
   n, a = query.shape[2:4]
-  constants = _constants(attention_tiles.BIAS_GRADIENT, query, capability)
+  constants = _constants(tile_table.BIAS_GRADIENT, query, capability)
   occupied = _occupied_tiles(bits, constants)
   windows, tiles_q, tiles_k = occupied.shape
   wanted = -(-BIAS_PROGRAMS // (a * tiles_q * tiles_k))
@@ -180,10 +181,10 @@ def _constants(
     "A": a,
     "D": d,
     "WIDE_D": max(16, 1 << (d - 1).bit_length()),
-    "BLOCK_Q": tiles.block_q,
-    "BLOCK_K": tiles.block_k,
-    "num_warps": tiles.num_warps,
-    "num_stages": tiles.num_stages,
+    "BLOCK_Q": tile_table.block_q,
+    "BLOCK_K": tile_table.block_k,
+    "num_warps": tile_table.num_warps,
+    "num_stages": tile_table.num_stages,
     "compute_capability": capability,
   }
 

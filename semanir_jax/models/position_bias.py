@@ -1,9 +1,34 @@
-"""Offsets between the tokens of a window, as the position bias needs them."""
+"""The position bias: an MLP of the offset between two tokens of a window."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 from jax import lax
+
+from semanir_jax.models.affine import linear
+
+BIAS_HIDDEN = 512  # hidden width of the MLP
+BIAS_BOUND = 16.0  # largest position bias
+
+
+class PositionBias(nn.Module):
+  """Continuous position bias: an MLP of the offset between two tokens.
+
+  Its parameters do not depend on the window size.
+  """
+
+  num_heads: int
+
+  @nn.compact
+  def __call__(self, window_size: int) -> jax.Array:
+    """Returns `[A, N, N]` float32 in (0, 16), [head, query, key]."""
+    x = jnp.asarray(relative_coordinates(window_size))
+    x = nn.relu(linear(x, BIAS_HIDDEN, dtype=jnp.float32, name="hidden"))
+    table = linear(
+      x, self.num_heads, dtype=jnp.float32, name="heads", bias=False
+    )
+    return expand_offsets(BIAS_BOUND * nn.sigmoid(table), window_size)
 
 
 def relative_coordinates(window_size: int) -> np.ndarray:

@@ -5,7 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from semanir_jax.ops.chunks import over_windows
-from semanir_jax.ops.dictionary import Dictionary, connected, select_keys
+from semanir_jax.ops.dictionary.selection import (
+  Dictionary,
+  connected,
+  select_keys,
+)
 
 _SEED = 0
 

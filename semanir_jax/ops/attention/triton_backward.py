@@ -13,7 +13,7 @@ Source: FlashAttention-2, Dao 2023; the split by what a program owns is [ours].
 import triton
 import triton.language as tl
 
-from semanir_jax.ops.attention_triton_forward import (
+from semanir_jax.ops.attention.triton_forward import (
   PRECISION,
   find_tile,
   load_bias,

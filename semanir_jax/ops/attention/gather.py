@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from semanir_jax.ops.attention_mask import MASKED
+from semanir_jax.ops.attention.mask import MASKED
 from semanir_jax.ops.chunks import elements_at_once, largest_divisor
 
 

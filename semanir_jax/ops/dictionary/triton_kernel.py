@@ -19,7 +19,7 @@ from jax import lax
 
 from semanir_jax.ops import triton_launch
 from semanir_jax.ops.bits import WORD
-from semanir_jax.ops.dictionary import Dictionary
+from semanir_jax.ops.dictionary.selection import Dictionary
 from semanir_jax.ops.triton_launch import Launcher, launch
 
 # Scores of a program: 64 registers of each of 256 threads.

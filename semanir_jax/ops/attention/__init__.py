@@ -1,0 +1,1 @@
+"""Attention over the dictionary: a form for each kind of machine."""

@@ -1,0 +1,1 @@
+"""The key-semantic dictionary: selection, kernels, controls."""
