@@ -95,7 +95,7 @@ def test_a_dictionary_of_the_wrong_form_is_refused():
 def test_every_window_has_tiles(kernel, itemsize, capability):
   for num_tokens in (1, 49, 64, 65, 256, 1024, 4096, 9999):
     tiles = choose_tiles(kernel, num_tokens, itemsize, capability)
-    for block, least in ((tile_table.block_q, 16), (tile_table.block_k, 32)):
+    for block, least in ((tiles.block_q, 16), (tiles.block_k, 32)):
       assert block >= least and block & (block - 1) == 0
       assert block <= max(32, 2 * num_tokens)
 
@@ -183,12 +183,12 @@ def test_tuning_replaces_the_rows_of_the_gpu_here(monkeypatch, tmp_path):
 
   def measure(kernel, num_tokens, itemsize, tiles):
     tried.append((kernel, num_tokens, itemsize, tiles))
-    assert max(tile_table.block_q, tile_table.block_k) <= num_tokens
-    if tile_table.block_q == 64:
+    assert max(tiles.block_q, tiles.block_k) <= num_tokens
+    if tiles.block_q == 64:
       return None
-    wrong = (tile_table.block_q != 32) + (tile_table.block_k != 64)
+    wrong = (tiles.block_q != 32) + (tiles.block_k != 64)
     return (
-      1.0 + wrong + (tile_table.num_warps != 8) + (tile_table.num_stages != 3)
+      1.0 + wrong + (tiles.num_warps != 8) + (tiles.num_stages != 3)
     )
 
   monkeypatch.setattr(tune_attention, "measure", measure)

@@ -181,10 +181,10 @@ def _constants(
     "A": a,
     "D": d,
     "WIDE_D": max(16, 1 << (d - 1).bit_length()),
-    "BLOCK_Q": tile_table.block_q,
-    "BLOCK_K": tile_table.block_k,
-    "num_warps": tile_table.num_warps,
-    "num_stages": tile_table.num_stages,
+    "BLOCK_Q": tiles.block_q,
+    "BLOCK_K": tiles.block_k,
+    "num_warps": tiles.num_warps,
+    "num_stages": tiles.num_stages,
     "compute_capability": capability,
   }
 
