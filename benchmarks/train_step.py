@@ -14,7 +14,6 @@ import jax
 import jax.numpy as jnp
 from absl import flags
 from jax.sharding import Mesh
-from ml_collections import config_flags
 
 from benchmarks.timing import median_ms
 from semanir_jax import cli
@@ -93,8 +92,6 @@ def _images(model: SemanIR, phase: Phase, mesh: Mesh) -> dict[str, jax.Array]:
 
 
 if __name__ == "__main__":
-  config_file = config_flags.DEFINE_config_file(
-    "config", None, "Config file, with its variants behind a colon."
-  )
+  config_file = cli.define_config()
   flags.mark_flags_as_required(["config"])
   cli.run(lambda: print(json.dumps(measure(config_file.value)), flush=True))

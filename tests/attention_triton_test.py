@@ -187,9 +187,7 @@ def test_tuning_replaces_the_rows_of_the_gpu_here(monkeypatch, tmp_path):
     if tiles.block_q == 64:
       return None
     wrong = (tiles.block_q != 32) + (tiles.block_k != 64)
-    return (
-      1.0 + wrong + (tiles.num_warps != 8) + (tiles.num_stages != 3)
-    )
+    return 1.0 + wrong + (tiles.num_warps != 8) + (tiles.num_stages != 3)
 
   monkeypatch.setattr(tune_attention, "measure", measure)
   with triton_launch.compile_for(90):

@@ -15,6 +15,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 # Lowest first.
 LAYERS = (
+  ("bundled",),
   ("cli", "machine", "ops"),
   ("images", "models"),
   ("degradations", "networks", "summary"),
@@ -22,6 +23,7 @@ LAYERS = (
   ("evaluation", "export"),
   ("restoration", "training"),
   ("aot", "api", "demo"),
+  ("commands",),
 )
 LEVELS = {name: i for i, names in enumerate(LAYERS) for name in names}
 
