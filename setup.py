@@ -2,11 +2,17 @@
 `pip install` needs to know is in pyproject.toml.
 """
 
+import tempfile
+
 import setuptools
 
 _BUNDLED = "semanir_jax.bundled"
 
+# Not `build` beside this file: modules that have moved since would come along.
+_build = tempfile.TemporaryDirectory()
+
 setuptools.setup(
+  options={"build": {"build_base": _build.name}},
   packages=[
     *setuptools.find_namespace_packages(
       include=["semanir_jax", "semanir_jax.*"]

@@ -94,4 +94,7 @@ def _images(model: SemanIR, phase: Phase, mesh: Mesh) -> dict[str, jax.Array]:
 if __name__ == "__main__":
   config_file = cli.define_config()
   flags.mark_flags_as_required(["config"])
-  cli.run(lambda: print(json.dumps(measure(config_file.value)), flush=True))
+  cli.run(
+    lambda: print(json.dumps(measure(config_file.value)), flush=True),
+    keep_compiled=False,
+  )

@@ -242,4 +242,4 @@ if __name__ == "__main__":
   # Not above: tests import this beside other programs that have an --out.
   out = flags.DEFINE_string("out", str(TABLE), "Table to read and to write.")
   quick = flags.DEFINE_bool("quick", False, "Two candidates, one window size.")
-  cli.run(lambda: tune(out.value, quick=quick.value))
+  cli.run(lambda: tune(out.value, quick=quick.value), keep_compiled=False)

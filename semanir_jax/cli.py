@@ -47,19 +47,23 @@ def define_config(
   from ml_collections import config_flags
 
   holder = config_flags.DEFINE_config_file("config", None, help_text)
+  # ml_collections' own parser takes paths alone.
   flags.FLAGS["config"].parser.parse = _read_config
   return holder
 
 
-def run(main: Callable[[], None]) -> None:
+def run(main: Callable[[], None], *, keep_compiled: bool = True) -> None:
   """Runs a program; bad input ends it with one line and exit code 1.
 
   Args:
     main: takes nothing; raises ValueError or OSError for bad input. Its module
       has the flags and the text that --help shows.
+    keep_compiled: for the next run; not for programs that time compiling or
+      read what a compiler says.
   """
   _explain(main.__module__)
-  _keep_compiled_code()
+  if keep_compiled:
+    _keep_compiled_code()
 
   def guarded(argv: list[str]) -> None:
     if len(argv) > 1:
@@ -134,6 +138,7 @@ def _read_config(text: str) -> Any:
   _make_importable(file.parent)
   spec = importlib.util.spec_from_file_location("the_config", file)
   module = importlib.util.module_from_spec(spec)
+  sys.modules[spec.name] = module  # dataclasses look there
   try:
     spec.loader.exec_module(module)
     config = module.get_config(*([] if variants is None else [variants]))
@@ -191,6 +196,7 @@ def _make_importable(folder: pathlib.Path) -> None:
 def _keep_compiled_code() -> None:
   """Tells JAX to keep what it compiles in the user's cache folder.
 
+  Machines of several kinds may share it: JAX tells their processors apart.
   JAX_COMPILATION_CACHE_DIR names another folder, and
   JAX_ENABLE_COMPILATION_CACHE=0 turns it off.
   """
@@ -222,7 +228,7 @@ def _cache_folder() -> pathlib.Path:
     return pathlib.Path(os.environ.get("LOCALAPPDATA", home / "AppData/Local"))
   if sys.platform == "darwin":
     return home / "Library" / "Caches"
-  return pathlib.Path(os.environ.get("XDG_CACHE_HOME", home / ".cache"))
+  return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
 
 
 def _is_for_the_user(record: python_logging.LogRecord) -> bool:

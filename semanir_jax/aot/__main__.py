@@ -93,4 +93,4 @@ def main() -> None:
 if __name__ == "__main__":
   flags.mark_flag_as_required("config")
   jax.config.update("jax_platforms", "cpu")
-  cli.run(main)
+  cli.run(main, keep_compiled=False)
