@@ -3,7 +3,7 @@
 # make test            lint and all tests, CPU only
 # make test_fast       lint and the tests that need no minutes, no browser and no
 #                      compiler of a GPU
-# make gpu_compiler    what `training.aot --platform=cuda` needs without a GPU
+# make gpu_compiler    what `aot --platform=cuda` needs without a GPU
 # make gpu_benchmarks  on an NVIDIA GPU: tests, tiles, figures (docs/kernels.md)
 # make gpu_pretrained  on an NVIDIA GPU: trains the bundled light networks further,
 #                      DATA=folder that holds bsds500 (pretrained/README.md)
