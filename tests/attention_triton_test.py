@@ -21,6 +21,8 @@ from semanir_jax.ops.attention import tile_table, triton_vjp
 from semanir_jax.ops.attention.tile_table import Tiles, choose_tiles
 from tests import jaxprs, triton_interpreter
 
+pytestmark = pytest.mark.slow
+
 FIELDS = ("block_q", "block_k", "num_warps", "num_stages")
 CASES = "tests/attention_triton_cases.py"
 

@@ -17,6 +17,8 @@ from semanir_jax.images.image_file import write_image
 from semanir_jax.networks import checkpoint
 from tests import programs, small
 
+pytestmark = pytest.mark.slow
+
 SMOKE = "--config=configs/base.py:smoke"
 
 # What follows "error: " on stderr, by name of the command of `_commands`.

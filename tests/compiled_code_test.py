@@ -9,6 +9,8 @@ import pytest
 
 from semanir_jax import cli
 
+pytestmark = pytest.mark.slow
+
 # A program as all are: JAX imported first, one function compiled. It prints how
 # many programs came out of the cache.
 _PROGRAM = """

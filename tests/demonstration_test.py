@@ -23,6 +23,8 @@ from semanir_jax.networks import load, safetensors_file
 from semanir_jax.networks.build import CheckpointError
 from tests import png_files, small
 
+pytestmark = pytest.mark.slow
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 NETWORKS = {
   "color": {},

@@ -22,6 +22,8 @@ from semanir_jax.networks.checkpoint import config_to_json
 from semanir_jax.ops import chunks
 from tests import small
 
+pytestmark = pytest.mark.slow
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 CONFIG = {"model": {"dim": 8}}
 # The gather form, so that the export's own differs from the network's.

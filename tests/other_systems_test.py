@@ -10,8 +10,11 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 
 from semanir_jax.images.image_file import read_image, write_image
+
+pytestmark = pytest.mark.slow
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 

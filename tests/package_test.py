@@ -59,6 +59,7 @@ def _pip(command: str, *arguments: str) -> None:
   )
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_code_configs_and_weights_and_nothing_else(wheel):
   names = zipfile.ZipFile(wheel).namelist()
   there = {name for name in names if ".dist-info/" not in name}
@@ -103,6 +104,7 @@ scripts["semanir-train"].load()()
 """
 
 
+@pytest.mark.slow
 def test_what_is_installed_is_found_from_an_empty_folder(wheel, tmp_path):
   target, empty = tmp_path / "target", tmp_path / "empty"
   empty.mkdir()

@@ -17,6 +17,8 @@ from semanir_jax.summary import count_parameters
 from semanir_jax.summary import main as print_summary
 from tests import jaxprs
 
+pytestmark = pytest.mark.slow
+
 SMALL = {
   "dim": 8,
   "num_heads": 2,

@@ -16,6 +16,8 @@ from semanir_jax.training.losses import make_loss
 from semanir_jax.training.step import TrainState, create_state, make_train_step
 from tests import small
 
+pytestmark = pytest.mark.slow
+
 RATE = 1e-2
 LOSS = make_loss("charbonnier", form="squared", epsilon=1e-3, fft_weight=0.0)
 MOVED = (

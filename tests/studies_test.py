@@ -35,6 +35,8 @@ from studies import (
 )
 from tests import small
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):

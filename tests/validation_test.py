@@ -13,6 +13,8 @@ from semanir_jax.training import validation
 from semanir_jax.training.validation import measure_id, validate
 from tests import processes, small
 
+pytestmark = pytest.mark.slow
+
 OPTIONS = base.test_set("ours", base.noise(25.0))
 MODEL = small.USHAPE
 

@@ -14,6 +14,8 @@ from semanir_jax.training.checkpoints import Checkpoints
 from semanir_jax.training.warm_start import load_parameters
 from tests import small
 
+pytestmark = pytest.mark.slow
+
 X2 = small.COLUMNAR
 X4 = small.COLUMNAR.clone(scale=4)
 
