@@ -60,10 +60,10 @@ def measure(config: Any) -> dict[str, Any]:
     "attention": choose_implementation(
       model.window_size**2,
       model.max_keys,
-      implementation=model.implementation,
-      dtype=model.dtype,
+      implementation=model.execution.implementation,
+      dtype=model.execution.dtype,
     ),
-    "dtype": str(jnp.dtype(model.dtype)),
+    "dtype": str(jnp.dtype(model.execution.dtype)),
     "batch_size": phase.batch_size,
     "patch_size": phase.patch_size,
     "ms": milliseconds,

@@ -28,8 +28,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 CONFIG = {"model": {"dim": 8}}
 # The gather form, so that the export's own differs from the network's.
 SR = small.COLUMNAR.clone(
-  depths=(1, 1), implementation="gather", upsampler="pixelshuffledirect"
-)
+  depths=(1, 1), upsampler="pixelshuffledirect"
+).with_execution(implementation="gather")
 SR_TILE = 10  # padded to 12
 
 

@@ -26,7 +26,7 @@ def main() -> None:
   model, params, config = load_network(values.checkpoint)
   difference = write_export(
     path,
-    model.clone(dtype=values.dtype or model.dtype),
+    model.with_execution(dtype=values.dtype or model.execution.dtype),
     params,
     config,
     tile=values.tile,

@@ -72,7 +72,7 @@ def restore_files(
     return
   model, params, config = load_network(checkpoint_path)
   if dtype is not None:
-    model = model.clone(dtype=dtype)
+    model = model.with_execution(dtype=dtype)
   if self_ensemble:
     ensemble.check_turnable(config["data"]["degradation"])
   restorer = TiledRestorer(
