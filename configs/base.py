@@ -15,8 +15,7 @@ from ml_collections.config_dict import placeholder
 
 from configs._benchmarks import BENCHMARKS
 from configs._smoke import SMOKE
-from semanir_jax.models.sizes import SIZES
-from semanir_jax.networks.build import default_options
+from semanir_jax.models.sizes import SIZES, default_options
 
 
 def get_config(arg: str = "") -> Any:

@@ -11,6 +11,7 @@ import pytest
 from semanir_jax.models import windows
 from semanir_jax.models.ablations import make_key_search
 from semanir_jax.models.parameters import abstract_params
+from semanir_jax.models.sizes import default_options
 from semanir_jax.models.stage import Stage
 from semanir_jax.networks import build, safetensors_file
 from semanir_jax.ops.bits import unpack_bits
@@ -179,7 +180,7 @@ def _center_tap(path, leaf):
 
 def test_weights_of_before_these_options_are_of_the_default_network(tmp_path):
   model = build.make_model(SMALL)
-  options = build.default_options() | SMALL
+  options = default_options() | SMALL
   for word in ("dictionary", "similarity", "shift"):
     del options[word]
   config = json.loads(json.dumps({"model": options}))

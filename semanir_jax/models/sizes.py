@@ -1,4 +1,4 @@
-"""The named sizes of SemanIR.
+"""The fields of `config.model`, and what the named sizes of SemanIR set.
 
 S and B are the paper's: with them every published parameter count is met
 exactly [fits]. U has the published count within 1 %; its widths and depths are
@@ -9,8 +9,12 @@ The head size is 30 throughout, the published one of S and B, so that all sizes
 run the same kernels.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
+
+from semanir_jax.models.execution import Execution
+from semanir_jax.models.semanir import SemanIR
 
 _COLUMNAR = {"architecture": "columnar"}
 _USHAPE = {"architecture": "ushape", "scale": 1}
@@ -57,3 +61,22 @@ PUBLISHED_MILLIONS: Mapping[tuple[str, int], float] = {
   ("B", 4): 20.04,
   ("U", 1): 25.82,
 }
+
+
+def default_options() -> dict[str, Any]:
+  """Returns every field of `config.model` with its default.
+
+  They are the fields of `SemanIR` and of its `Execution`, with words for what
+  those take as objects: `dictionary` and `similarity`
+  (`ablations.make_key_search`), `shift` (`ablations.shifts_windows`) and
+  `dtype`, "float32" or "bfloat16".
+  """
+  fields = (*dataclasses.fields(SemanIR), *dataclasses.fields(Execution))
+  objects = ("shift_windows", "key_search", "execution")
+  options = {
+    field.name: field.default
+    for field in fields
+    if field.name not in (*objects, "parent", "name")
+  }
+  words = {"dictionary": "stage", "similarity": "dot", "shift": "stage"}
+  return options | words | {"dtype": "float32"}

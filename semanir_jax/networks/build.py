@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -11,9 +11,7 @@ import jax
 from semanir_jax.models.ablations import make_key_search, shifts_windows
 from semanir_jax.models.execution import Execution
 from semanir_jax.models.semanir import SemanIR
-
-# Fields of SemanIR that `make_model` makes of a config's words, and Flax's own.
-_OBJECTS = ("shift_windows", "key_search", "execution", "parent", "name")
+from semanir_jax.models.sizes import default_options
 
 Network = tuple[SemanIR, Mapping[str, Any], Mapping[str, Any]]
 
@@ -22,26 +20,11 @@ class CheckpointError(ValueError):
   """A checkpoint that is missing or does not fit; says what to do."""
 
 
-def default_options() -> dict[str, Any]:
-  """Returns every field of `config.model` with its default.
-
-  They are the fields of `SemanIR` and of its `Execution`, with words for what
-  it takes as objects: `dictionary` and `similarity` (`make_key_search`),
-  `shift` (`shifts_windows`) and `dtype`, "float32" or "bfloat16".
-  """
-  return {
-    **_defaults(SemanIR, but=_OBJECTS),
-    **_defaults(Execution),
-    **{"dictionary": "stage", "similarity": "dot", "shift": "stage"},
-    "dtype": "float32",
-  }
-
-
 def make_model(options: Mapping[str, Any]) -> SemanIR:
   """Builds the network from `config.model`.
 
   Args:
-    options: fields of `default_options`; those that lack have their default.
+    options: fields of `sizes.default_options`; the rest have their default.
 
   Raises:
     ValueError: an option is unknown, or its value does not fit the others.
@@ -59,7 +42,7 @@ def make_model(options: Mapping[str, Any]) -> SemanIR:
   search = make_key_search(values.pop("dictionary"), values.pop("similarity"))
   shift_windows = shifts_windows(values.pop("shift"))
   execution = Execution(
-    **{name: values.pop(name) for name in _defaults(Execution)}
+    **{f.name: values.pop(f.name) for f in dataclasses.fields(Execution)}
   )
   return SemanIR(
     **values,
@@ -67,12 +50,6 @@ def make_model(options: Mapping[str, Any]) -> SemanIR:
     key_search=search,
     execution=execution,
   )
-
-
-def _defaults(kind: Any, but: Sequence[str] = ()) -> dict[str, Any]:
-  """Returns the fields of a dataclass with their defaults."""
-  fields = dataclasses.fields(kind)
-  return {f.name: f.default for f in fields if f.name not in but}
 
 
 @contextlib.contextmanager

@@ -83,9 +83,7 @@ def query_gradient_kernel(
     logits = mask_logits(dots * scale + bias, word, columns, N)
     weights = tl.exp(logits - lse[:, None])
     d_weights = tl.dot(d_out, tl.trans(value), input_precision=PRECISION)
-    # Triton's annotations know no index but of a constexpr.
-    deltas = delta[:, None]  # pyright: ignore[reportArgumentType]
-    d_logits = weights * (d_weights - deltas)
+    d_logits = weights * (d_weights - tl.expand_dims(delta, 1))
     rest += tl.sum(d_logits, 1)
     mean_dot += tl.sum(weights * dots, 1)
     d_scale += tl.sum(d_logits * dots, 1)

@@ -223,8 +223,7 @@ def list_keys_kernel(
   word = tl.load(bits_ptr + rows * words + keys // 32, mask=inside, other=0)
   selected = ((word >> (keys % 32).to(tl.uint32)) & 1).to(tl.int32)
   before = tl.cumsum(selected, 1) - selected
-  # Triton's annotations know no index but of a constexpr.
-  count = tl.sum(selected, 1)[:, None]  # pyright: ignore[reportArgumentType]
+  count = tl.expand_dims(tl.sum(selected, 1), 1)
   place = tl.where(selected != 0, before, count + keys - before)
   tl.store(
     indices_ptr + rows * K + place,
