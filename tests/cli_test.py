@@ -241,11 +241,17 @@ def test_the_home_folder_is_meant_by_a_tilde(monkeypatch, argument, value):
   assert values.output == value
 
 
-def test_loops_that_a_full_disk_leaves_behind_are_not_told(monkeypatch):
+def test_what_a_full_disk_or_a_damaged_file_leaves_behind_is_not_told(
+  monkeypatch,
+):
   monkeypatch.setattr(cli, "DEBUG", types.SimpleNamespace(value=False))
   told = []
   monkeypatch.setattr(sys, "__unraisablehook__", told.append)
-  for text in ("Event loop is closed", "something else"):
+  for text in (
+    "Event loop is closed",
+    'NOT_FOUND: Error opening "zarr" driver: while reading /run/4/d/1',
+    "something else",
+  ):
     cli._unraisable(types.SimpleNamespace(exc_value=RuntimeError(text)))
   assert [str(error.exc_value) for error in told] == ["something else"]
 

@@ -17,7 +17,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 LAYERS = (
   ("cli", "machine", "ops"),
   ("images", "models"),
-  ("degradations", "networks", "summary"),
+  ("degradations", "summary"),
+  ("networks",),
   ("data", "inference", "weights"),
   ("evaluation", "export"),
   ("restoration", "training"),

@@ -1,4 +1,4 @@
-"""The network that a config describes, and what does not fit it."""
+"""Builds the network that a config describes; refuses what does not fit."""
 
 import contextlib
 import pathlib
@@ -8,8 +8,6 @@ from typing import Any
 import jax
 
 from semanir_jax.models.semanir import SemanIR
-
-Network = tuple[SemanIR, Mapping[str, Any], Mapping[str, Any]]
 
 
 class CheckpointError(ValueError):
@@ -26,7 +24,7 @@ def make_model(options: Mapping[str, Any]) -> SemanIR:
   unknown = sorted(set(options) - known)
   if unknown:
     raise ValueError(f"config.model has unknown fields {unknown}")
-  values = {
+  values: dict[str, Any] = {
     name: tuple(value) if isinstance(value, list | tuple) else value
     for name, value in options.items()
   }
@@ -70,7 +68,7 @@ def check_same_shapes(expected: Any, found: Any, place: str) -> None:
 
 
 def _shapes_by_name(tree: Any) -> dict[str, tuple[int, ...]]:
-  """`{"stage_0/layers/...": shape}` of a tree of arrays or their metadata."""
+  """Returns `{"stage_0/layers/...": shape}` of arrays or their metadata."""
   leaves = jax.tree_util.tree_leaves_with_path(
     tree, is_leaf=lambda x: hasattr(x, "shape")
   )
