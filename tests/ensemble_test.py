@@ -95,12 +95,12 @@ def test_a_step_saved_meanwhile_is_not_the_one_that_was_measured(
   run = small.save_run(folder / "run", small.config())
   (step,) = (run / "checkpoints").iterdir()
 
-  def load(name):
+  def load_late(name):
     network = load.load_network(name)
     (run / "checkpoints" / "1000").mkdir()  # by the training that goes on
     return network
 
-  monkeypatch.setattr(evaluate, "load_network", load)
+  monkeypatch.setattr(evaluate, "load_network", load_late)
   results, _ = _evaluate(folder, "run")
   assert results["protocol"]["network"] == f"run, step {step.name}"
 

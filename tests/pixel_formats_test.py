@@ -425,8 +425,5 @@ def test_channels_of_networks_that_add_colour_are_the_networks():
   gray = _picture(_random(4, 6, 1))
   for ins, outs, channels in ((1, 1, 1), (3, 3, 1), (1, 3, 3)):
     model = SemanIR(in_channels=ins, out_channels=outs, scale=2)
-    assert pixel_formats.result_shape(gray, small.network(model, {})) == (
-      8,
-      12,
-      channels,
-    )
+    network = small.network(model, {})
+    assert pixel_formats.result_shape(gray, network) == (8, 12, channels)

@@ -176,8 +176,9 @@ def test_a_measure_is_what_scores_depend_on(changes, same):
 
 
 def test_a_set_of_other_images_is_another_measure():
-  config, options = base.get_config("smoke"), OPTIONS
-  assert measure_id(config, [("a", options, [0, 1])]) not in (
-    measure_id(config, [("a", options, [0])]),
-    measure_id(config, [("b", options, [0, 1])]),
+  config = base.get_config("smoke")
+  first, *others = (
+    measure_id(config, [test_sets.TestSet(name, OPTIONS, source)])
+    for name, source in (("a", [0, 1]), ("a", [0]), ("b", [0, 1]))
   )
+  assert first not in others
