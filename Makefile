@@ -1,15 +1,23 @@
 # make demo            a bundled network restores, then one is trained: minutes
 # make web_demo        restore your images in the browser
-# make test            lint and tests, CPU only
-# make gpu_compiler    what `training.aot --platform=cuda` needs without a GPU
+# make test            lint and all tests, CPU only
+# make test_fast       lint and the tests that need no minutes, no browser and no
+#                      compiler of a GPU
+# make gpu_compiler    what `aot --platform=cuda` needs without a GPU
 # make gpu_benchmarks  on an NVIDIA GPU: tests, tiles, figures (docs/kernels.md)
 # make gpu_pretrained  on an NVIDIA GPU: trains the bundled light networks further,
 #                      DATA=folder that holds bsds500 (pretrained/README.md)
 #
 # Another interpreter: make test PYTHON=python3.11 VENV=.venv311
+# The newest of every package: make test CONSTRAINTS= VENV=.venv_newest
 PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin/python
+# What was tested together; a Python without such a file gets the newest.
+MINOR = $(shell $(PYTHON) -c "import sys; print('%d.%d' % sys.version_info[:2])")
+CONSTRAINTS = $(wildcard constraints/python$(MINOR).txt)
+INSTALL = $(RUN) -m pip install --quiet --disable-pip-version-check \
+  $(CONSTRAINTS:%=--constraint=%)
 # Apart from the venv, where JAX would look for a GPU at every start.
 GPU_COMPILER := $(VENV)_gpu
 DEMO := runs/demo
@@ -19,7 +27,7 @@ FURTHER := runs/further
 LIGHT := jpeg_color_light denoise_gray_light demosaic_light \
   denoise_color_light denoise_files_light sr_x2_light sr_x4_light
 
-.PHONY: demo web_demo test gpu_compiler gpu_required
+.PHONY: demo web_demo test test_fast lint gpu_compiler gpu_required
 .PHONY: gpu_benchmarks gpu_tests gpu_tiles gpu_figures gpu_pretrained
 
 # Two photographs get noise of sigma 25; the bundled network removes it, and then
@@ -37,10 +45,17 @@ demo: $(VENV)/.installed
 web_demo: $(VENV)/.installed_demo
 	$(RUN) demo.py
 
-test: $(VENV)/.installed_demo $(GPU_COMPILER)/.installed
+PYTEST = $(RUN) -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
+
+test: $(VENV)/.installed_demo $(GPU_COMPILER)/.installed lint
+	$(PYTEST)
+
+test_fast: $(VENV)/.installed lint
+	$(PYTEST) -m "not slow"
+
+lint: $(VENV)/.installed
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
-	$(RUN) -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 
 gpu_compiler: $(GPU_COMPILER)/.installed
 	@echo "set PYTHONPATH=$(abspath $(GPU_COMPILER))"
@@ -94,20 +109,18 @@ $(FURTHER)/%.safetensors: | gpu_required
 	  --checkpoint=$(FURTHER)/$* --output=$@
 
 # Only a finished installation leaves the stamp, so a broken one is repeated.
-$(VENV)/.installed: requirements.txt
+$(VENV)/.installed: requirements.txt $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(INSTALL) -r requirements.txt
 	touch $@
 
 $(VENV)/.installed_demo: requirements_demo.txt $(VENV)/.installed
-	$(RUN) -m pip install --quiet --disable-pip-version-check \
-	  -r requirements.txt -r requirements_demo.txt
+	$(INSTALL) -r requirements.txt -r requirements_demo.txt
 	touch $@
 
 # Of the version of the JAX in the venv, 0.7 GB.
 $(GPU_COMPILER)/.installed: requirements_gpu_compiler.txt $(VENV)/.installed
 	rm -rf $(GPU_COMPILER) && mkdir $(GPU_COMPILER)
 	JAX_VERSION=$$($(RUN) -c "import jax; print(jax.__version__)") \
-	  $(RUN) -m pip install --quiet --disable-pip-version-check --no-deps \
-	  --target=$(GPU_COMPILER) -r requirements_gpu_compiler.txt
+	  $(INSTALL) --no-deps --target=$(GPU_COMPILER) -r requirements_gpu_compiler.txt
 	touch $@

@@ -1,63 +1,9 @@
-"""Evaluates a checkpoint on the test sets of a config.
+"""Evaluates a checkpoint; `semanir-eval` from a checkout.
 
-python eval.py --config=configs/denoise.py:color,s25 --workdir=runs/denoise
+python eval.py --help
 """
 
-import pathlib
-
-from absl import flags
-from ml_collections import config_flags
-
-from semanir_jax import cli
-from semanir_jax.evaluation import evaluate
-from semanir_jax.machine import distributed
-
-_CONFIG = config_flags.DEFINE_config_file(
-  "config", None, "Config file, with its variants behind a colon."
-)
-_WORKDIR = flags.DEFINE_string(
-  "workdir", None, "Folder of the run; results go to its `eval` folder."
-)
-_CHECKPOINT = flags.DEFINE_string(
-  "checkpoint", None, "Workdir, step, file or name; default: --workdir."
-)
-_BASELINE = flags.DEFINE_bool(
-  "baseline", False, "Evaluate the degraded input itself; needs no checkpoint."
-)
-_DATA_DIR = flags.DEFINE_string(
-  "data_dir", None, "Folder of the test sets; default: config.data.data_dir."
-)
-_NUM_KEYS = flags.DEFINE_integer(
-  "num_keys", None, "k, keys per token; default: the checkpoint's.", 1
-)
-_SELF_ENSEMBLE = flags.DEFINE_bool(
-  "self_ensemble", False, "Mean over 8 flips and turns: 8 times the time."
-)
-flags.mark_flags_as_required(["config", "workdir"])
-flags.register_validator("workdir", lambda path: path != "", "give a folder")
-
-
-def main() -> None:
-  """Runs the benchmark and writes its tables and pictures."""
-  if _BASELINE.value and _CHECKPOINT.value is not None:
-    raise ValueError(
-      "inputs are measured without a network: leave out --checkpoint, or"
-      " --baseline"
-    )
-  distributed.initialize()
-  evaluate.evaluate(
-    _CONFIG.value.eval,
-    checkpoint_path=None
-    if _BASELINE.value
-    else _CHECKPOINT.value or _WORKDIR.value,
-    data_dir=_CONFIG.value.data.data_dir
-    if _DATA_DIR.value is None
-    else _DATA_DIR.value,
-    output=pathlib.Path(_WORKDIR.value) / "eval",
-    num_keys=_NUM_KEYS.value,
-    self_ensemble=_SELF_ENSEMBLE.value,
-  )
-
+from semanir_jax.commands.eval import run
 
 if __name__ == "__main__":
-  cli.run(main)
+  run()

@@ -1,82 +1,9 @@
-"""Restores your images with a trained network.
+"""Restores your images; `semanir-restore` from a checkout.
 
-python restore.py --input=photo.png --output=restored \
-  --checkpoint=denoise_color_light
-python restore.py --input="photos/**/*.png" --output=restored \
-  --checkpoint=runs/denoise --format=jpeg --quality=90
-
-A network for mosaics takes a gray file as a sensor's RGGB mosaic.
+python restore.py --help
 """
 
-from absl import flags
-
-from semanir_jax import cli
-from semanir_jax.restoration import pixel_formats, restore
-
-_INPUT = flags.DEFINE_string(
-  "input", None, "Image file, folder with its subfolders, or quoted pattern."
-)
-_OUTPUT = flags.DEFINE_string(
-  "output", None, "Folder for the results; a file name for one image."
-)
-_CHECKPOINT = flags.DEFINE_string(
-  "checkpoint", None, "Workdir of a run, a step, a file or a bundled name."
-)
-_NUM_KEYS = flags.DEFINE_integer(
-  "num_keys", None, "k, keys per token; default: the checkpoint's.", 1
-)
-_REFERENCE = flags.DEFINE_string(
-  "reference",
-  None,
-  "Clean image, or folder of clean images of the same names: prints PSNR and"
-  " SSIM and writes before / after / truth side by side.",
-)
-_FORMAT = flags.DEFINE_enum(
-  "format",
-  None,
-  list(pixel_formats.FORMATS),
-  "Of the results; default: the input's where that is lossless, else PNG.",
-)
-_QUALITY = flags.DEFINE_integer(
-  "quality", None, "1 to 100, of JPEG (default 95) and WebP (lossless)."
-)
-_OVERWRITE = flags.DEFINE_bool(
-  "overwrite", False, "Restore again what has a result already."
-)
-_TILE = flags.DEFINE_integer(
-  "tile",
-  None,
-  "Side of overlapping tiles, px of the input; default: the whole image, or the"
-  " largest tile that fits the memory.",
-)
-_SELF_ENSEMBLE = flags.DEFINE_bool(
-  "self_ensemble", False, "Mean over 8 flips and turns: 8 times the time."
-)
-_DTYPE = flags.DEFINE_enum(
-  "dtype",
-  None,
-  ["float32", "bfloat16"],
-  "Of the operands of matrix products; default: the checkpoint's.",
-)
-flags.mark_flags_as_required(["input", "output", "checkpoint"])
-
-
-def main() -> None:
-  """Restores; images that cannot be restored are named at the end."""
-  restore.restore_files(
-    _CHECKPOINT.value,
-    _INPUT.value,
-    _OUTPUT.value,
-    num_keys=_NUM_KEYS.value,
-    reference=_REFERENCE.value,
-    output_format=_FORMAT.value,
-    quality=_QUALITY.value,
-    overwrite=_OVERWRITE.value,
-    tile=_TILE.value,
-    self_ensemble=_SELF_ENSEMBLE.value,
-    dtype=_DTYPE.value,
-  )
-
+from semanir_jax.commands.restore import run
 
 if __name__ == "__main__":
-  cli.run(main)
+  run()

@@ -157,4 +157,4 @@ if __name__ == "__main__":
     lines += ["\n| goal | at least | found |", "| --- | ---: | --- |"]
     print("\n".join([*lines, *goals(results)]))
 
-  cli.run(main)
+  cli.run(main, keep_compiled=False)

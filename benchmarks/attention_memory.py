@@ -173,4 +173,4 @@ if __name__ == "__main__":
       make(results, quick.value)
     print("\n".join(tables(results, quick.value)))
 
-  cli.run(main)
+  cli.run(main, keep_compiled=False)

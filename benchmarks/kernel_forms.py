@@ -201,4 +201,4 @@ def main() -> None:
 if __name__ == "__main__":
   os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
   jax.config.update("jax_platforms", "cpu")
-  cli.run(main)
+  cli.run(main, keep_compiled=False)

@@ -98,4 +98,4 @@ if __name__ == "__main__":
       "\n".join([*describe_runs(results), "", *table(results, quick.value)])
     )
 
-  cli.run(main)
+  cli.run(main, keep_compiled=False)

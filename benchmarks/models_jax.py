@@ -13,6 +13,7 @@ from benchmarks.model_cases import Case, network_of
 from benchmarks.timing import median_ms
 from semanir_jax.inference.restorer import forward
 from semanir_jax.machine.sharding import DATA_AXES
+from semanir_jax.models.execution import Execution
 from semanir_jax.models.semanir import SemanIR
 from semanir_jax.ops import choose_implementation
 from semanir_jax.training.losses import l1
@@ -34,7 +35,8 @@ def measure(fields: list[Any]) -> dict[str, Any]:
   case = Case(*fields)
   network = network_of(case.network)
   model = SemanIR(
-    **dict(network.options) | {"scale": network.scale, "dtype": jnp.bfloat16}
+    **dict(network.options) | {"scale": network.scale},
+    execution=Execution(dtype=jnp.bfloat16),
   )
   make = _make_forward if case.operation == "forward" else _make_training
   try:
@@ -47,7 +49,7 @@ def measure(fields: list[Any]) -> dict[str, Any]:
   arguments = compiled.memory_analysis().argument_size_in_bytes / 2**20
   return {
     "attention": choose_implementation(
-      model.window_size**2, model.max_keys, dtype=model.dtype
+      model.window_size**2, model.max_keys, dtype=model.execution.dtype
     ),
     "ms": milliseconds,
     "memory_mib": arguments + sum(memory_mib(compiled).values()),

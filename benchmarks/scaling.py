@@ -195,4 +195,4 @@ def _tuples(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-  cli.run(main)
+  cli.run(main, keep_compiled=False)

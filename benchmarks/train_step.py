@@ -14,7 +14,6 @@ import jax
 import jax.numpy as jnp
 from absl import flags
 from jax.sharding import Mesh
-from ml_collections import config_flags
 
 from benchmarks.timing import median_ms
 from semanir_jax import cli
@@ -61,10 +60,10 @@ def measure(config: Any) -> dict[str, Any]:
     "attention": choose_implementation(
       model.window_size**2,
       model.max_keys,
-      implementation=model.implementation,
-      dtype=model.dtype,
+      implementation=model.execution.implementation,
+      dtype=model.execution.dtype,
     ),
-    "dtype": str(jnp.dtype(model.dtype)),
+    "dtype": str(jnp.dtype(model.execution.dtype)),
     "batch_size": phase.batch_size,
     "patch_size": phase.patch_size,
     "ms": milliseconds,
@@ -93,8 +92,9 @@ def _images(model: SemanIR, phase: Phase, mesh: Mesh) -> dict[str, jax.Array]:
 
 
 if __name__ == "__main__":
-  config_file = config_flags.DEFINE_config_file(
-    "config", None, "Config file, with its variants behind a colon."
-  )
+  config_file = cli.define_config()
   flags.mark_flags_as_required(["config"])
-  cli.run(lambda: print(json.dumps(measure(config_file.value)), flush=True))
+  cli.run(
+    lambda: print(json.dumps(measure(config_file.value)), flush=True),
+    keep_compiled=False,
+  )

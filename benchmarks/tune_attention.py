@@ -4,9 +4,9 @@
 
 Writes the rows of this GPU's compute capability into the table that the kernels
 read, semanir_jax/ops/attention/tile_table.json (or `--out`); other rows stay as
-they are, and those that name this GPU and this JAX are not made again. Timed is the
-forward pass, or the forward and backward pass with other tiles for one kernel
-of it, so that only differences between the rows of one kernel mean something.
+they are, and those that name this GPU and this JAX are not made again. It times
+the forward pass, or the forward and backward pass with other tiles for one
+kernel of it: only differences between the rows of one kernel mean something.
 """
 
 import dataclasses
@@ -242,4 +242,4 @@ if __name__ == "__main__":
   # Not above: tests import this beside other programs that have an --out.
   out = flags.DEFINE_string("out", str(TABLE), "Table to read and to write.")
   quick = flags.DEFINE_bool("quick", False, "Two candidates, one window size.")
-  cli.run(lambda: tune(out.value, quick=quick.value))
+  cli.run(lambda: tune(out.value, quick=quick.value), keep_compiled=False)

@@ -1,9 +1,8 @@
 """What the variant `smoke` sets in every config."""
 
-from collections.abc import Mapping
 from typing import Any
 
-SMOKE: Mapping[str, Any] = {
+SMOKE: dict[str, Any] = {
   "model.dim": 8,
   "model.num_heads": 1,
   "model.depths": (1, 1),

@@ -15,7 +15,10 @@ from configs import base
 
 
 def get_config(arg: str = "") -> ConfigDict:
-  """Variants: smoke."""
+  """Builds the config.
+
+  Variants: smoke.
+  """
   config = base.get_config().unlock()
   config.model = base.model_options(
     "tiny",

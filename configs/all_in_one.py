@@ -23,7 +23,10 @@ _SIZES = ("U", "U_light", "U_tiny")
 
 
 def get_config(arg: str = "") -> ConfigDict:
-  """Variants: U (default), U_light, U_tiny; random_k; smoke."""
+  """Builds the config.
+
+  Variants: U (default), U_light, U_tiny; random_k; smoke.
+  """
   size = base.choose(arg, *_SIZES)
   config = base.get_config().unlock()
   config.model = base.model_options(size)
@@ -49,5 +52,5 @@ def get_config(arg: str = "") -> ConfigDict:
 
 
 def _malvar() -> ConfigDict:
-  """Demosaicking of what Malvar's filters have filled in."""
+  """Describes demosaicking of what Malvar's filters have filled in."""
   return ConfigDict({"name": "demosaic"})

@@ -15,17 +15,26 @@ from ml_collections.config_dict import placeholder
 
 from configs._benchmarks import BENCHMARKS
 from configs._smoke import SMOKE
-from semanir_jax.models.semanir import SemanIR
 from semanir_jax.models.sizes import SIZES
+from semanir_jax.networks.build import default_options
 
 
-def get_config(arg: str = "") -> ConfigDict:
-  """The defaults: blind colour denoising on the photographs in our wheels."""
-  config = ConfigDict()
+def get_config(arg: str = "") -> Any:
+  """Builds the defaults: blind colour denoising of our wheels' photographs.
+
+  Args:
+    arg: variants, see `apply_variants`.
+
+  Returns:
+    A locked ConfigDict. Its annotation is Any, because a type checker does not
+    know the fields of a ConfigDict.
+  """
+  config: Any = ConfigDict()
   config.seed = 0  # of parameters, data order, degradations, drop path
   config.init_from = ""  # workdir, step, file or bundled name to start from
 
-  # All keyword arguments of SemanIR, see semanir_jax/models/semanir.py.
+  # See semanir_jax/models: semanir.py, execution.py and, for `dictionary`,
+  # `similarity` and `shift`, ablations.py.
   config.model = model_options("U_light")
 
   config.data = ConfigDict()
@@ -105,22 +114,18 @@ def get_config(arg: str = "") -> ConfigDict:
 
 
 def model_options(size: str, **changes: Any) -> ConfigDict:
-  """`config.model` of a named size: every keyword of SemanIR."""
-  defaults = {
-    name: field.default
-    for name, field in SemanIR.__dataclass_fields__.items()
-    if name not in ("parent", "name")
-  }
-  defaults |= {
-    "dtype": "float32",
-    "implementation": placeholder(str),
-    "platform": placeholder(str),
-  }
-  return ConfigDict(defaults | dict(SIZES[size]) | changes)
+  """Returns `config.model` of a named size, every field of it."""
+  unset = {"implementation": placeholder(str), "platform": placeholder(str)}
+  options = default_options() | unset | dict(SIZES[size]) | changes
+  return ConfigDict(options)
 
 
 def choose(arg: str, *words: str) -> str:
-  """The one of `words` in `arg`, the first by default; refuses two of them."""
+  """Returns the one of `words` in `arg`, the first where none is there.
+
+  Raises:
+    ValueError: two of them are there.
+  """
   given = [word for word in arg.split(",") if word in words]
   if len(given) > 1:
     raise ValueError(f"{' and '.join(given)} exclude each other; give one")
@@ -134,7 +139,14 @@ def noise(
   channel_order: str = "rgb",
   stored: bool = False,
 ) -> ConfigDict:
-  """White Gaussian noise of sigma `low`, or drawn between `low` and `high`."""
+  """Describes white Gaussian noise.
+
+  Args:
+    low: sigma, of 255.
+    high: where it is drawn between the two; None for `low` alone.
+    channel_order: "rgb" or "bgr", in which the numbers are drawn.
+    stored: whether the noisy image is clipped and rounded, as a file holds it.
+  """
   sigma_255 = (low, low if high is None else high)
   options = {"sigma_255": sigma_255, "channel_order": channel_order}
   if stored:  # or an older run's scores would be of another measure
@@ -143,21 +155,22 @@ def noise(
 
 
 def jpeg(low: int, high: int) -> ConfigDict:
-  """JPEG of a quality between `low` and `high`, colour with 4:2:0."""
+  """Describes JPEG of a quality from `low` to `high`, colour with 4:2:0."""
   return ConfigDict({"name": "jpeg", "quality": (low, high)})
 
 
-def benchmark(
-  name: str, degradation: Mapping[str, Any], **options: Any
-) -> ConfigDict:
-  """A set of the literature where docs/data.md puts it, see `test_set`."""
+def benchmark(name: str, degradation: Any, **options: Any) -> ConfigDict:
+  """Describes a set of the literature where docs/data.md puts it.
+
+  Arguments as of `test_set`.
+  """
   source, num_images = BENCHMARKS[name]
   return test_set(source, degradation, num_images=num_images, **options)
 
 
 def test_set(
   source: str,
-  degradation: Mapping[str, Any],
+  degradation: Any,
   *,
   channels: int = 3,
   gray: str = "",
@@ -170,7 +183,7 @@ def test_set(
   published_ssim: float = 0.0,
   validate: bool = True,
 ) -> ConfigDict:
-  """One entry of `config.eval.sets`.
+  """Describes a test set, for `config.eval.sets`.
 
   Args:
     source: see `data.sources.open_source`; relative to the data folder.
@@ -194,7 +207,7 @@ def test_set(
 
 
 def apply_variants(
-  config: ConfigDict, arg: str, variants: Mapping[str, Mapping[str, Any]]
+  config: Any, arg: str, variants: Mapping[str, Mapping[str, Any]]
 ) -> ConfigDict:
   """Applies the comma-separated words behind the colon of --config.
 
@@ -224,8 +237,8 @@ def apply_variants(
   return config.lock()
 
 
-def finetune(config: ConfigDict, init_from: str) -> dict[str, Any]:
-  """SwinIR's and HAT's fine-tuning: half the steps, milestones and rate.
+def finetune(config: Any, init_from: str) -> dict[str, Any]:
+  """Returns SwinIR's and HAT's fine-tuning: half steps, milestones and rate.
 
   `init_from` is where the command line names nothing: a workdir, so that nobody
   starts this from random parameters unawares.
@@ -239,7 +252,7 @@ def finetune(config: ConfigDict, init_from: str) -> dict[str, Any]:
 
 
 # One channel in and out; colour files need `data.gray` besides.
-GRAY: Mapping[str, Any] = dict.fromkeys(
+GRAY: dict[str, Any] = dict.fromkeys(
   ("data.channels", "model.in_channels", "model.out_channels"), 1
 )
 

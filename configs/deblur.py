@@ -39,7 +39,9 @@ _PHASES = (
 
 
 def get_config(arg: str = "") -> ConfigDict:
-  """Variants: U (default), U_light, U_tiny; gopro (default), realblur_j,
+  """Builds the config.
+
+  Variants: U (default), U_light, U_tiny; gopro (default), realblur_j,
   realblur_r (train and measure on RealBlur; without the alignment of its
   authors' metric, so comparable among runs of this project only); random_k;
   smoke.

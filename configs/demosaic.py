@@ -28,7 +28,10 @@ _SIZES = ("U", "U_light", "U_tiny")
 
 
 def get_config(arg: str = "") -> ConfigDict:
-  """Variants: U (default), U_light, U_tiny; random_k; smoke."""
+  """Builds the config.
+
+  Variants: U (default), U_light, U_tiny; random_k; smoke.
+  """
   size = base.choose(arg, *_SIZES)
   config = base.get_config().unlock()
   config.model = base.model_options(size)
@@ -49,7 +52,7 @@ def get_config(arg: str = "") -> ConfigDict:
 
 
 def _test_set(name: str, **options: Any) -> ConfigDict:
-  """GRL's test form: sides cropped to multiples of 8."""
+  """Describes GRL's test form: sides cropped to multiples of 8."""
   return base.benchmark(name, _MALVAR, crop_multiple=8, **options)
 
 

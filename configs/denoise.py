@@ -63,7 +63,9 @@ _SIZES = ("U", "U_light", "U_tiny")
 
 
 def get_config(arg: str = "") -> ConfigDict:
-  """Variants: color (default), gray; blind (default: sigma 0 to 50), s15, s25,
+  """Builds the config.
+
+  Variants: color (default), gray; blind (default: sigma 0 to 50), s15, s25,
   s50; U (default), U_light, U_tiny; stored (noise as 8-bit files hold it, which
   no published figure is of); finetune (from --config.init_from,
   runs/denoise_s15 without it); demo; random_k; smoke.
@@ -119,7 +121,7 @@ _DEMO = {
 def _test_sets(
   color: str, level: str, *, stored: bool
 ) -> dict[str, ConfigDict]:
-  """The paper's test sets; a blind network is measured at three sigmas."""
+  """Describes the paper's test sets; of a blind network at three sigmas."""
   blind = level == "blind"
   sets = {}
   for index, sigma in enumerate(_SIGMAS):
@@ -142,7 +144,7 @@ def _test_sets(
 
 
 def _pixels(color: str) -> dict[str, Any]:
-  """How test images are read."""
+  """Returns how test images are read."""
   if color == "gray":
     return {"channels": 1, "gray": "rgb2gray"}
   return {"channels": 3}

@@ -59,7 +59,9 @@ _QUALITIES = ("q10", "q20", "q30", "q40")
 
 
 def get_config(arg: str = "") -> ConfigDict:
-  """Variants: gray (default), color; blind (default: quality 10 to 40), q10,
+  """Builds the config.
+
+  Variants: gray (default), color; blind (default: quality 10 to 40), q10,
   q20, q30, q40; U (default), U_light, U_tiny; finetune (from
   --config.init_from, runs/jpeg_q40 without it); random_k; smoke.
   """
@@ -89,7 +91,7 @@ def get_config(arg: str = "") -> ConfigDict:
 
 
 def _test_sets(color: str, level: str) -> dict[str, ConfigDict]:
-  """The paper's test sets; a blind network is measured at four qualities."""
+  """Describes the paper's test sets; of a blind network at four qualities."""
   blind = level == "blind"
   sets = {}
   for index, quality in enumerate(_QUALITIES):

@@ -159,7 +159,10 @@ _SMOKE = SMOKE | {
 
 
 def get_config(arg: str = "") -> ConfigDict:
-  """Variants: a network, denoise_color_light by default; further; smoke."""
+  """Builds the config.
+
+  Variants: a network, denoise_color_light by default; further; smoke.
+  """
   name = base.choose(arg, *NETWORKS)
   task, words, changes = NETWORKS[name]
   config = task.get_config(words).unlock()

@@ -49,7 +49,9 @@ _PUBLISHED = {
 
 
 def get_config(arg: str = "") -> ConfigDict:
-  """Variants: x2 (default), x3, x4, x8; S (default), B, light, tiny; finetune
+  """Builds the config.
+
+  Variants: x2 (default), x3, x4, x8; S (default), B, light, tiny; finetune
   (from --config.init_from, runs/sr_x2 without it); lr_files (low-resolution
   test images from disk, as set5/lr_bicubic/x4, instead of made from set5/hr);
   random_k; smoke.

@@ -27,7 +27,10 @@ _PUBLISHED = {"test1": 29.57, "snow100k_l": 30.76, "raindrop": 30.82}
 
 
 def get_config(arg: str = "") -> ConfigDict:
-  """Variants: U (default), U_light, U_tiny; random_k; smoke."""
+  """Builds the config.
+
+  Variants: U (default), U_light, U_tiny; random_k; smoke.
+  """
   size = base.choose(arg, *_SIZES)
   config = base.get_config().unlock()
   config.model = base.model_options(size)

@@ -13,7 +13,7 @@ from semanir_jax.models.sizes import PUBLISHED_MILLIONS, SIZES
 
 
 def count_parameters(model: SemanIR) -> int:
-  """Parameters of a model, by tracing its initialisation (nothing computed)."""
+  """Counts the parameters of a model, by a trace (nothing is computed)."""
   leaves = jax.tree.leaves(abstract_params(model))
   return sum(math.prod(leaf.shape) for leaf in leaves)
 
@@ -23,7 +23,8 @@ def main() -> None:
   print(f"{'size':8} {'scale':>5} {'parameters':>12} {'published':>10}  match")
   for name, options in SIZES.items():
     for scale in (2, 3, 4) if options["architecture"] == "columnar" else (1,):
-      count = count_parameters(SemanIR(**{**options, "scale": scale}))
+      model = SemanIR(**{**options, "scale": scale})
+      count = count_parameters(model)
       published = PUBLISHED_MILLIONS.get((name, scale))
       if published is None:
         verdict = "-  ours, no published figure"

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from absl import flags, logging
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
 from semanir_jax import cli
 from semanir_jax.networks import checkpoint
@@ -131,9 +131,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-  config_flags.DEFINE_config_file(
-    "config", None, "Config of the first variant."
-  )
+  cli.define_config("Config of the first variant.")
   flags.DEFINE_list(
     "variants", list(variants.VARIANTS), "Which of studies/variants.py."
   )

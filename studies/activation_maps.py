@@ -74,7 +74,7 @@ def stage_keys(
   @jax.jit
   def run(params: Any, image: jax.Array, num_keys: jax.Array) -> Any:
     with nn.intercept_methods(note):
-      _, found = model.clone(implementation="mask").apply(
+      _, found = model.with_execution(implementation="mask").apply(
         {"params": params},
         image[None],
         num_keys=num_keys,
@@ -99,7 +99,7 @@ def _in_the_picture(
   stage: Stage, height: int, width: int, step: int, found: Mapping[str, Any]
 ) -> StageKeys:
   """Where the tokens of a stage lie, and which of them it connects."""
-  if stage.dictionary == "layer":
+  if stage.key_search.in_every_layer:
     bits = found["layers"]["dictionary"][0].bits[0, 0]
   else:
     bits = found["dictionary"][0].bits[0]

@@ -27,10 +27,9 @@ def gigaflops(model: SemanIR, side: int, num_keys: int) -> dict[str, float]:
     which computes all N x N logits whatever k is. Both hold the N x N
     similarities of every dictionary.
   """
-  sparse = model.clone(
-    implementation="gather", num_keys=num_keys, max_keys=num_keys
-  )
-  dense = model.clone(implementation="mask")
+  sparse = model.clone(num_keys=num_keys, max_keys=num_keys)
+  sparse = sparse.with_execution(implementation="gather")
+  dense = model.with_execution(implementation="mask")
   return {
     "gigaflops": _count(sparse, side),
     "gigaflops_mask": _count(dense, side),
@@ -39,7 +38,7 @@ def gigaflops(model: SemanIR, side: int, num_keys: int) -> dict[str, float]:
 
 @functools.cache  # of the mask form at every k
 def _count(model: SemanIR, side: int) -> float:
-  model = model.clone(platform="cpu")
+  model = model.with_execution(platform="cpu")
   image = jax.ShapeDtypeStruct((1, side, side, model.in_channels), jnp.float32)
   params = abstract_params(model)
   apply = lambda params, image: model.apply({"params": params}, image)  # noqa: E731

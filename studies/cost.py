@@ -200,4 +200,4 @@ if __name__ == "__main__":
   flags.DEFINE_bool("run", True, "Compile and run; --norun only counts.")
   flags.DEFINE_string("output", None, "Folder of the CSV file and the plot.")
   flags.mark_flags_as_required(["output"])
-  cli.run(main)
+  cli.run(main, keep_compiled=False)

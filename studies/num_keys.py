@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from absl import flags, logging
-from ml_collections import config_flags
 
 from semanir_jax import cli
 from semanir_jax.inference.restorer import Restorer
@@ -164,7 +163,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-  config_flags.DEFINE_config_file("config", None, "Of test sets and protocol.")
+  cli.define_config("Of test sets and protocol.")
   flags.DEFINE_multi_string(
     "checkpoint", None, "LABEL=NETWORK; give it once for each."
   )

@@ -18,6 +18,8 @@ from semanir_jax.networks.build import make_model
 from semanir_jax.ops import Dictionary, chunks, key_semantic_attention
 from semanir_jax.training.setup import make_step
 
+pytestmark = pytest.mark.slow
+
 if not flags.FLAGS.is_parsed():
   flags.FLAGS(sys.argv[:1])
 

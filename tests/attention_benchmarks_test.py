@@ -24,6 +24,8 @@ from benchmarks.worker import Worker, call_here
 from semanir_jax.ops import bits as bits_lib
 from semanir_jax.ops.attention.mask import mask_attention
 
+pytestmark = pytest.mark.slow
+
 
 class Here:
   """A worker that is this process; remembers what it was asked."""

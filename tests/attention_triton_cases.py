@@ -18,6 +18,7 @@ from jax.sharding import Mesh, PartitionSpec
 from semanir_jax import ops
 from semanir_jax.machine.sharding import DATA_AXES
 from semanir_jax.models import windows
+from semanir_jax.models.execution import Execution
 from semanir_jax.models.semanir import SemanIR
 from semanir_jax.models.stage import Stage
 from semanir_jax.ops import triton_launch
@@ -298,15 +299,14 @@ def test_gradients_inside_shard_map_and_remat_are_those_of_one_device():
 def test_stage_and_its_gradient_equal_those_of_the_mask_form(kernel_calls):
   images = np.random.default_rng(0).normal(size=(1, 8, 8, 8))
   images = jnp.asarray(images, jnp.float32)
-  stage = Stage(
-    depth=1, num_heads=2, window_size=4, max_keys=9, shifted=True, remat=True
-  )
+  stage = Stage(depth=1, num_heads=2, window_size=4, max_keys=9, shifted=True)
   params = jax.jit(stage.init)(jax.random.key(0), images, 9)
 
   @functools.partial(jax.jit, static_argnums=0)
   def run(implementation, params):
     def loss(params, images):
-      form = stage.clone(implementation=implementation)
+      execution = Execution(implementation=implementation)
+      form = stage.clone(execution=execution)
       return jnp.mean(form.apply(params, images, 9) ** 2)
 
     return jax.value_and_grad(loss, (0, 1))(params, images)
@@ -337,11 +337,11 @@ def test_train_steps_have_the_loss_of_the_mask_form(
     window_size=window_size,
     num_keys=k,
     max_keys=k,
-    dtype=dtype,
+    execution=Execution(dtype=dtype),
   )
   optimizer = small.optimizer()
   create = functools.partial(create_state, seed=0, ema_decay=0.0)
-  masked = model.clone(implementation="mask")
+  masked = model.with_execution(implementation="mask")
   start = jax.jit(lambda: create(masked, optimizer))()
   rng = np.random.default_rng(0)
   images = rng.uniform(size=(2, 2, side, side, 3)).astype(np.float32)
@@ -350,7 +350,7 @@ def test_train_steps_have_the_loss_of_the_mask_form(
 
   def losses(implementation):
     step = make_train_step(
-      model.clone(implementation=implementation),
+      model.with_execution(implementation=implementation),
       losses_lib.l1,
       optimizer,
       lambda step: 1e-3,

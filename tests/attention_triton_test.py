@@ -21,6 +21,8 @@ from semanir_jax.ops.attention import tile_table, triton_vjp
 from semanir_jax.ops.attention.tile_table import Tiles, choose_tiles
 from tests import jaxprs, triton_interpreter
 
+pytestmark = pytest.mark.slow
+
 FIELDS = ("block_q", "block_k", "num_warps", "num_stages")
 CASES = "tests/attention_triton_cases.py"
 
@@ -187,9 +189,7 @@ def test_tuning_replaces_the_rows_of_the_gpu_here(monkeypatch, tmp_path):
     if tiles.block_q == 64:
       return None
     wrong = (tiles.block_q != 32) + (tiles.block_k != 64)
-    return (
-      1.0 + wrong + (tiles.num_warps != 8) + (tiles.num_stages != 3)
-    )
+    return 1.0 + wrong + (tiles.num_warps != 8) + (tiles.num_stages != 3)
 
   monkeypatch.setattr(tune_attention, "measure", measure)
   with triton_launch.compile_for(90):

@@ -15,6 +15,8 @@ from semanir_jax.machine import sharding
 from tests import small
 from tests.evaluation_cases import PROTOCOL
 
+pytestmark = pytest.mark.slow
+
 # protocols.md sections 2 and 3; figures without a digit there are the
 # "Matlab" row of the demosaicking table.
 ANCHORS = [

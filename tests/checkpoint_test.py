@@ -23,6 +23,8 @@ from semanir_jax.training.checkpoints import Checkpoints, abstract_like
 from semanir_jax.training.step import TrainState
 from tests import programs, small
 
+pytestmark = pytest.mark.slow
+
 CONFIG = small.config()
 
 

@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 from absl import flags
 
-from semanir_jax import cli
+from semanir_jax import bundled, cli
 from semanir_jax.images.image_file import write_image
 from semanir_jax.networks import checkpoint
 from tests import programs, small
+
+pytestmark = pytest.mark.slow
 
 SMOKE = "--config=configs/base.py:smoke"
 
@@ -26,8 +28,10 @@ MESSAGES = {
   "strange_field": "'cadence': the config has no such field; configs/base.py",
   "mistyped_field": "flag --config.train.batch_size=many: invalid literal",
   "missing_config": "denoize.py: no such config; did you mean denoise.py? ",
+  "misspelt_name": "error: denoize.py: no such config; did you mean denoise.py",
+  "config_that_fails": "fails.py: NameError: name 'undefined' is not defined",
   "config_without_suffix": "configs/sr: no such config; did you mean sr.py? ",
-  "no_configs": "nowhere/sr.py: no such config; nowhere has none; is this ",
+  "no_configs": "nowhere/sr.py: no such config; nowhere has none; ours are ",
   "empty_workdir": "flag --workdir=: give a folder",
   "empty_eval_workdir": "flag --workdir=: give a folder",
   "workdir_not_given": "flag --workdir=None: Flag --workdir must have a value",
@@ -65,6 +69,7 @@ def _make_inputs(root: pathlib.Path) -> None:
   for name in ("bad.png", "mixed/bad.png"):
     (root / name).write_bytes(half)
   (root / "file").touch()
+  (root / "fails.py").write_text("def get_config():\n  return undefined\n")
   small.save_run(root / "color", small.config())
   gray = {"model__in_channels": 1, "model__out_channels": 1}
   small.save_run(root / "gray", small.config(**gray))
@@ -110,6 +115,8 @@ def _commands(root: pathlib.Path) -> dict[str, tuple[str, ...]]:
     "strange_field": train("--config.train.cadence=2"),
     "mistyped_field": train("--config.train.batch_size=many"),
     "missing_config": train(config="--config=configs/denoize.py"),
+    "misspelt_name": train(config="--config=denoize.py"),
+    "config_that_fails": train(config=f"--config={root}/fails.py"),
     "config_without_suffix": train(config="--config=configs/sr"),
     "no_configs": train(config="--config=nowhere/sr.py"),
     "workdir_not_given": ("train.py", SMOKE),
@@ -239,6 +246,52 @@ def test_the_home_folder_is_meant_by_a_tilde(monkeypatch, argument, value):
   monkeypatch.setattr(flags, "FLAGS", values)
   cli._parse(["restore.py", argument])
   assert values.output == value
+
+
+@pytest.mark.parametrize(
+  ("text", "path", "variants"),
+  [
+    ("denoise.py", "denoise.py", None),
+    ("configs/denoise.py:gray,s25", "denoise.py", "gray,s25"),
+    ("denoise.py:", "denoise.py", ""),
+    ("{here}/mine.py:a:b", "{here}/mine.py", "a:b"),
+  ],
+)
+def test_a_config_is_found_by_path_or_name_from_every_folder(
+  tmp_path, monkeypatch, text, path, variants
+):
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / "mine.py").touch()
+  here = {"here": str(tmp_path)}
+  ours = bundled.folder("configs")
+  assert cli._split(text.format(**here)) == (
+    (ours / path.format(**here)).resolve(),
+    variants,
+  )
+
+
+def test_a_drive_letter_is_no_variant():
+  with pytest.raises(flags.Error, match=r"^C:\\a\\b.py: no such config"):
+    cli._split("C:\\a\\b.py:gray")
+
+
+def test_a_config_imports_those_beside_it_then_ours(tmp_path, monkeypatch):
+  monkeypatch.delitem(sys.modules, "configs", raising=False)
+  # A foreign package of the same name, where Python looks first.
+  foreign = tmp_path / "foreign" / "configs"
+  foreign.mkdir(parents=True)
+  (foreign / "__init__.py").touch()
+  monkeypatch.syspath_prepend(foreign.parent)
+  (tmp_path / "beside_the_config.py").write_text("SIGMA = 17")
+  (tmp_path / "mine.py").write_text(
+    "from configs import beside_the_config, denoise\n"
+    "def get_config(arg=''):\n"
+    "  config = denoise.get_config(arg).unlock()\n"
+    "  config.seed = beside_the_config.SIGMA\n"
+    "  return config\n"
+  )
+  config = cli._read_config(f"{tmp_path}/mine.py:gray")
+  assert (config.seed, config.data.channels, config.is_locked) == (17, 1, True)
 
 
 def test_what_a_full_disk_or_a_damaged_file_leaves_behind_is_not_told(

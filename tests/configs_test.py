@@ -20,6 +20,8 @@ from semanir_jax.networks import build
 from semanir_jax.training import data, phases, setup
 from tests import small
 
+pytestmark = pytest.mark.slow
+
 U = ("", "U", "U_light", "U_tiny")
 # Words that exclude each other, by config; every combination is built.
 VARIANTS = {

@@ -14,6 +14,8 @@ from semanir_jax.evaluation import metrics
 from semanir_jax.images.image_file import decode_image, read_image, write_image
 from tests import small
 
+pytestmark = pytest.mark.slow
+
 SUPER_RESOLUTION = {
   "model__architecture": "columnar",
   "model__scale": 2,

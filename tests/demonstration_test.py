@@ -24,6 +24,8 @@ from semanir_jax.networks.build import CheckpointError
 from semanir_jax.networks.loaded_network import LoadedNetwork
 from tests import png_files, small
 
+pytestmark = pytest.mark.slow
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 NETWORKS = {
   "color": {},

@@ -10,6 +10,8 @@ import pytest
 from semanir_jax.ops import Dictionary, build_dictionary, triton_launch
 from tests import triton_interpreter
 
+pytestmark = pytest.mark.slow
+
 
 def test_kernels_in_the_interpreter():
   out = triton_interpreter.run_module(

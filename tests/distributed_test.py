@@ -17,6 +17,8 @@ from absl.testing import flagsaver
 from semanir_jax.machine import distributed
 from tests import processes
 
+pytestmark = pytest.mark.slow
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 

@@ -8,6 +8,8 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PAGES = [
   "README.md",
+  "CHANGELOG.md",
+  "CONTRIBUTING.md",
   "pretrained/README.md",
   *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")),
 ]

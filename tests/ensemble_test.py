@@ -17,6 +17,8 @@ from semanir_jax.machine import distributed
 from semanir_jax.networks import checkpoint, load, safetensors_file
 from tests import small
 
+pytestmark = pytest.mark.slow
+
 OPTIONS = base.test_set("ours", base.noise(25.0))
 
 

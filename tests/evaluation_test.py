@@ -24,6 +24,8 @@ from studies.measuring import open_test_set
 from tests import processes, small
 from tests.evaluation_cases import PROTOCOL, random_example, random_image
 
+pytestmark = pytest.mark.slow
+
 BASELINE_VIEWS = ("input", "target", "comparison")
 OPTIONS = base.test_set("ours", base.noise(25.0))
 

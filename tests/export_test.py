@@ -25,12 +25,14 @@ from semanir_jax.networks.loaded_network import LoadedNetwork
 from semanir_jax.ops import chunks
 from tests import small
 
+pytestmark = pytest.mark.slow
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 CONFIG = {"model": {"dim": 8}}
 # The gather form, so that the export's own differs from the network's.
 SR = small.COLUMNAR.clone(
-  depths=(1, 1), implementation="gather", upsampler="pixelshuffledirect"
-)
+  depths=(1, 1), upsampler="pixelshuffledirect"
+).with_execution(implementation="gather")
 SR_TILE = 10  # padded to 12
 
 

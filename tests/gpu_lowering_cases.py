@@ -19,6 +19,7 @@ from benchmarks.attention_cases import Case
 from benchmarks.result_file import ResultFile
 from semanir_jax.aot import hlo, topology
 from semanir_jax.machine import sharding
+from semanir_jax.models.execution import Execution
 from semanir_jax.models.stage import Stage
 from semanir_jax.networks.build import make_model
 from semanir_jax.ops import triton_launch
@@ -113,8 +114,7 @@ def test_layers_that_are_computed_again_keep_the_attention():
     window_size=8,
     max_keys=32,
     shifted=False,
-    platform="gpu",
-    remat=True,
+    execution=Execution(platform="gpu", remat=True),
   )
   images = jax.ShapeDtypeStruct((1, 16, 16, 180), jnp.float32)
   with triton_launch.compile_for(90):
@@ -137,7 +137,7 @@ def compile_train_step(config, side):
     sharding.DATA_AXES,
     axis_types=(AxisType.Auto,) * 2,
   )
-  model = make_model(config.model).clone(platform="gpu")
+  model = make_model(config.model).with_execution(platform="gpu")
   images = jax.ShapeDtypeStruct((4, side, side, 3), jnp.float32)
   with triton_launch.compile_for(topology.H200_CAPABILITY):
     train_step, _, state, _ = place_step(config, model, mesh)

@@ -9,6 +9,8 @@ import pytest
 
 from semanir_jax.aot import topology
 
+pytestmark = pytest.mark.slow
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 COMPILER = pathlib.Path(f"{sys.prefix}_gpu")  # beside the venv, see Makefile
 

@@ -15,6 +15,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 # Lowest first.
 LAYERS = (
+  ("bundled",),
   ("cli", "machine", "ops"),
   ("images", "models"),
   ("degradations", "summary"),
@@ -23,6 +24,7 @@ LAYERS = (
   ("evaluation", "export"),
   ("restoration", "training"),
   ("aot", "api", "demo"),
+  ("commands",),
 )
 LEVELS = {name: i for i, names in enumerate(LAYERS) for name in names}
 

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from semanir_jax.models import key_search, windows
+from semanir_jax.models import windows
+from semanir_jax.models.ablations import make_key_search
 from semanir_jax.models.parameters import abstract_params
-from semanir_jax.models.semanir import SemanIR
 from semanir_jax.models.stage import Stage
 from semanir_jax.networks import build, safetensors_file
 from semanir_jax.ops.bits import unpack_bits
@@ -32,20 +32,20 @@ def _stage(depth=2, mutable=False, **options):
   plain = Stage(depth, 2, 4, 16, shifted=True)
   x = jax.random.normal(jax.random.key(0), (2, 8, 8, 8))
   variables = jax.jit(plain.init)(jax.random.key(1), x, 5)
-  stage = plain.clone(**options)
+  stage = plain.clone(key_search=make_key_search(**options))
   run = jax.jit(functools.partial(stage.apply, variables, mutable=mutable))
   return lambda num_keys: run(x, num_keys)
 
 
 def test_options_leave_the_parameters_as_they_are():
-  expected = abstract_params(SemanIR(**SMALL))
+  expected = abstract_params(build.make_model(SMALL))
   for options in (
     {"dictionary": "layer"},
     {"dictionary": "random"},
     {"similarity": "cosine"},
     {"shift": "none"},
   ):
-    params = abstract_params(SemanIR(**SMALL | options))
+    params = abstract_params(build.make_model(SMALL | options))
     assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, expected)
 
 
@@ -69,9 +69,8 @@ def test_every_layer_finds_the_keys_of_its_own_input():
 
 @pytest.mark.parametrize("remat", [False, True])
 def test_the_search_of_a_layer_is_inside_the_scan(remat):
-  model = SemanIR(
-    **SMALL, dictionary="layer", implementation="gather", remat=remat
-  )
+  how = {"dictionary": "layer", "implementation": "gather", "remat": remat}
+  model = build.make_model(SMALL | how)
   loss = lambda params, x: jnp.sum(model.apply({"params": params}, x))  # noqa: E731
   arguments = abstract_params(model), jnp.zeros((1, 8, 8, 3))
 
@@ -105,8 +104,8 @@ def test_with_all_keys_it_does_not_matter_how_they_are_found():
     assert np.abs(run(3) - expected[1]).max() > 1e-5
 
 
-def _mask(x, num_keys=3, **options):
-  found = key_search.find_keys(x, num_keys, **options)
+def _mask(x, num_keys=3, *, regions=None, **words):
+  found = make_key_search(**words).find(x, num_keys, regions=regions)
   return np.asarray(unpack_bits(found.bits, x.shape[2]))
 
 
@@ -129,6 +128,7 @@ def test_random_keys_are_k_the_same_everywhere_and_hold_the_token(
   regions = windows.regions(8, 12, 4, shift)
   x = jax.random.normal(jax.random.key(0), (2, 6, 16, 8))
   options = {"dictionary": "random", "regions": regions}
+  find = make_key_search("random").find
   mask = _mask(x, num_keys, **options)
   same = np.ones((6, 16, 16), bool)
   if regions is not None:
@@ -139,7 +139,7 @@ def test_random_keys_are_k_the_same_everywhere_and_hold_the_token(
   assert not mask[:, ~same].any()
   np.testing.assert_array_equal(mask, _mask(-x[::-1], num_keys, **options))
   np.testing.assert_array_equal(mask[:, 0], mask[1:, 0].repeat(2, axis=0))
-  indices = key_search.find_keys(x, num_keys, **options, max_keys=16)
+  indices = find(x, num_keys, regions=regions, max_keys=16)
   listed = np.zeros_like(mask)
   for place in np.argwhere(indices.valid):
     listed[(*place[:3], indices.indices[tuple(place)])] = True
@@ -152,7 +152,8 @@ def test_random_keys_differ_from_token_to_token():
 
 
 def test_without_a_shift_windows_never_mix():
-  model = SemanIR(**SMALL | {"depths": (1, 1), "num_keys": 16})
+  options = SMALL | {"depths": (1, 1), "num_keys": 16}
+  model = build.make_model(options)
   # Convolutions reach beyond a window; their centre taps alone do not.
   params = jax.tree_util.tree_map_with_path(_center_tap, small.params(model))
   images = np.asarray(jax.random.uniform(jax.random.key(0), (1, 12, 12, 3)))
@@ -160,7 +161,7 @@ def test_without_a_shift_windows_never_mix():
   changed[:, 4:8, 4:8] += 0.1
 
   def reached(shift):
-    run = jax.jit(model.clone(shift=shift).apply)
+    run = jax.jit(build.make_model(options | {"shift": shift}).apply)
     before, after = (run({"params": params}, x) for x in (images, changed))
     return (np.abs(before - after) > 1e-7).any((0, 3))
 
@@ -177,24 +178,20 @@ def _center_tap(path, leaf):
 
 
 def test_weights_of_before_these_options_are_of_the_default_network(tmp_path):
-  model = SemanIR(**SMALL)
-  options = {
-    name: getattr(model, name)
-    for name in SemanIR.__dataclass_fields__
-    if name not in ("parent", "name", "dictionary", "similarity", "shift")
-  }
-  options["dtype"] = "float32"
+  model = build.make_model(SMALL)
+  options = build.default_options() | SMALL
+  for word in ("dictionary", "similarity", "shift"):
+    del options[word]
   config = json.loads(json.dumps({"model": options}))
   path = tmp_path / "old.safetensors"
   params = small.params(model)
   safetensors_file.write_weights(path, params, config)
   found = safetensors_file.read_weights(path)
-  assert found.model == model.clone(dtype="float32")
+  assert found.model == model
   small.assert_equal_trees(found.params, params)
-  assert build.make_model(options | {"shift": "none"}).shift == "none"
 
 
 @pytest.mark.parametrize("option", ["dictionary", "similarity", "shift"])
 def test_a_misspelt_option_is_refused(option):
   with pytest.raises(ValueError, match=f"{option}='laier': use one of"):
-    abstract_params(SemanIR(**SMALL | {option: "laier"}))
+    build.make_model(SMALL | {option: "laier"})

@@ -1,5 +1,7 @@
 """Free memory is counted as by the kernel, and a lack of it explained."""
 
+import types
+
 import jax
 import pytest
 
@@ -12,13 +14,13 @@ from semanir_jax.machine import memory
 )
 def test_memory_that_runs_out_is_one_line(error):
   with pytest.raises(memory.OutOfMemoryError, match="^too large; cut it$"):
-    with memory.explained("too large; cut it"):
+    with memory.explain_out_of_memory("too large; cut it"):
       raise error
 
 
 def test_other_errors_stay_what_they_are():
   with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
-    with memory.explained("too large"):
+    with memory.explain_out_of_memory("too large"):
       raise jax.errors.JaxRuntimeError("INTERNAL: something else")
 
 
@@ -39,7 +41,6 @@ def test_the_memory_of_this_machine_is_found():
 def test_a_container_has_what_its_limit_leaves(
   tmp_path, monkeypatch, limit, used, cached, expected
 ):
-  (tmp_path / "meminfo").write_text("MemTotal: 99 kB\nMemAvailable: 8 kB\n")
   (tmp_path / "memory.max").write_text(f"{limit}\n")
   (tmp_path / "memory.current").write_text(f"{used}\n")
   (tmp_path / "memory.stat").write_text(
@@ -47,5 +48,6 @@ def test_a_container_has_what_its_limit_leaves(
     f"inactive_file {cached // 3}\n"
   )
   monkeypatch.setattr(memory, "_CGROUP", tmp_path)
-  monkeypatch.setattr(memory, "_MEMINFO", tmp_path / "meminfo")
+  system = types.SimpleNamespace(available=8_192)
+  monkeypatch.setattr(memory.psutil, "virtual_memory", lambda: system)
   assert memory.free_memory() == expected // len(jax.devices())

@@ -9,6 +9,8 @@ import pytest
 from semanir_jax.training.preemption import Preemption
 from tests import small
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_notice_is_seen_after_the_step_and_stays():
   before = signal.getsignal(signal.SIGTERM)

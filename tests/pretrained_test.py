@@ -12,6 +12,8 @@ from semanir_jax.inference.restorer import Restorer
 from semanir_jax.inference.tiled import TiledRestorer
 from semanir_jax.networks import load, safetensors_file
 
+pytestmark = pytest.mark.slow
+
 FILES = sorted(load.PRETRAINED.glob(f"*{safetensors_file.SUFFIX}"))
 NAMES = [path.stem for path in FILES]
 # dB over the input, on the middle of the first photograph; about two thirds of

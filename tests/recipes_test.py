@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from ml_collections import ConfigDict
 
+pytestmark = pytest.mark.slow
+
 # AdamW of GRL, and SwinIR's moving average, unless a recipe says otherwise.
 COMMON = {
   "train.ema_decay": 0.999,

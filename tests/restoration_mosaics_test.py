@@ -15,6 +15,8 @@ from semanir_jax.restoration.restore import restore_files
 from tests import png_files, small
 from tests import restoration_cases as cases
 
+pytestmark = pytest.mark.slow
+
 MOSAICS = {"name": "demosaic"}
 
 

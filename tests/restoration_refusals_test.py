@@ -11,6 +11,8 @@ from semanir_jax.networks.build import CheckpointError
 from semanir_jax.restoration.restore import restore_files
 from tests import restoration_cases as cases
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_missing_input_is_refused(runs, tmp_path):
   message = cases.refused(runs, tmp_path)

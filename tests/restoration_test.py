@@ -23,6 +23,8 @@ from semanir_jax.restoration import pixel_formats, result_files, runner
 from semanir_jax.restoration.restore import restore_files
 from tests import restoration_cases as cases
 
+pytestmark = pytest.mark.slow
+
 
 def _expected(run: str, pixels: np.ndarray) -> np.ndarray:
   """What the network makes of an image, rounded to the depth of the file."""

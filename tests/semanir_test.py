@@ -9,13 +9,17 @@ import numpy as np
 import pytest
 
 from semanir_jax.models import affine, drop_path, layers, position_bias, windows
+from semanir_jax.models.execution import Execution
 from semanir_jax.models.semanir import SemanIR
 from semanir_jax.models.sizes import PUBLISHED_MILLIONS, SIZES
 from semanir_jax.models.stage import Stage
+from semanir_jax.networks import build
 from semanir_jax.ops import build_dictionary
 from semanir_jax.summary import count_parameters
 from semanir_jax.summary import main as print_summary
 from tests import jaxprs
+
+pytestmark = pytest.mark.slow
 
 SMALL = {
   "dim": 8,
@@ -26,6 +30,10 @@ SMALL = {
   "max_keys": 16,
 }
 USHAPE = SMALL | {"architecture": "ushape", "depths": (1, 2, 1, 1)}
+
+
+def _executed(options, **execution):
+  return SemanIR(**options, execution=Execution(**execution))
 
 
 @functools.cache
@@ -41,7 +49,7 @@ def _init(model, height=8, width=8, batch=1):
     jax.random.key(0), (batch, height, width, model.in_channels)
   )
   # Built once for all options that leave the parameters as they are.
-  return _variables(model.clone(implementation=None, remat=False)), images
+  return _variables(model.clone(execution=Execution(remat=False))), images
 
 
 def _apply(model, variables, images, **options):
@@ -90,7 +98,7 @@ def test_summary_prints_every_size_and_its_verdict(capsys):
 @pytest.mark.parametrize("implementation", ["mask", "gather"])
 @pytest.mark.parametrize("options", [SMALL, USHAPE])
 def test_dictionary_is_built_once_per_stage(options, implementation):
-  model = SemanIR(**options, implementation=implementation)
+  model = _executed(options, implementation=implementation)
   variables, images = _init(model)
   jaxpr = jax.make_jaxpr(model.apply)(variables, images)
   # The gather form ranks with top_k; the mask form with one 32-step bisection.
@@ -134,7 +142,7 @@ def test_scanned_layers_equal_a_python_loop():
 def test_forms_agree_in_the_whole_network(options):
   variables, images = _init(SemanIR(**options), 8, 16)
   outputs = [
-    _apply(SemanIR(**options, implementation=name), variables, images)
+    _apply(_executed(options, implementation=name), variables, images)
     for name in ("mask", "gather")
   ]
   np.testing.assert_allclose(*outputs, atol=1e-5)
@@ -235,8 +243,8 @@ def _same_gradients(variables, images, *models):
 
 @pytest.mark.parametrize("unroll", [False, True])
 def test_remat_changes_memory_and_not_values(unroll):
-  plain = SemanIR(**SMALL, unroll=unroll, remat=False)
-  rematted = plain.clone(remat=True)
+  plain = _executed(SMALL, unroll=unroll, remat=False)
+  rematted = plain.with_execution(remat=True)
   variables, images = _init(plain, 32, 32, batch=4)
   compiled = _same_gradients(variables, images, plain, rematted)
   temporary = [run.memory_analysis().temp_size_in_bytes for run in compiled]
@@ -248,7 +256,7 @@ def test_remat_changes_memory_and_not_values(unroll):
 
 
 def test_remat_computes_no_large_product_again():
-  model = SemanIR(**SMALL, remat=False)
+  model = _executed(SMALL, remat=False)
   images = jnp.zeros((1, 8, 8, 3))
   params = _init(model)[0]["params"]
 
@@ -259,12 +267,12 @@ def test_remat_computes_no_large_product_again():
     return names.count("dot_general")
 
   # In the loop of either stage, the position bias and the logits.
-  again = products(model.clone(remat=True)) - products(model)
+  again = products(model.with_execution(remat=True)) - products(model)
   assert again == len(model.depths) * (4 + 1)
 
 
 def test_unrolled_layers_are_no_loop_and_compute_the_same():
-  looped, unrolled = SemanIR(**SMALL), SemanIR(**SMALL, unroll=True)
+  looped, unrolled = SemanIR(**SMALL), _executed(SMALL, unroll=True)
   variables, images = _init(looped)
   compiled = _same_gradients(variables, images, looped, unrolled)
   in_a_loop = r"stage_\d/while/body/.*layers"
@@ -273,7 +281,7 @@ def test_unrolled_layers_are_no_loop_and_compute_the_same():
 
 
 def test_bfloat16_keeps_parameters_and_output_in_float32():
-  exact, model = SemanIR(**SMALL), SemanIR(**SMALL, dtype="bfloat16")
+  exact, model = SemanIR(**SMALL), _executed(SMALL, dtype="bfloat16")
   variables, images = _init(model)
   leaves = jax.tree.leaves(variables)
   assert all(leaf.dtype == jnp.float32 for leaf in leaves)
@@ -338,15 +346,34 @@ def test_relative_coordinates_of_a_window_of_three():
     ({"num_keys": 3.5}, "num_keys=3.5: give a whole number"),
     ({"window_size": 1, "max_keys": 1}, "window_size=1"),
     ({"upsampler": "nearest"}, "upsampler='nearest'"),
-    ({"in_channels": 1}, r"must be \[B, H, W, 1\]"),
     ({"implementation": "dense"}, "unknown implementation 'dense'"),
   ],
 )
-def test_what_cannot_be_built_is_refused(options, message):
-  model = SemanIR(**SMALL | options)
-  images = jnp.zeros((1, 8, 8, 3))
+def test_what_cannot_be_built_is_refused_at_construction(options, message):
   with pytest.raises(ValueError, match=message):
-    jax.eval_shape(model.init, jax.random.key(0), images)
+    build.make_model(SMALL | options)
+  if options.keys() <= {"platform", "implementation"}:
+    with pytest.raises(ValueError, match=message):
+      SemanIR(**SMALL).with_execution(**options)
+  else:
+    with pytest.raises(ValueError, match=message):
+      SemanIR(**SMALL).clone(**options)
+
+
+@pytest.mark.parametrize(
+  ("channels", "num_keys", "message"),
+  [
+    (1, None, r"images \(1, 8, 8, 1\) must be \[B, H, W, 3\]"),
+    (3, 17, r"num_keys=17 must lie in \[1, 16\]"),
+    (3, 0, r"num_keys=0 must lie in \[1, 16\]"),
+    (3, 3.5, "num_keys=3.5: give a whole number"),
+  ],
+)
+def test_what_does_not_fit_is_refused_at_the_call(channels, num_keys, message):
+  init = functools.partial(SemanIR(**SMALL).init, num_keys=num_keys)
+  images = jnp.zeros((1, 8, 8, channels))
+  with pytest.raises(ValueError, match=message):
+    jax.eval_shape(init, jax.random.key(0), images)
 
 
 def test_images_of_whole_numbers_are_refused():

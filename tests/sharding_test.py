@@ -16,6 +16,8 @@ from semanir_jax.training.losses import make_loss
 from semanir_jax.training.step import create_state, make_train_step
 from tests import small
 
+pytestmark = pytest.mark.slow
+
 RULES = ((".*", "fsdp"),)
 
 

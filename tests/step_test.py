@@ -16,6 +16,8 @@ from semanir_jax.training.losses import make_loss
 from semanir_jax.training.step import TrainState, create_state, make_train_step
 from tests import small
 
+pytestmark = pytest.mark.slow
+
 RATE = 1e-2
 LOSS = make_loss("charbonnier", form="squared", epsilon=1e-3, fft_weight=0.0)
 MOVED = (
@@ -299,7 +301,9 @@ def test_a_batch_that_parts_do_not_divide_is_refused():
 def test_a_step_in_bfloat16_with_remat_stays_near_the_float32_step():
   batch = small.batch(small.COLUMNAR)
   plain, state = _setup()
-  mixed, same = _setup(small.COLUMNAR.clone(dtype="bfloat16", remat=True))
+  mixed, same = _setup(
+    small.COLUMNAR.with_execution(dtype="bfloat16", remat=True)
+  )
   small.assert_equal_trees(state, same)  # parameters and moments in float32
   expected, metrics = plain(state, batch)
   found, measured = mixed(state, batch)

@@ -36,6 +36,8 @@ from studies import (
 )
 from tests import small
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
@@ -137,7 +139,8 @@ def test_cost_counts_and_keeps_what_it_measured(tmp_path, monkeypatch):
   monkeypatch.setattr(cost, "SIZES", {"U": options})
   cost.study(["U"], tmp_path, side=8, repeats=1)
   (row,) = _rows(tmp_path / "cost.csv")
-  model = small.COLUMNAR.clone(scale=4, implementation="mask")
+  model = small.COLUMNAR.clone(scale=4)
+  model = model.with_execution(implementation="mask")
   params = abstract_params(model)
   count = sum(leaf.size for leaf in jax.tree.leaves(params))
   assert int(row["parameters"]) == count

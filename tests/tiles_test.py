@@ -15,6 +15,8 @@ from semanir_jax.models.semanir import SemanIR
 from semanir_jax.models.sizes import SIZES
 from tests import small
 
+pytestmark = pytest.mark.slow
+
 
 def _restored(model: SemanIR, image: np.ndarray, **options) -> np.ndarray:
   restorer = TiledRestorer(small.network(model), **options)

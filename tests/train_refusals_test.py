@@ -6,6 +6,8 @@ from configs import base
 from semanir_jax.training import loop, setup
 from tests.train_cases import train_config
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_phase_that_does_not_fit_is_found_before_the_first(
   photographs, tmp_path

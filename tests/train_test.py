@@ -29,6 +29,8 @@ from semanir_jax.training.checkpoints import Checkpoints, abstract_like
 from tests import events, small
 from tests.train_cases import train_config, train_position
 
+pytestmark = pytest.mark.slow
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 

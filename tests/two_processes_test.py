@@ -29,6 +29,8 @@ from semanir_jax.training import loop, setup
 from semanir_jax.training.checkpoints import Checkpoints, abstract_like
 from tests import events, small
 
+pytestmark = pytest.mark.slow
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PATIENCE_SECONDS = 240  # of a loaded machine
 

@@ -13,6 +13,8 @@ from semanir_jax.training import validation
 from semanir_jax.training.validation import measure_id, validate
 from tests import processes, small
 
+pytestmark = pytest.mark.slow
+
 OPTIONS = base.test_set("ours", base.noise(25.0))
 MODEL = small.USHAPE
 
@@ -90,12 +92,12 @@ def test_layers_are_a_loop_that_compiles_soon(monkeypatch):
 
   monkeypatch.setattr(validation, "Restorer", restorer)
   config = small.config(eval__max_images=1)
-  model = MODEL.clone(unroll=True)
+  model = MODEL.with_execution(unroll=True)
   state, stop = small.state(MODEL), lambda: False
   validation.validate(
     config, model, state, 7, sets=SETS, writer=_Writer(), stop=stop
   )
-  assert [model.unroll for model in made] == [False]
+  assert [model.execution.unroll for model in made] == [False]
 
 
 def test_without_sets_there_is_no_score():

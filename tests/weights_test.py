@@ -74,7 +74,8 @@ def test_a_training_run_is_found_too_and_becomes_a_file(tmp_path):
     model, again, config_again = network.model, network.params, network.config
     small.assert_equal_trees(again, params)
     if name == "half":
-      assert model.dtype == config_again["model"]["dtype"] == "bfloat16"
+      assert model.execution.dtype == "bfloat16"
+      assert config_again["model"]["dtype"] == "bfloat16"
       config_again["model"]["dtype"] = "float32"
     assert config_again == config
 

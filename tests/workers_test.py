@@ -14,6 +14,8 @@ import pytest
 from semanir_jax import degradations
 from semanir_jax.data import pipeline, sources
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("notice", [signal.SIGTERM, signal.SIGINT])
 def test_workers_outlive_a_notice_to_their_group(notice):

@@ -21,7 +21,6 @@ from importlib import metadata
 
 import jax
 from absl import flags
-from ml_collections import config_flags
 
 from semanir_jax import cli
 from semanir_jax.aot import report
@@ -30,9 +29,7 @@ from semanir_jax.machine.devices import chip_of
 from semanir_jax.machine.files import write_bytes
 from semanir_jax.ops import triton_launch
 
-_CONFIG = config_flags.DEFINE_config_file(
-  "config", None, "Config file, with its variants behind a colon."
-)
+_CONFIG = cli.define_config()
 _TOPOLOGY = flags.DEFINE_string(
   "topology", None, "TPU slice, as v5e:4x8, v5p:2x2x4, v6e:4x8; or h200:8."
 )
@@ -96,4 +93,4 @@ def main() -> None:
 if __name__ == "__main__":
   flags.mark_flag_as_required("config")
   jax.config.update("jax_platforms", "cpu")
-  cli.run(main)
+  cli.run(main, keep_compiled=False)

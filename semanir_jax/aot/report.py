@@ -51,12 +51,12 @@ def compile_steps(
     data=config.mesh.data, fsdp=config.mesh.fsdp, devices=devices
   )
   kind = "gpu" if platform == "cuda" else platform
-  model = make_model(config.model).clone(platform=kind)
+  model = make_model(config.model).with_execution(platform=kind)
   train_step, _, state, _ = place_step(config, model, mesh)
   # What a GPU kernel computes cannot be counted; the dense form is the same.
   counted = model
   if kind == "gpu":
-    counted = model.clone(platform="cpu", implementation="mask")
+    counted = model.with_execution(platform="cpu", implementation="mask")
   counted_step, _ = make_step(config, counted, mesh)
   if "train" in steps:
     for phase in make_phases(config, len(devices)):

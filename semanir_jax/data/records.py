@@ -8,13 +8,14 @@ follows it. `prepare` writes packs; both sources give the records described in
 
 import contextlib
 import functools
+import importlib
 import json
 import pathlib
+import types
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from array_record.python import array_record_data_source
 
 from semanir_jax.data.pairing import cut_pair, pair_scale
 from semanir_jax.images import image_file
@@ -82,6 +83,7 @@ class ArrayRecordSource:
     self.num_images = index.get("images")
     self._folder = folder
     self._options = {"channels": channels, "gray": gray}
+    array_record_data_source = array_record("array_record_data_source")
     with _damage_named(f"{folder}"):
       self._records = array_record_data_source.ArrayRecordDataSource(
         [str(folder / shard) for shard in index["shards"]]
@@ -100,6 +102,20 @@ class ArrayRecordSource:
       key: image_file.decode_image(data, where, **self._options)
       for key, data in files.items()
     }
+
+
+def array_record(module: str) -> types.ModuleType:
+  """Imports a module of array_record, which has no wheel for Windows.
+
+  Raises:
+    ImageError: it is not installed.
+  """
+  try:
+    return importlib.import_module(f"array_record.python.{module}")
+  except ImportError as error:
+    raise ImageError(
+      f"packs need the package array_record ({error}); use folders of images"
+    ) from error
 
 
 @contextlib.contextmanager
@@ -155,7 +171,13 @@ class TfdsSource:
       ImageError: not prepared, in another format, or without images.
       ValueError: no such set or split in the catalogue.
     """
-    import tensorflow_datasets as tfds
+    try:
+      import tensorflow_datasets as tfds
+    except ImportError as error:
+      raise ImageError(
+        f"tfds:{name}:{split}: needs the package tensorflow-datasets ({error});"
+        " pip install tensorflow-datasets"
+      ) from error
 
     # Reopened in grain's workers: builders cannot be pickled in general.
     self._open = functools.partial(

@@ -11,8 +11,8 @@ from typing import Any
 
 import tqdm
 from absl import logging
-from array_record.python import array_record_module
 
+from semanir_jax.data.records import array_record
 from semanir_jax.data.sub_images import Cutter, Files
 from semanir_jax.images.image_file import ImageError
 from semanir_jax.machine.files import FileError
@@ -55,7 +55,7 @@ def write_shard(
   partial = path.with_name(f".tmp-{uuid.uuid4().hex}")
   num_records, bad_images = 0, []
   try:
-    writer = array_record_module.ArrayRecordWriter(
+    writer = array_record("array_record_module").ArrayRecordWriter(
       str(partial),
       "group_size:1,uncompressed",  # image files do not shrink
     )

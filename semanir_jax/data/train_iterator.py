@@ -130,6 +130,9 @@ def notices_later() -> Iterator[None]:
   A worker needs seconds until `live_as_long_as_the_run` is called in it. This
   process loses no signal: it comes when the block ends.
   """
+  if not hasattr(signal, "pthread_sigmask"):  # Windows: no signals of a group
+    yield
+    return
   # Else it is started with the first worker, and unblocks them.
   resource_tracker.ensure_running()
   before = signal.pthread_sigmask(signal.SIG_BLOCK, _NOTICES)

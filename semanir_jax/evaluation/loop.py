@@ -113,7 +113,7 @@ def _restore_batches(
       restored = [None] * len(batch)
       if restore is not None:
         height, width, _ = batch[0].lq.shape
-        short = memory.explained(
+        short = memory.explain_out_of_memory(
           f"{len(batch)} of {height}x{width} px do not fit the memory at a"
           " time; use a smaller config.eval.batch_size, or leave out images as"
           " large as this (restore.py restores them in tiles)"

@@ -75,7 +75,7 @@ def export_network(
     )
   # Named here, or the machine that exports would decide. Windows go in chunks
   # as on a CPU: the least memory, and a batch fills a larger device.
-  portable = model.clone(implementation="mask", platform="cpu")
+  portable = model.with_execution(implementation="mask", platform="cpu")
 
   def restore(images: jax.Array, num_keys: jax.Array) -> jax.Array:
     # Image by image, because the size of a chunk depends on their number.
@@ -118,7 +118,7 @@ def verify(
       restored = network(images[:count], num_keys=num_keys)
       difference = np.mean(np.square(restored - expected[:count]))
       found.append(float(np.sqrt(difference)))
-  bound = LARGEST_RMS[jnp.dtype(model.dtype).name]
+  bound = LARGEST_RMS[jnp.dtype(model.execution.dtype).name]
   if not all(value <= bound for value in found):
     raise ValueError(
       f"the export differs from the network by {max(found):.2g} (root mean"
@@ -158,7 +158,7 @@ def write_export(
       f" {here}; add it"
     )
   model, params = network.model, network.params
-  dtype = jnp.dtype(model.dtype).name
+  dtype = jnp.dtype(model.execution.dtype).name
   if dtype not in LARGEST_RMS:
     raise ValueError(f"dtype={dtype}: use one of {', '.join(LARGEST_RMS)}")
   try:

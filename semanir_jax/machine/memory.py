@@ -1,14 +1,13 @@
 """Memory: how much of it is free, and what to say where it runs out."""
 
 import contextlib
-import os
 import pathlib
 from collections.abc import Iterator
 
 import jax
+import psutil
 
 _CGROUP = pathlib.Path("/sys/fs/cgroup")
-_MEMINFO = pathlib.Path("/proc/meminfo")
 
 
 class OutOfMemoryError(ValueError):
@@ -16,7 +15,7 @@ class OutOfMemoryError(ValueError):
 
 
 @contextlib.contextmanager
-def explained(message: str) -> Iterator[None]:
+def explain_out_of_memory(message: str) -> Iterator[None]:
   """Raises `OutOfMemoryError(message)` where the memory runs out inside, of the
   host or of a device.
   """
@@ -41,12 +40,8 @@ def free_memory() -> int:
 
 
 def _free_host_memory() -> int:
-  """What the system, and a container's limit, leave; else half of it all."""
-  try:
-    text = _MEMINFO.read_text()
-    free = int(text.split("MemAvailable:")[1].split()[0]) * 1024
-  except (OSError, IndexError):  # no Linux
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+  """What the system, and a container's limit, leave."""
+  free = psutil.virtual_memory().available
   try:
     limit = int((_CGROUP / "memory.max").read_text())
     used = int((_CGROUP / "memory.current").read_text())

@@ -15,7 +15,7 @@ from jax.typing import DTypeLike
 def linear(
   x: jax.Array, features: int, *, dtype: DTypeLike, name: str, bias: bool = True
 ) -> jax.Array:
-  """Linear layer of the calling module, with GRL's initial weights.
+  """Applies a linear layer of the calling module, GRL's initial weights.
 
   The leading axes are flattened around the product: XLA's CPU compiler chooses
   layouts for a gradient over several leading axes that cost five times as much
@@ -59,7 +59,7 @@ class Conv(nn.Module):
 
   @nn.compact
   def __call__(self, x_BHWC: jax.Array) -> jax.Array:
-    """`[B, H, W, C]` to `[B, H, W, features]`."""
+    """Maps `[B, H, W, C]` to `[B, H, W, features]`."""
     sides, channels = (self.kernel_size,) * 2, x_BHWC.shape[-1]
     bound = 1.0 / math.sqrt(math.prod(sides) * channels)
 
@@ -98,6 +98,7 @@ class _Affine(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
+    """Returns product and bias, in `dtype`."""
     kernel = self.param("kernel", self.kernel_init, self.kernel_shape)
     y = self.product(x.astype(self.dtype), kernel.astype(self.dtype))
     if self.bias_init is None:

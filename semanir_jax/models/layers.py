@@ -9,13 +9,17 @@ of the matrix products.
 """
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.ad_checkpoint import checkpoint_name
 from jax.typing import DTypeLike
 
 from semanir_jax.models.affine import linear
+from semanir_jax.models.execution import Execution
 from semanir_jax.models.position_bias import PositionBias
 from semanir_jax.ops import Dictionary, key_semantic_attention
 from semanir_jax.ops.chunks import ATTENDED
@@ -30,7 +34,7 @@ KEPT = ("qkv", ATTENDED, "projection", "expand", "reduce", FOUND)
 
 
 def layer_norm(name: str) -> nn.LayerNorm:
-  """LayerNorm over channels, in float32 whatever the compute type."""
+  """Normalises over channels, in float32 whatever the compute type."""
   return nn.LayerNorm(epsilon=LAYER_NORM_EPSILON, dtype=jnp.float32, name=name)
 
 
@@ -39,21 +43,18 @@ class KeySemanticAttention(nn.Module):
 
   Attributes:
     num_heads: A; must divide the channels.
-    implementation: form of the attention (`ops.choose_implementation`).
-    platform: that the program is compiled for; None for the one JAX runs on.
-    dtype: operand type of the matrix products.
+    execution: how it is computed.
   """
 
   num_heads: int
-  implementation: str | None = None
-  platform: str | None = None
-  dtype: DTypeLike = jnp.float32
+  execution: Execution = Execution()
 
   @nn.compact
   def __call__(self, x_BGNC: jax.Array, dictionary: Dictionary) -> jax.Array:
-    """`[B, G, N, C]` float to the same shape in `dtype`."""
+    """Maps `[B, G, N, C]` float to the same shape in `execution.dtype`."""
     b, g, n, c = x_BGNC.shape
-    qkv = linear(x_BGNC, 3 * c, dtype=self.dtype, name="qkv")
+    dtype = self.execution.dtype
+    qkv = linear(x_BGNC, 3 * c, dtype=dtype, name="qkv")
     qkv = qkv.reshape(b, g, n, 3, self.num_heads, c // self.num_heads)
     query, key, value = (qkv[:, :, :, i] for i in range(3))
     logit_scale = self.param(
@@ -70,11 +71,11 @@ class KeySemanticAttention(nn.Module):
       dictionary,
       scale=jnp.exp(jnp.minimum(logit_scale, limit)),
       bias=PositionBias(self.num_heads, name="position_bias")(round(n**0.5)),
-      implementation=self.implementation,
-      platform=self.platform,
+      implementation=self.execution.implementation,
+      platform=self.execution.platform,
     )
     out = out.reshape(b, g, n, c)
-    return linear(out, c, dtype=self.dtype, name="projection")
+    return linear(out, c, dtype=dtype, name="projection")
 
 
 def unit_length(x: jax.Array) -> jax.Array:
@@ -93,35 +94,31 @@ class Mlp(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    """`[..., C]` to `[..., C]` in `dtype`."""
+    """Maps `[..., C]` to `[..., C]` in `dtype`."""
     hidden = linear(x, self.hidden, dtype=self.dtype, name="expand")
     hidden = nn.gelu(hidden, approximate=False)
     return linear(hidden, x.shape[-1], dtype=self.dtype, name="reduce")
 
 
 class TransformerLayer(nn.Module):
-  """Attention over the shared dictionary, then an MLP; residual post-norm.
+  """Attention over a dictionary of keys, then an MLP; residual post-norm.
 
   Attributes:
     num_heads: A.
     mlp_ratio: hidden width of the MLP over C.
-    implementation: form of the attention (`ops.choose_implementation`).
-    platform: that the program is compiled for; None for the one JAX runs on.
-    dtype: operand type of the matrix products.
+    find_keys: finds the dictionary in the layer's input `[B, G, N, C]` and k;
+      None for a layer that is given the dictionary.
+    execution: how it is computed.
   """
 
   num_heads: int
   mlp_ratio: float = 2.0
-  implementation: str | None = None
-  platform: str | None = None
-  dtype: DTypeLike = jnp.float32
+  find_keys: Callable[[jax.Array, Any], Dictionary] | None = None
+  execution: Execution = Execution()
 
   @nn.compact
   def __call__(
-    self,
-    x_BGNC: jax.Array,
-    branch_scales: jax.Array | None,
-    dictionary: Dictionary,
+    self, x_BGNC: jax.Array, branch_scales: jax.Array | None, keys: Any
   ) -> tuple[jax.Array, None]:
     """Returns (`[B, G, N, C]` float32, None), as `nn.scan` wants it.
 
@@ -129,7 +126,8 @@ class TransformerLayer(nn.Module):
       x_BGNC: `[B, G, N, C]` float32, the residual stream.
       branch_scales: `[B, 2]` factors of the two branches of every image (drop
         path); None for 1.
-      dictionary: selection of this stage.
+      keys: the `Dictionary` of this stage; or k, where the layer finds its own
+        dictionary, which goes to the collection "intermediates".
     """
 
     def add(name: str, branch: jax.Array, index: int) -> jax.Array:
@@ -138,14 +136,16 @@ class TransformerLayer(nn.Module):
         branch = branch * branch_scales[:, index, None, None, None]
       return x_BGNC + branch
 
+    if self.find_keys is not None:
+      # Kept where a layer is computed again, as that of a stage is.
+      keys = jax.tree.map(
+        lambda x: checkpoint_name(x, FOUND), self.find_keys(x_BGNC, keys)
+      )
+      self.sow("intermediates", "dictionary", keys)
     attention = KeySemanticAttention(
-      num_heads=self.num_heads,
-      implementation=self.implementation,
-      platform=self.platform,
-      dtype=self.dtype,
-      name="attention",
+      self.num_heads, self.execution, name="attention"
     )
-    x_BGNC = add("attention_norm", attention(x_BGNC, dictionary), 0)
+    x_BGNC = add("attention_norm", attention(x_BGNC, keys), 0)
     hidden = int(x_BGNC.shape[-1] * self.mlp_ratio)
-    mlp = Mlp(hidden, dtype=self.dtype, name="mlp")
+    mlp = Mlp(hidden, dtype=self.execution.dtype, name="mlp")
     return add("mlp_norm", mlp(x_BGNC), 1), None

@@ -32,7 +32,7 @@ class PositionBias(nn.Module):
 
 
 def relative_coordinates(window_size: int) -> np.ndarray:
-  """Log-spaced offsets between the tokens of a window.
+  """Returns log-spaced offsets between the tokens of a window.
 
   Args:
     window_size: P >= 2.

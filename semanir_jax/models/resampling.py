@@ -12,14 +12,14 @@ UPSAMPLERS = ("pixelshuffle", "pixelshuffledirect")
 
 
 def pixel_shuffle(x_BHWC: jax.Array, scale: int) -> jax.Array:
-  """`[B, H, W, C * S * S]` to `[B, H * S, W * S, C]`, torch's channel order."""
+  """Maps `[B, H, W, C * S * S]` to `[B, H * S, W * S, C]`, in torch's order."""
   b, h, w, c = x_BHWC.shape
   x = x_BHWC.reshape(b, h, w, c // scale**2, scale, scale)
   return x.transpose(0, 1, 4, 2, 5, 3).reshape(b, h * scale, w * scale, -1)
 
 
 def pixel_unshuffle(x_BHWC: jax.Array, scale: int) -> jax.Array:
-  """Inverse of `pixel_shuffle`."""
+  """Undoes `pixel_shuffle`."""
   b, h, w, c = x_BHWC.shape
   x = x_BHWC.reshape(b, h // scale, scale, w // scale, scale, c)
   return x.transpose(0, 1, 3, 5, 2, 4).reshape(b, h // scale, w // scale, -1)
@@ -47,7 +47,7 @@ class Upsampler(nn.Module):
 
   @nn.compact
   def __call__(self, x_BHWC: jax.Array) -> jax.Array:
-    """`[B, H, W, C]` to `[B, H * scale, W * scale, out_channels]`."""
+    """Maps `[B, H, W, C]` to `[B, H * scale, W * scale, out_channels]`."""
     if self.kind == "pixelshuffledirect":
       features = self.out_channels * self.scale**2
       x = Conv(features, dtype=self.dtype, name="conv")(x_BHWC)
@@ -69,7 +69,7 @@ class Downsample(nn.Module):
 
   @nn.compact
   def __call__(self, x_BHWC: jax.Array) -> jax.Array:
-    """`[B, H, W, C]` to `[B, H / 2, W / 2, 2C]`."""
+    """Maps `[B, H, W, C]` to `[B, H / 2, W / 2, 2C]`."""
     c = x_BHWC.shape[-1]
     x = Conv(c // 2, dtype=self.dtype, name="conv")(x_BHWC)
     return pixel_unshuffle(x, 2)
@@ -82,7 +82,7 @@ class Upsample(nn.Module):
 
   @nn.compact
   def __call__(self, x_BHWC: jax.Array) -> jax.Array:
-    """`[B, H, W, C]` to `[B, 2H, 2W, C / 2]`."""
+    """Maps `[B, H, W, C]` to `[B, 2H, 2W, C / 2]`."""
     c = x_BHWC.shape[-1]
     x = Conv(2 * c, dtype=self.dtype, name="conv")(x_BHWC)
     return pixel_shuffle(x, 2)

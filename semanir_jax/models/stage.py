@@ -1,15 +1,15 @@
 """A stage: one dictionary, found at its entry and shared by all its layers."""
 
+import dataclasses
 import functools
 
 import jax
-import jax.numpy as jnp
 from flax import linen as nn
-from jax.typing import DTypeLike
 
 from semanir_jax.models import windows
 from semanir_jax.models.affine import Conv
-from semanir_jax.models.key_search import SearchingLayer, find_keys
+from semanir_jax.models.execution import Execution
+from semanir_jax.models.key_search import KeySearch
 from semanir_jax.models.layers import KEPT, TransformerLayer
 from semanir_jax.ops import choose_implementation
 
@@ -24,21 +24,8 @@ class Stage(nn.Module):
     max_keys: K, static bound of the keys a token keeps, at most N = P * P.
     shifted: whether the windows are shifted by half their side.
     mlp_ratio: hidden width of the MLPs over C.
-    dictionary: "stage", or "layer" and "random" in ablations (`SemanIR`).
-    similarity: "dot" or "cosine".
-    implementation: form of the attention, None to choose
-      (`ops.choose_implementation`).
-    platform: that the program is compiled for; None for the one JAX runs on.
-    remat: keep of every layer the results of its products (`layers.KEPT`) and
-      compute the rest again in the backward pass. Training takes a half to a
-      fifth of the memory, less traffic and hardly more arithmetic by the
-      compilers of TPUs and GPUs (docs/scaling.md), and no more time on a CPU.
-    unroll: let the scan take all its layers in one turn. Between turns it
-      copies what the backward pass needs into arrays of all layers and out of
-      them again; without, training takes half the memory on a GPU or TPU by
-      their compilers (docs/scaling.md), and compiles for longer. The parameters
-      stay stacked.
-    dtype: operand type of the matrix products.
+    key_search: how and where the dictionary is found.
+    execution: how the stage is computed.
   """
 
   depth: int
@@ -47,13 +34,8 @@ class Stage(nn.Module):
   max_keys: int
   shifted: bool
   mlp_ratio: float = 2.0
-  dictionary: str = "stage"
-  similarity: str = "dot"
-  implementation: str | None = None
-  platform: str | None = None
-  remat: bool = True
-  unroll: bool = False
-  dtype: DTypeLike = jnp.float32
+  key_search: KeySearch = KeySearch()
+  execution: Execution = Execution()
 
   @nn.compact
   def __call__(
@@ -77,47 +59,50 @@ class Stage(nn.Module):
     p = self.window_size
     shift = windows.shift_px(h, w, p) if self.shifted else (0, 0)
     x_BGNC = windows.partition(x_BHWC, p, shift)
+    execution = self.execution
     implementation = choose_implementation(
       p * p,
       self.max_keys,
-      implementation=self.implementation,
-      platform=self.platform,
-      dtype=self.dtype,
+      implementation=execution.implementation,
+      platform=execution.platform,
+      dtype=execution.dtype,
     )
-    search = functools.partial(
-      find_keys,
-      dictionary=self.dictionary,
-      similarity=self.similarity,
+    find_keys = functools.partial(
+      self.key_search.find,
       regions=windows.regions(h, w, p, shift),
       max_keys=self.max_keys if implementation == "gather" else None,
-      platform=self.platform,
-      dtype=self.dtype,
+      platform=execution.platform,
+      dtype=execution.dtype,
     )
-    if self.dictionary == "layer":
-      layer, own, keys = SearchingLayer, {"find_keys": search}, num_keys
-    else:
-      layer, own, keys = TransformerLayer, {}, search(x_BGNC, num_keys)
+    keys = num_keys
+    if not self.key_search.in_every_layer:
+      keys = find_keys(x_BGNC, num_keys)
       self.sow("intermediates", "dictionary", keys)
-    if self.remat:
-      # A loop keeps the forward and the recomputation apart by itself.
-      policy = jax.checkpoint_policies.save_only_these_names(*KEPT)
-      layer = nn.remat(layer, prevent_cse=self.unroll, policy=policy)
-    layers = nn.scan(
-      layer,
-      variable_axes={"params": 0, "intermediates": 0},
-      split_rngs={"params": True},
-      in_axes=(1, nn.broadcast),
-      length=self.depth,
-      unroll=self.depth if self.unroll else 1,
-    )(
+    layers = _scanned_layers(self.depth, execution)(
       num_heads=self.num_heads,
       mlp_ratio=self.mlp_ratio,
-      implementation=implementation,
-      platform=self.platform,
-      dtype=self.dtype,
+      find_keys=find_keys if self.key_search.in_every_layer else None,
+      execution=dataclasses.replace(execution, implementation=implementation),
       name="layers",
-      **own,
     )
     x_BGNC, _ = layers(x_BGNC, branch_scales, keys)
     features = windows.merge(x_BGNC, h, w, shift)
-    return x_BHWC + Conv(c, dtype=self.dtype, name="conv")(features)
+    return x_BHWC + Conv(c, dtype=execution.dtype, name="conv")(features)
+
+
+def _scanned_layers(depth: int, execution: Execution) -> type[TransformerLayer]:
+  """Returns the class of `depth` layers, their parameters stacked."""
+  layer = TransformerLayer
+  if execution.remat:
+    # A loop keeps the forward and the recomputation apart by itself.
+    policy = jax.checkpoint_policies.save_only_these_names(*KEPT)
+    layer = nn.remat(layer, prevent_cse=execution.unroll, policy=policy)
+  return nn.scan(
+    layer,
+    variable_axes={"params": 0, "intermediates": 0},
+    split_rngs={"params": True},
+    # Flax documents a tree; its annotation is that of the default.
+    in_axes=(1, nn.broadcast),  # pyright: ignore[reportArgumentType]
+    length=depth,
+    unroll=depth if execution.unroll else 1,
+  )

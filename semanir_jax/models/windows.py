@@ -9,7 +9,7 @@ import numpy as np
 
 
 def reflected_positions(size: int, padded: int) -> np.ndarray:
-  """Source position of every padded position, mirrored without the edge.
+  """Returns the source of every padded position, mirrored without the edge.
 
   Goes back and forth as often as needed, so that a side of 1 can be padded to
   any length (numpy's `reflect` mode says the same, one reflection at a time).
@@ -42,7 +42,7 @@ def pad_to_multiple(x_BHWC: jax.Array, multiple: int) -> jax.Array:
 
 
 def shift_px(height: int, width: int, window_size: int) -> tuple[int, int]:
-  """Cyclic shift (down, right) of a shifted stage: half a window.
+  """Returns the cyclic shift (down, right) of a stage, px: half a window.
 
   An axis with a single window is not shifted: there is no border between
   windows to cross, and the shift would only cut the window in two.
@@ -83,7 +83,7 @@ def partition(
 def merge(
   x_BGNC: jax.Array, height: int, width: int, shift: tuple[int, int] = (0, 0)
 ) -> jax.Array:
-  """Inverse of `partition`: windows `[B, G, N, C]` to `[B, H, W, C]`."""
+  """Undoes `partition`: windows `[B, G, N, C]` to `[B, H, W, C]`."""
   b, _, n, c = x_BGNC.shape
   p = round(n**0.5)
   x = x_BGNC.reshape(b, height // p, width // p, p, p, c)
@@ -94,7 +94,7 @@ def merge(
 def regions(
   height: int, width: int, window_size: int, shift: tuple[int, int]
 ) -> np.ndarray | None:
-  """Which tokens of a shifted window were neighbours before the shift.
+  """Numbers the regions of tokens that were neighbours before a shift.
 
   The cyclic shift brings opposite borders of the image into one window. Tokens
   of one window may see each other only where their region is the same.
@@ -113,7 +113,7 @@ def regions(
     return None
 
   def axis_regions(size: int, offset: int) -> np.ndarray:
-    """1 for positions that the shift brought from the opposite border."""
+    """Returns 1 for positions that come from the opposite border."""
     return (np.arange(size) >= size - offset).astype(np.uint8)
 
   rows = axis_regions(height, shift[0])

@@ -1,36 +1,76 @@
 """Builds the network that a config describes; refuses what does not fit."""
 
 import contextlib
+import dataclasses
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 
+from semanir_jax.models.ablations import make_key_search, shifts_windows
+from semanir_jax.models.execution import Execution
 from semanir_jax.models.semanir import SemanIR
+
+# Fields of SemanIR that `make_model` makes of a config's words, and Flax's own.
+_OBJECTS = ("shift_windows", "key_search", "execution", "parent", "name")
 
 
 class CheckpointError(ValueError):
   """A checkpoint that is missing or does not fit; says what to do."""
 
 
+def default_options() -> dict[str, Any]:
+  """Returns every field of `config.model` with its default.
+
+  They are the fields of `SemanIR` and of its `Execution`, with words for what
+  it takes as objects: `dictionary` and `similarity` (`make_key_search`),
+  `shift` (`shifts_windows`) and `dtype`, "float32" or "bfloat16".
+  """
+  return {
+    **_defaults(SemanIR, but=_OBJECTS),
+    **_defaults(Execution),
+    **{"dictionary": "stage", "similarity": "dot", "shift": "stage"},
+    "dtype": "float32",
+  }
+
+
 def make_model(options: Mapping[str, Any]) -> SemanIR:
   """Builds the network from `config.model`.
 
+  Args:
+    options: fields of `default_options`; those that lack have their default.
+
   Raises:
-    ValueError: an option is unknown, or `dtype` is none we compute in.
+    ValueError: an option is unknown, or its value does not fit the others.
   """
-  known = set(SemanIR.__dataclass_fields__) - {"parent", "name"}
-  unknown = sorted(set(options) - known)
+  known = default_options()
+  unknown = sorted(set(options) - set(known))
   if unknown:
     raise ValueError(f"config.model has unknown fields {unknown}")
-  values: dict[str, Any] = {
+  values: dict[str, Any] = known | {
     name: tuple(value) if isinstance(value, list | tuple) else value
     for name, value in options.items()
   }
-  if values.get("dtype", "float32") not in ("float32", "bfloat16"):
+  if values["dtype"] not in ("float32", "bfloat16"):
     raise ValueError("config.model.dtype must be 'float32' or 'bfloat16'")
-  return SemanIR(**values)
+  search = make_key_search(values.pop("dictionary"), values.pop("similarity"))
+  shift_windows = shifts_windows(values.pop("shift"))
+  execution = Execution(
+    **{name: values.pop(name) for name in _defaults(Execution)}
+  )
+  return SemanIR(
+    **values,
+    shift_windows=shift_windows,
+    key_search=search,
+    execution=execution,
+  )
+
+
+def _defaults(kind: Any, but: Sequence[str] = ()) -> dict[str, Any]:
+  """Returns the fields of a dataclass with their defaults."""
+  fields = dataclasses.fields(kind)
+  return {f.name: f.default for f in fields if f.name not in but}
 
 
 @contextlib.contextmanager

@@ -109,7 +109,8 @@ def load_for_inference(path: str) -> LoadedNetwork:
     found = restore_items(manager, step, config=ocp.args.JsonRestore())
     config = found["config"]
     with reading_config(folder / str(step)):
-      model = make_model(config["model"]).clone(unroll=False)  # compiles sooner
+      model = make_model(config["model"])
+      model = model.with_execution(unroll=False)  # compiles sooner
       averaged = config["train"]["ema_decay"] > 0
     item = "ema_params" if averaged else "params"
     one_device = SingleDeviceSharding(jax.local_devices()[0])

@@ -4,12 +4,13 @@ import difflib
 import hashlib
 import pathlib
 
+from semanir_jax import bundled
 from semanir_jax.networks import checkpoint
 from semanir_jax.networks.build import CheckpointError
 from semanir_jax.networks.loaded_network import LoadedNetwork
 from semanir_jax.networks.safetensors_file import SUFFIX, read_weights
 
-PRETRAINED = pathlib.Path(__file__).resolve().parents[2] / "pretrained"
+PRETRAINED = bundled.folder("pretrained")
 SUMS = "SHA256SUMS"  # in PRETRAINED, as sha256sum writes it
 
 

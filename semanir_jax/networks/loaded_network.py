@@ -43,7 +43,9 @@ class LoadedNetwork:
     """
     if dtype is None:
       return self
-    return dataclasses.replace(self, model=self.model.clone(dtype=dtype))
+    return dataclasses.replace(
+      self, model=self.model.with_execution(dtype=dtype)
+    )
 
   def describe(self, num_keys: int | None = None) -> str:
     """Says in a line what the network is for, and what it takes.

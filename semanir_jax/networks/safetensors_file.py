@@ -79,7 +79,7 @@ def read_weights(path: pathlib.Path) -> LoadedNetwork:
   with build.reading_config(path):
     config = json.loads(metadata["config"])
     model = build.make_model(config["model"])
-    model = model.clone(unroll=False)  # a loop compiles sooner
+    model = model.with_execution(unroll=False)  # a loop compiles sooner
   params = traverse_util.unflatten_dict(arrays, sep="/")
   expected = abstract_params(model)
   build.check_same_shapes(expected, params, str(path))

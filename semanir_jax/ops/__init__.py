@@ -2,6 +2,7 @@
 
 from semanir_jax.ops.attention.api import (
   IMPLEMENTATIONS,
+  check_implementation,
   choose_implementation,
   key_semantic_attention,
 )
@@ -14,6 +15,7 @@ __all__ = [
   "IMPLEMENTATIONS",
   "Dictionary",
   "build_dictionary",
+  "check_implementation",
   "choose_implementation",
   "key_semantic_attention",
   "random_dictionary",

@@ -26,7 +26,7 @@ def unpack_bits(bits: jax.Array, num_tokens: int) -> jax.Array:
 
 
 def lowest_bits(bits: jax.Array, number: jax.Array) -> jax.Array:
-  """The `number` tokens of lowest index of each set.
+  """Keeps the `number` tokens of lowest index of each set.
 
   Args:
     bits: `[..., W]` uint32.
@@ -48,10 +48,10 @@ def lowest_bits(bits: jax.Array, number: jax.Array) -> jax.Array:
 
 
 def _count(bits: jax.Array) -> jax.Array:
-  """Bits that are set in each word, int32."""
+  """Counts the bits that are set in each word, int32."""
   return lax.population_count(bits).astype(jnp.int32)
 
 
 def _low(length: jax.Array) -> jax.Array:
-  """Words whose lowest `length` bits are set, 0 to 31 of them."""
+  """Returns words whose lowest `length` bits are set, 0 to 31 of them."""
   return (jnp.uint32(1) << length) - jnp.uint32(1)

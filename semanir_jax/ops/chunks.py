@@ -19,13 +19,13 @@ ATTENDED = "attended"
 
 
 def elements_at_once(platform: str | None) -> int:
-  """Chunk size for a platform; None is the one JAX runs on."""
+  """Returns the chunk size for a platform; None is the one JAX runs on."""
   platform = platform or jax.default_backend()
   return CPU_ELEMENTS if platform == "cpu" else ACCELERATOR_ELEMENTS
 
 
 def largest_divisor(number: int, most: int) -> int:
-  """The largest divisor of `number` that is at most `most`; at least 1."""
+  """Returns the largest divisor of `number` up to `most`; at least 1."""
   divisors = [d for d in range(1, number + 1) if number % d == 0]
   return max([d for d in divisors if d <= most], default=1)
 

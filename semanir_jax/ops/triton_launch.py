@@ -11,14 +11,19 @@ import jax
 # put in its place to run the same kernels without a GPU.
 Launcher = Callable[..., tuple[jax.Array, ...]]
 
+# Numbers of programs along up to three axes.
+Grid = tuple[int] | tuple[int, int] | tuple[int, int, int]
+
 OLDEST_CAPABILITY = 80  # the first with bfloat16 matrix units
 
-_capability = contextvars.ContextVar("compute_capability", default=None)
+_capability: contextvars.ContextVar[int | None] = contextvars.ContextVar(
+  "compute_capability", default=None
+)
 
 
 @contextlib.contextmanager
 def compile_for(compute_capability: int) -> Iterator[None]:
-  """Programs traced inside are compiled for a GPU that need not be here.
+  """Compiles the programs traced inside for a GPU that need not be here.
 
   Args:
     compute_capability: of that GPU, 80 for 8.0 or 90 for 9.0.
@@ -31,7 +36,7 @@ def compile_for(compute_capability: int) -> Iterator[None]:
 
 
 def compute_capability() -> int | None:
-  """Of `compile_for`, else of the first NVIDIA GPU here; None without one."""
+  """Returns `compile_for`'s, else the first NVIDIA GPU's; None without one."""
   if _capability.get() is not None:
     return _capability.get()
   try:
@@ -42,7 +47,7 @@ def compute_capability() -> int | None:
 
 
 def why_unavailable() -> str | None:
-  """Why Triton kernels cannot be compiled here; None if they can."""
+  """Says why Triton kernels cannot be compiled here; None if they can."""
   try:
     import jax_triton  # noqa: F401
   except Exception as error:  # without the CUDA plugin not only ImportError
@@ -63,7 +68,7 @@ def why_unavailable() -> str | None:
 
 def launch(
   kernel: Any,
-  grid: tuple[int, ...],
+  grid: Grid,
   inputs: Sequence[jax.Array],
   outputs: Sequence[jax.ShapeDtypeStruct],
   *,
@@ -77,7 +82,7 @@ def launch(
   Args:
     kernel: decorated with `triton.jit`; its pointers are the inputs, then the
       outputs.
-    grid: numbers of programs, up to three.
+    grid: numbers of programs.
     inputs: arrays; the kernel sees them contiguous, last axis fastest.
     outputs: shapes and dtypes; the kernel has to write every number.
     num_warps: of a program.

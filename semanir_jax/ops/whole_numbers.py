@@ -3,17 +3,18 @@
 import operator
 
 import jax
+from jax import core
 
 
 def whole_number(
   value: jax.Array | int, name: str = "num_keys"
 ) -> jax.Array | int:
-  """A number as an int, whatever type it has; a traced one as it is.
+  """Returns a number as an int, whatever type it has; a traced one as it is.
 
   Raises:
     ValueError: it is no whole number.
   """
-  if isinstance(value, jax.core.Tracer):
+  if isinstance(value, core.Tracer):
     return value
   try:
     if isinstance(value, bool):  # an int to Python, hardly meant as k = 1

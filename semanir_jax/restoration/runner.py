@@ -179,7 +179,7 @@ def _write(restored: RestoredFile, quality: int | None) -> Row | None:
 
 def _explain_out_of_memory(job: Job) -> contextlib.AbstractContextManager[None]:
   """Turns a lack of memory into one OutOfMemoryError that names the file."""
-  return memory.explained(
+  return memory.explain_out_of_memory(
     f"{job.source}: does not fit the memory together with its result; free"
     " some, or cut it into parts"
   )
@@ -211,7 +211,7 @@ def restore_into(
     " smaller --tile"
   )
   try:
-    with memory.explained(short):
+    with memory.explain_out_of_memory(short):
       for band in restorer.bands(pixels):
         bottom = top + len(band)
         levels[top:bottom] = pixel_formats.to_levels(

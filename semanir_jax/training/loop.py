@@ -1,7 +1,6 @@
 """The training loop: what a run needs, then its phases one by one."""
 
 import contextlib
-import fcntl
 import os
 import pathlib
 from collections.abc import Iterator, Mapping
@@ -134,7 +133,7 @@ def _make_folder(workdir: str) -> None:
 def _alone_in(workdir: str) -> Iterator[None]:
   """Keeps other runs out of a workdir, in which each would delete the other's
   checkpoints; a killed run keeps nobody out. Machines that share the folder by
-  a network file system may not see the lock.
+  a network file system may not see the lock, and Windows has none.
 
   Raises:
     ValueError: another one is at work there.
@@ -142,6 +141,8 @@ def _alone_in(workdir: str) -> Iterator[None]:
   with contextlib.ExitStack() as stack:
     if jax.process_index() == 0:
       try:
+        import fcntl
+
         folder = os.open(workdir, os.O_RDONLY)
         stack.callback(os.close, folder)
         fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -150,8 +151,8 @@ def _alone_in(workdir: str) -> Iterator[None]:
           f"{workdir}: another training run is at work there; wait for its end,"
           " or choose another --workdir"
         ) from error
-      except OSError:
-        pass  # a file system without locks
+      except (ImportError, OSError):
+        pass  # a system or file system without locks
     yield
 
 
@@ -176,7 +177,7 @@ def _train(
         phase.patch_size,
         phase.batch_size,
       )
-    with memory.explained(
+    with memory.explain_out_of_memory(
       f"batches of {phase.batch_size} patches of {phase.patch_size} px do not"
       " fit the memory; use config.train.accumulate, a smaller"
       " config.train.batch_size, or more devices (config.mesh.fsdp)"

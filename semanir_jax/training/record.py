@@ -6,13 +6,13 @@ import json
 import os
 import pathlib
 import platform
-import resource
 import subprocess
 import sys
 from collections.abc import Mapping
 from typing import Any
 
 import jax
+import psutil
 from absl import logging
 
 from semanir_jax.machine.files import write_bytes
@@ -20,6 +20,7 @@ from semanir_jax.machine.files import write_bytes
 STARTS = "starts.jsonl"  # inside a workdir
 
 _PACKAGES = (
+  "semanir_jax",
   "jax",
   "jaxlib",
   "libtpu",
@@ -90,6 +91,8 @@ def _versions() -> dict[str, str]:
 
 def _commit() -> str | None:
   """Git commit of this code, "+changes" behind it if files differ from it."""
+  if not (_ROOT / ".git").exists():
+    return None  # installed, maybe below somebody's repository
   try:
     commit, changes = (
       subprocess.run(
@@ -135,13 +138,23 @@ def memory_gib() -> dict[str, float]:
   """Most memory used so far, GiB: by this process, and by the fullest of its
   devices where they tell.
   """
-  peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-  memory = {"host_memory_gib": peak_kib / 2**20}
+  memory = {"host_memory_gib": _peak_host_memory() / 2**30}
   stats = [device.memory_stats() or {} for device in jax.local_devices()]
   peaks = [s["peak_bytes_in_use"] for s in stats if "peak_bytes_in_use" in s]
   if peaks:
     memory["device_memory_gib"] = max(peaks) / 2**30
   return memory
+
+
+def _peak_host_memory() -> int:
+  """Most bytes that this process has used so far."""
+  try:
+    import resource
+  except ImportError:  # Windows
+    used = psutil.Process().memory_info()
+    return getattr(used, "peak_wset", used.rss)
+  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+  return peak if sys.platform == "darwin" else 1024 * peak
 
 
 def config_changes(

@@ -255,6 +255,6 @@ def step_flops(model: SemanIR, phase: Phase, params: Any) -> int:
   images = jax.ShapeDtypeStruct(
     (phase.batch_size, side, side, model.in_channels), jnp.float32
   )
-  model = model.clone(platform="cpu", implementation=None)
+  model = model.with_execution(platform="cpu", implementation=None)
   forward = lambda params, images: model.apply({"params": params}, images)  # noqa: E731
   return 3 * count_flops(forward, params, images)

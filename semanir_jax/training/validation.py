@@ -81,7 +81,7 @@ def validate(
     ValueError: an image, of any process, cannot be read or does not fit.
   """
   # A loop compiles sooner, and every size of the test sets is compiled.
-  model = model.clone(unroll=False)
+  model = model.with_execution(unroll=False)
   restore = Restorer(model, state.eval_params, mesh=sharding.make_local_mesh())
   if sets:
     logging.info(

@@ -23,6 +23,15 @@ LEAST_TRITON_TOKENS = 64
 _GATHER_FROM = {"cpu": 16, "tpu": 256}
 
 
+def check_implementation(name: str | None) -> None:
+  """Raises ValueError unless it is None or names a form of attention."""
+  if name not in (*IMPLEMENTATIONS, None):
+    raise ValueError(
+      f"unknown implementation {name!r}; use one of"
+      f" {', '.join(IMPLEMENTATIONS)} or None"
+    )
+
+
 def choose_implementation(
   num_tokens: int,
   max_keys: int,
@@ -53,11 +62,7 @@ def choose_implementation(
   Raises:
     ValueError: the name is unknown, or the form named cannot run.
   """
-  if implementation not in (*IMPLEMENTATIONS, None):
-    raise ValueError(
-      f"unknown implementation {implementation!r}; use one of"
-      f" {', '.join(IMPLEMENTATIONS)} or None"
-    )
+  check_implementation(implementation)
   platform = platform or jax.default_backend()
   if implementation == "triton":
     reason = _why_not_triton(platform, dtype)
@@ -75,7 +80,7 @@ def choose_implementation(
 
 
 def _choose_on_gpu(num_tokens: int, dtype: DTypeLike) -> str:
-  """The kernel if it can run; says so where only the set-up is in its way."""
+  """Chooses the kernel if it can run; warns where but the set-up forbids it."""
   if num_tokens < LEAST_TRITON_TOKENS:
     return "mask"
   reason = _why_not_triton("gpu", dtype)
@@ -88,7 +93,7 @@ def _choose_on_gpu(num_tokens: int, dtype: DTypeLike) -> str:
 
 
 def _why_not_triton(platform: str, dtype: DTypeLike) -> str | None:
-  """Why the Triton kernel cannot run; None if it can."""
+  """Says why the Triton kernel cannot run; None if it can."""
   if platform != "gpu":
     return f"it needs an NVIDIA GPU and the program is for platform {platform}"
   if jnp.dtype(dtype) not in (jnp.float32, jnp.bfloat16, jnp.float16):
@@ -107,7 +112,7 @@ def key_semantic_attention(
   implementation: str | None = None,
   platform: str | None = None,
 ) -> jax.Array:
-  """Attention of every token over the keys its dictionary holds, and no others.
+  """Attends from every token to the keys its dictionary holds, and no others.
 
   out_i = softmax over j in D(i) of (scale * q_i . k_j + bias_ij) . v_j
 
@@ -148,23 +153,20 @@ def key_semantic_attention(
       f"implementation={implementation!r} does not take this form of the"
       " dictionary: give build_dictionary max_keys for 'gather' alone"
     )
-  arrays = (query, key, value)
-  if implementation == "triton":
-    # Imported late: it needs Triton, which only Linux has.
-    from semanir_jax.ops.attention import triton_vjp
-
-    return triton_vjp.key_semantic_attention_triton(
-      *arrays, dictionary.bits, scale, bias
-    )
-  if implementation == "mask":
-    out = mask_attention(
-      *arrays, dictionary.bits, scale, bias, platform=platform
-    )
-  else:
+  arrays, bits = (query, key, value), dictionary.bits
+  if bits is None:
     indices, valid = dictionary.indices, dictionary.valid
+    assert indices is not None and valid is not None  # the other form
     out = gather_attention(
       *arrays, indices, valid, scale, bias, platform=platform
     )
+  elif implementation == "triton":
+    # Imported late: it needs Triton, which only Linux has.
+    from semanir_jax.ops.attention import triton_vjp
+
+    return triton_vjp.key_semantic_attention_triton(*arrays, bits, scale, bias)
+  else:
+    out = mask_attention(*arrays, bits, scale, bias, platform=platform)
   return checkpoint_name(out, ATTENDED)
 
 

@@ -72,7 +72,7 @@ def attend_chunk(
   scale_A: jax.Array,
   chunk: tuple[jax.Array, jax.Array, jax.Array, jax.Array],
 ) -> jax.Array:
-  """Attention of Q queries; R = 2AD numbers hold a token's keys and values."""
+  """Attends from Q queries; R = 2AD numbers hold a token's keys and values."""
   query_BGQAD, indices_BGQK, valid_BGQK, bias_QNA = chunk
   d = query_BGQAD.shape[-1]
   window = jax.vmap(jax.vmap(lambda rows, indices: rows[indices]))

@@ -1,5 +1,7 @@
 """Dense masked attention: the definition, and the fast form where K ~ N."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -39,7 +41,7 @@ def mask_attention(
   """
   b, _, n, a, _ = query.shape
   return over_windows(
-    lambda *windows: attend_windows(*windows, scale, bias),
+    functools.partial(attend_windows, scale=scale, bias=bias),
     (query, key, value, bits),
     elements_per_window=b * a * n * n,
     platform=platform,
@@ -54,7 +56,7 @@ def attend_windows(
   scale: jax.Array,
   bias: jax.Array,
 ) -> jax.Array:
-  """Attention of some windows, with all their logits at once; arguments as of
+  """Attends in some windows, with all their logits at once; arguments as of
   `mask_attention`.
   """
   logits = jnp.einsum(

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import json
 import pathlib
+from typing import Any
 
 # Written by `python -m benchmarks.tune_attention`; one row a line.
 TABLE = pathlib.Path(__file__).with_suffix(".json")
@@ -76,5 +77,6 @@ def choose_tiles(
 
 
 @functools.cache
-def _table() -> list[dict[str, int | str]]:
+def _table() -> list[dict[str, Any]]:
+  """Reads the rows of `TABLE`, numbers but for notes on where they are from."""
   return json.loads(TABLE.read_text())

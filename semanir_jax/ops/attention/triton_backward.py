@@ -47,7 +47,7 @@ def query_gradient_kernel(
   BLOCK_Q: tl.constexpr,
   BLOCK_K: tl.constexpr,
 ):
-  """One query tile: dQ, its part of dscale, and rowsum(dO * O) for the others.
+  """Computes dQ of a query tile, its part of dscale, and rowsum(dO * O).
 
   `tiles` and `counts` as in the forward kernel.
   """
@@ -83,7 +83,9 @@ def query_gradient_kernel(
     logits = mask_logits(dots * scale + bias, word, columns, N)
     weights = tl.exp(logits - lse[:, None])
     d_weights = tl.dot(d_out, tl.trans(value), input_precision=PRECISION)
-    d_logits = weights * (d_weights - delta[:, None])
+    # Triton's annotations know no index but of a constexpr.
+    deltas = delta[:, None]  # pyright: ignore[reportArgumentType]
+    d_logits = weights * (d_weights - deltas)
     rest += tl.sum(d_logits, 1)
     mean_dot += tl.sum(weights * dots, 1)
     d_scale += tl.sum(d_logits * dots, 1)
@@ -119,7 +121,7 @@ def key_value_gradient_kernel(
   BLOCK_Q: tl.constexpr,
   BLOCK_K: tl.constexpr,
 ):
-  """One key tile: dK and dV.
+  """Computes dK and dV of a key tile.
 
   `tiles` `[G, N / BLOCK_K, N / BLOCK_Q]` lists the query tiles to visit. All
   tiles of pairs are transposed, `[BLOCK_K, BLOCK_Q]`: the products that sum
@@ -187,7 +189,7 @@ def bias_gradient_kernel(
   BLOCK_Q: tl.constexpr,
   BLOCK_K: tl.constexpr,
 ):
-  """One tile of dbias, summed over the windows of one part of them.
+  """Computes a tile of dbias, summed over the windows of one part of them.
 
   `windows` `[parts, N / BLOCK_Q, N / BLOCK_K, MOST]` lists the windows in which
   the tile holds a selected pair; dbias is `[parts, A, N, N]`.
@@ -195,7 +197,9 @@ def bias_gradient_kernel(
   words: tl.constexpr = (N + 31) // 32
   key_tiles: tl.constexpr = (N + BLOCK_K - 1) // BLOCK_K
   query_tiles: tl.constexpr = (N + BLOCK_Q - 1) // BLOCK_Q
-  part, head, tile = find_tile(query_tiles * key_tiles, 1)
+  tiles: tl.constexpr = query_tiles * key_tiles
+  # Triton makes a constexpr of a number where one is annotated.
+  part, head, tile = find_tile(tiles, 1)  # pyright: ignore[reportArgumentType]
   first_key = tile % key_tiles * BLOCK_K
   keys = first_key + tl.arange(0, BLOCK_K)
   queries = tile // key_tiles * BLOCK_Q + tl.arange(0, BLOCK_Q)

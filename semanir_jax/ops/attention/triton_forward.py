@@ -23,7 +23,7 @@ LOWEST = tl.constexpr(-1e30)
 
 @triton.jit
 def find_tile(N: tl.constexpr, BLOCK: tl.constexpr):
-  """Window (int64: offsets pass 2^31), head and tile of this program.
+  """Returns window (int64: offsets pass 2^31), head and tile of this program.
 
   The head is the slow axis of the grid: programs that run at the same time
   share one head's bias, which then stays in the L2 cache.
@@ -43,7 +43,7 @@ def load_tokens(
   D: tl.constexpr,
   WIDE_D: tl.constexpr,
 ):
-  """`[tokens, WIDE_D]` of one head; zeros beyond D and beyond N."""
+  """Loads `[tokens, WIDE_D]` of one head; zeros beyond D and beyond N."""
   d = tl.arange(0, WIDE_D)[None, :]
   inside = (tokens[:, None] < N) & (d < D)
   return tl.load(ptr + tokens[:, None] * (A * D) + d, mask=inside, other=0.0)
@@ -59,7 +59,7 @@ def store_tokens(
   D: tl.constexpr,
   WIDE_D: tl.constexpr,
 ):
-  """Inverse of `load_tokens`, in the dtype of the array."""
+  """Stores what `load_tokens` loads, in the dtype of the array."""
   d = tl.arange(0, WIDE_D)[None, :]
   inside = (tokens[:, None] < N) & (d < D)
   values = values.to(ptr.dtype.element_ty)
@@ -68,7 +68,7 @@ def store_tokens(
 
 @triton.jit
 def load_bias(ptr, queries, keys, N: tl.constexpr):
-  """Bias of a tile; `queries` and `keys` broadcast to it, in either order."""
+  """Loads the bias of a tile, to which `queries` and `keys` broadcast."""
   inside = (queries < N) & (keys < N)
   return tl.load(ptr + queries * N + keys, mask=inside, other=0.0)
 
@@ -77,7 +77,7 @@ def load_bias(ptr, queries, keys, N: tl.constexpr):
 def load_words(
   ptr, queries, keys, first_key, N: tl.constexpr, BLOCK_K: tl.constexpr
 ):
-  """The word of the dictionary that holds the bit of each pair of a tile.
+  """Loads the word that holds the bit of each pair of a tile.
 
   Every thread reads the few words of its own rows, rather than one word for
   each pair, or a mask from shared memory.
@@ -87,7 +87,8 @@ def load_words(
   # Past the end of a row lie the words of the next, for keys that are none.
   offsets = queries * words + first_word
   word = tl.load(ptr + offsets, mask=offsets < N * words, other=0)
-  for i in tl.static_range(1, BLOCK_K // 32):
+  # Triton's class of a range has no `__next__`: its compiler unrolls the loop.
+  for i in tl.static_range(1, BLOCK_K // 32):  # pyright: ignore[reportGeneralTypeIssues]
     inside = offsets + i < N * words
     following = tl.load(ptr + offsets + i, mask=inside, other=0)
     word = tl.where(keys // 32 == first_word + i, following, word)
@@ -96,7 +97,7 @@ def load_words(
 
 @triton.jit
 def mask_logits(logits, word, keys, N: tl.constexpr):
-  """-inf for all pairs that are not selected."""
+  """Sets all pairs that are not selected to -inf."""
   selected = ((word >> (keys % 32).to(tl.uint32)) & 1) != 0
   return tl.where(selected & (keys < N), logits, float("-inf"))
 
@@ -120,7 +121,7 @@ def forward_kernel(
   BLOCK_Q: tl.constexpr,
   BLOCK_K: tl.constexpr,
 ):
-  """One query tile: its output and the log of its sums of exponentials.
+  """Computes a query tile: its output and the log of its sums of exponentials.
 
   `tiles` `[G, N / BLOCK_Q, N / BLOCK_K]` lists the key tiles to visit, `counts`
   `[G, N / BLOCK_Q]` how many. A row without any key gives zeros.

@@ -36,7 +36,7 @@ def key_semantic_attention_triton(
   *,
   launcher: Launcher = launch,
 ) -> jax.Array:
-  """Attention over the dictionary without any N x N array of a window.
+  """Attends over the dictionary without any N x N array of a window.
 
   Tiles without a selected pair are skipped. The backward pass recomputes the
   weights; the gradient of the bias is summed over windows tile by tile. All
@@ -77,7 +77,7 @@ def _attend(
 
 
 def _forward(*arguments: Any) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-  """Output, and what the backward pass needs; arguments of `_attend`."""
+  """Returns the output and what the backward pass needs, of `_attend`."""
   *inputs, capability, launcher = arguments
   query, bits = inputs[0], inputs[3]
   b, g, n, a, _ = query.shape
@@ -104,7 +104,7 @@ def _backward(
   saved: tuple[jax.Array, ...],
   d_out: jax.Array,
 ) -> tuple[jax.Array | None, ...]:
-  """Gradients of the arrays of `_attend`."""
+  """Returns the gradients of the arrays of `_attend`."""
   *inputs, out, lse = saved
   query, bits = inputs[0], inputs[3]
   a = query.shape[3]
@@ -146,7 +146,7 @@ def _bias_gradient(
   capability: int,
   launcher: Launcher,
 ) -> jax.Array:
-  """`[A, N, N]`, in a few partial sums of many windows each."""
+  """Returns `[A, N, N]`, in a few partial sums of many windows each."""
   query, bits = inputs[0], inputs[3]
   n, a = query.shape[2:4]
   constants = _constants(tile_table.BIAS_GRADIENT, query, capability)
@@ -173,7 +173,7 @@ def _bias_gradient(
 def _constants(
   kernel: str, query: jax.Array, capability: int
 ) -> dict[str, int]:
-  """What a kernel is compiled for."""
+  """Returns what a kernel is compiled for."""
   _, _, n, a, d = query.shape
   tiles = choose_tiles(kernel, n, query.dtype.itemsize, capability)
   return {
@@ -190,7 +190,7 @@ def _constants(
 
 
 def _occupied_tiles(bits: jax.Array, constants: dict[str, int]) -> jax.Array:
-  """Whether a tile holds a selected pair: bool `[windows, tiles, tiles]`."""
+  """Says which tiles hold a selected pair: bool `[windows, tiles, tiles]`."""
   n, num_words = bits.shape[2:]
   block_q, words = constants["BLOCK_Q"], constants["BLOCK_K"] // 32
   tiles_q, tiles_k = math.ceil(n / block_q), math.ceil(num_words / words)
@@ -202,7 +202,7 @@ def _occupied_tiles(bits: jax.Array, constants: dict[str, int]) -> jax.Array:
 
 
 def _list_true(flags: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """Positions of the True of each row `[..., T]` in order, and their number."""
+  """Lists the Trues of each row `[..., T]` in order, and counts them."""
   order = jnp.argsort(~flags, axis=-1, stable=True)
   counts = jnp.sum(flags, axis=-1, dtype=jnp.int32)
   return order.astype(jnp.int32), counts

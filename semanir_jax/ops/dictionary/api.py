@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from semanir_jax.ops import triton_launch
@@ -18,7 +19,7 @@ def build_dictionary(
   features: jax.Array,
   num_keys: jax.Array | int,
   *,
-  regions: jax.Array | None = None,
+  regions: jax.Array | np.ndarray | None = None,
   max_keys: int | None = None,
   platform: str | None = None,
 ) -> Dictionary:
@@ -61,7 +62,7 @@ def build_dictionary(
   platform = platform or jax.default_backend()
   if platform == "gpu" and triton_launch.why_unavailable() is None:
     # Imported late: not every platform has Triton.
-    from semanir_jax.ops.dictionary.selection import triton_kernel
+    from semanir_jax.ops.dictionary import triton_kernel
 
     if num_tokens <= triton_kernel.MOST_TOKENS:
       return triton_kernel.build_dictionary_triton(

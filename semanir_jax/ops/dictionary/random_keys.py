@@ -7,7 +7,7 @@ import numpy as np
 from semanir_jax.ops.chunks import over_windows
 from semanir_jax.ops.dictionary.selection import (
   Dictionary,
-  connected,
+  disconnect,
   select_keys,
 )
 
@@ -47,7 +47,9 @@ def random_dictionary(
   num_keys = jnp.clip(num_keys, 1, max_keys or n)
 
   def select(regions: jax.Array) -> Dictionary:
-    return select_keys(connected(scores, regions), num_keys, max_keys, platform)
+    return select_keys(
+      disconnect(scores, regions), num_keys, max_keys, platform
+    )
 
   if regions is None:
     regions = np.zeros((1, n), np.uint8)

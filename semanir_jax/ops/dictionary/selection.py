@@ -6,10 +6,10 @@ set: the `num_keys` most similar tokens, ties to the lower index, never a token
 of another shift region.
 """
 
-import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import struct
 from jax import lax
 
 from semanir_jax.ops.bits import WORD, lowest_bits, pack_bits
@@ -17,7 +17,7 @@ from semanir_jax.ops.bits import WORD, lowest_bits, pack_bits
 _LEAST = np.uint32(1 << 23)  # `_from_ordered` maps it to the least float32
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class Dictionary:
   """The keys selected for every token, in one form or the other.
 
@@ -38,7 +38,7 @@ class Dictionary:
 def similarity(
   features: jax.Array, regions: jax.Array | None = None
 ) -> jax.Array:
-  """Dot product of every pair of tokens of a window: P P^T.
+  """Computes the dot product of every pair of tokens of a window: P P^T.
 
   Args:
     features: `[B, G, N, C]` float; the window's tokens at the stage's entry.
@@ -65,11 +65,11 @@ def similarity(
   )
   tiny = jnp.finfo(jnp.float32).tiny
   scores = jnp.where(jnp.abs(scores) < tiny, 0.0, scores)
-  return scores if regions is None else connected(scores, regions)
+  return scores if regions is None else disconnect(scores, regions)
 
 
-def connected(scores: jax.Array, regions: jax.Array) -> jax.Array:
-  """Scores `[..., N, N]`, -inf between tokens of other regions `[..., N]`."""
+def disconnect(scores: jax.Array | np.ndarray, regions: jax.Array) -> jax.Array:
+  """Sets scores `[..., N, N]` to -inf between other regions `[..., N]`."""
   same = regions[..., :, None] == regions[..., None, :]
   return jnp.where(same, scores, -jnp.inf)
 
@@ -80,7 +80,7 @@ def select_bits(
   *,
   platform: str | None = None,
 ) -> jax.Array:
-  """The `num_keys` largest scores of each row, as packed bits.
+  """Selects the `num_keys` largest scores of each row, as packed bits.
 
   Finds each row's num_keys-th largest score by bisection over the 32 bits of an
   order-preserving integer image of float32. Unlike a comparison with a
@@ -123,7 +123,7 @@ def select_bits(
 
 
 def _count(reached: jax.Array, platform: str) -> jax.Array:
-  """Trues in each row of `[..., N]` bool, N a multiple of 32, `[..., 1]`."""
+  """Counts the Trues of rows `[..., N]`, N a multiple of 32: `[..., 1]`."""
   words = reached.shape[-1] // WORD
   if platform == "cpu" and words <= np.iinfo(np.uint8).max:
     # Lanes of bytes: XLA's CPU compiler makes one loop of this, with a quarter
@@ -134,7 +134,7 @@ def _count(reached: jax.Array, platform: str) -> jax.Array:
 
 
 def _from_ordered(x: jax.Array) -> jax.Array:
-  """The float32 of a uint32, larger ones of larger ones; NaN at both ends."""
+  """Maps uint32 to float32, larger to larger; to NaN at both ends."""
   flipped = lax.bitcast_convert_type(x ^ jnp.uint32(1 << 31), jnp.int32)
   raw = flipped ^ ((flipped >> 31) & jnp.int32(0x7FFFFFFF))
   return lax.bitcast_convert_type(raw, jnp.float32)
@@ -143,7 +143,7 @@ def _from_ordered(x: jax.Array) -> jax.Array:
 def select_indices(
   scores: jax.Array, num_keys: jax.Array | int, max_keys: int
 ) -> tuple[jax.Array, jax.Array]:
-  """The `num_keys` largest scores of each row, as indices.
+  """Selects the `num_keys` largest scores of each row, as indices.
 
   Args:
     scores: `[..., N, N]` float32; -inf marks pairs that may not be connected.
@@ -165,7 +165,7 @@ def select_keys(
   max_keys: int | None,
   platform: str | None,
 ) -> Dictionary:
-  """The largest scores of each row, as indices, or as bits for None."""
+  """Selects the largest scores of each row, as indices; as bits for None."""
   if max_keys is None:
     return Dictionary(bits=select_bits(scores, num_keys, platform=platform))
   indices, valid = select_indices(scores, num_keys, max_keys)

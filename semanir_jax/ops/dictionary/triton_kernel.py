@@ -13,6 +13,7 @@ the last place, so keys that tie but for that may be chosen otherwise.
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import triton
 import triton.language as tl
 from jax import lax
@@ -40,11 +41,11 @@ def build_dictionary_triton(
   features: jax.Array,
   num_keys: jax.Array | int,
   *,
-  regions: jax.Array | None = None,
+  regions: jax.Array | np.ndarray | None = None,
   max_keys: int | None = None,
   launcher: Launcher = launch,
 ) -> Dictionary:
-  """`dictionary.build_dictionary` for NVIDIA GPUs.
+  """Does what `dictionary.build_dictionary` does, on NVIDIA GPUs.
 
   Under a mesh it has to be called inside `shard_map`: elsewhere its inputs
   would be gathered.
@@ -78,7 +79,7 @@ def build_dictionary_triton(
     programs,
     (
       lax.stop_gradient(features),
-      regions.astype(jnp.int32),
+      jnp.asarray(regions, jnp.int32),
       jnp.asarray(num_keys, jnp.int32).reshape(1),
     ),
     (jax.ShapeDtypeStruct((b, g, n, -(-n // WORD)), jnp.uint32),),
@@ -120,7 +121,7 @@ def similarity(
   C: tl.constexpr,
   BLOCK_C: tl.constexpr,
 ):
-  """Scores `[queries, keys]` of tokens of a window, zeros beyond N."""
+  """Computes scores `[queries, keys]` of tokens of a window, zeros beyond N."""
   scores = tl.zeros((queries.shape[0], keys.shape[0]), tl.float32)
   for first in range(0, C, BLOCK_C):
     channels = first + tl.arange(0, BLOCK_C)
@@ -152,7 +153,7 @@ def select_kernel(
   WIDE_N: tl.constexpr,
   BLOCK_C: tl.constexpr,
 ):
-  """The bits of BLOCK_Q rows of a window; regions are `[G, N]`."""
+  """Finds the bits of BLOCK_Q rows of a window; regions are `[G, N]`."""
   tiles: tl.constexpr = (N + BLOCK_Q - 1) // BLOCK_Q
   words: tl.constexpr = (N + 31) // 32
   # int64: offsets of a large batch pass 2^31.
@@ -211,7 +212,7 @@ def list_keys_kernel(
   BLOCK_Q: tl.constexpr,
   WIDE_N: tl.constexpr,
 ):
-  """Indices of the keys of BLOCK_Q rows; those not selected fill the end."""
+  """Lists the keys of BLOCK_Q rows; those not selected fill the end."""
   tiles: tl.constexpr = (N + BLOCK_Q - 1) // BLOCK_Q
   words: tl.constexpr = (N + 31) // 32
   window = (tl.program_id(0) // tiles).to(tl.int64)
@@ -222,7 +223,8 @@ def list_keys_kernel(
   word = tl.load(bits_ptr + rows * words + keys // 32, mask=inside, other=0)
   selected = ((word >> (keys % 32).to(tl.uint32)) & 1).to(tl.int32)
   before = tl.cumsum(selected, 1) - selected
-  count = tl.sum(selected, 1)[:, None]
+  # Triton's annotations know no index but of a constexpr.
+  count = tl.sum(selected, 1)[:, None]  # pyright: ignore[reportArgumentType]
   place = tl.where(selected != 0, before, count + keys - before)
   tl.store(
     indices_ptr + rows * K + place,

@@ -1,0 +1,44 @@
+"""Trains SemanIR.
+
+semanir-train --config=denoise.py:color,s25 --workdir=runs/denoise
+
+In a checkout that is not installed: `python train.py` for `semanir-train`.
+"""
+
+import sys
+
+from absl import flags
+
+from semanir_jax import cli
+from semanir_jax.machine import distributed
+from semanir_jax.training.loop import train_and_evaluate
+from semanir_jax.training.preemption import EXIT_CODE
+
+_CONFIG = cli.define_config()
+_WORKDIR = flags.DEFINE_string(
+  "workdir", None, "Folder for checkpoints, logs and pictures."
+)
+_PROFILE = flags.DEFINE_bool(
+  "profile", False, "Write a trace of a few steps to WORKDIR/profile."
+)
+flags.mark_flags_as_required(["config", "workdir"])
+flags.register_validator("workdir", lambda path: path != "", "give a folder")
+
+
+def main() -> None:
+  """Trains; continues where an earlier run in the same workdir stopped.
+
+  Exit code 75: preempted (SIGTERM) and saved; start the same command again. The
+  first Ctrl-C saves too, with exit code 1, so that no script goes on by itself.
+  """
+  distributed.initialize()
+  complete = train_and_evaluate(
+    _CONFIG.value, _WORKDIR.value, profile=_PROFILE.value
+  )
+  if not complete:
+    sys.exit(EXIT_CODE)
+
+
+def run() -> None:
+  """Is the program `semanir-train`."""
+  cli.run(main)
