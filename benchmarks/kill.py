@@ -114,7 +114,7 @@ def trial(
 
 def read_last(workdir: pathlib.Path) -> dict[str, np.ndarray]:
   """All arrays of the newest checkpoint, by name, and the data's position."""
-  folder, step = checkpoint.checkpoint_folder(str(workdir))
+  folder, step = checkpoint.find_checkpoint(str(workdir))
   with checkpoint.open_manager(folder) as manager:
     items = {
       name: ocp.args.PyTreeRestore()

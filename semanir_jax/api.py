@@ -1,16 +1,14 @@
-"""Restoring arrays from Python: `semanir_jax.load`."""
+"""Restores arrays from Python: `semanir_jax.load`."""
 
 import os
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from semanir_jax.degradations import bayer
-from semanir_jax.inference import ensemble
 from semanir_jax.inference.tiled import TiledRestorer
-from semanir_jax.models.semanir import SemanIR
 from semanir_jax.networks.load import load_network
+from semanir_jax.networks.loaded_network import LoadedNetwork
 from semanir_jax.restoration import pixel_formats
 
 _DTYPES = (np.uint8, np.uint16, np.float32)
@@ -29,27 +27,17 @@ class Network:
   """
 
   def __init__(
-    self,
-    model: SemanIR,
-    params: Mapping[str, Any],
-    config: Mapping[str, Any],
-    **options: Any,
+    self, network: LoadedNetwork, *, num_keys: int | None, **options: Any
   ) -> None:
-    """See `load`, which calls it."""
-    if options.get("self_ensemble"):
-      ensemble.check_turnable(config["data"]["degradation"])
-    self.model, self.params, self.config = model, params, config
-    self.scale, self.channels = model.scale, model.in_channels
-    self._num_keys = options.get("num_keys") or model.num_keys
-    self._mosaics = bayer.is_mosaic(config["data"]["degradation"])
-    self._restorer = TiledRestorer(model, params, **options)
+    """Prepares a network; `load` calls it and has the options."""
+    self.model, self.params = network.model, network.params
+    self.config = network.config
+    self.scale, self.channels = self.model.scale, self.model.in_channels
+    self._network, self._num_keys = network, num_keys
+    self._restorer = TiledRestorer(network, num_keys=num_keys, **options)
 
   def __repr__(self) -> str:
-    degradation = dict(self.config["data"]["degradation"]) or "pairs of images"
-    return (
-      f"<Network of {degradation}: scale {self.scale}, {self.channels} channels"
-      f" in, {self.model.out_channels} out, k = {self._num_keys}>"
-    )
+    return f"<Network: {self._network.describe(self._num_keys)}>"
 
   def __call__(self, image: np.ndarray) -> np.ndarray:
     """Restores one image of any size.
@@ -90,7 +78,7 @@ class Network:
         " is 1, and noise exceeds it by no more than 1; divide by 255"
       )
     pixels = image[..., None] if image.ndim == 2 else image
-    mosaic = self._mosaics and pixels.shape[2] == 1
+    mosaic = self._network.takes_mosaics and pixels.shape[2] == 1
     if not mosaic and pixels.shape[2] != self.channels:
       remedy = "channels are the last axis"
       if pixels.shape[2] == 4 < pixels.shape[0]:
@@ -128,7 +116,7 @@ def load(
 
   Args:
     name: of a bundled network, a `.safetensors` file or a training run, see
-      `weights.load_network`.
+      `networks.load.load_network`.
     num_keys: k, keys per token; None for the network's own.
     tile: side of overlapping tiles, px; None for what fits the memory.
     self_ensemble: mean over 8 flips and turns, in 8 times the time; not for
@@ -139,7 +127,7 @@ def load(
     ValueError: an option does not fit the network.
   """
   return Network(
-    *load_network(os.fspath(name)),
+    load_network(os.fspath(name)),
     num_keys=num_keys,
     tile=tile,
     self_ensemble=self_ensemble,

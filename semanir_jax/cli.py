@@ -241,10 +241,15 @@ def _is_for_the_user(record: python_logging.LogRecord) -> bool:
 
 
 def _unraisable(error: Any) -> None:
-  """Reports what went wrong where nobody could be told, but for what orbax's
-  threads leave behind by the hundred when a disk is full; that is raised too.
+  """Reports what went wrong where nobody could be told.
+
+  Left out is what orbax's threads leave behind by the hundred when a disk is
+  full or a checkpoint is damaged; that is raised too.
   """
-  if DEBUG.value or str(error.exc_value) != "Event loop is closed":
+  left_behind = re.search(
+    "^Event loop is closed$|while reading", str(error.exc_value)
+  )
+  if DEBUG.value or not left_behind:
     sys.__unraisablehook__(error)
 
 

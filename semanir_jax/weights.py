@@ -19,12 +19,13 @@ from semanir_jax.networks.safetensors_file import SUFFIX, write_weights
 
 def main() -> None:
   """Writes the newest checkpoint of a run as one file."""
-  _, params, config = load_network(flags.FLAGS.checkpoint)
+  network = load_network(flags.FLAGS.checkpoint)
+  config = network.config
   if flags.FLAGS.dtype is not None:
     options = {**config["model"], "dtype": flags.FLAGS.dtype}
     config = {**config, "model": options}
   path = pathlib.Path(flags.FLAGS.output)
-  write_weights(path, params, config)
+  write_weights(path, network.params, config)
   logging.info("written: %s, %d bytes", path, path.stat().st_size)
 
 

@@ -60,7 +60,7 @@ def ablate(
     )
   tested = measuring.open_test_set(config, set_name, data_dir)
   names = _distinct(config, names)
-  progress = records.Progress(len(names) * len(seeds), "runs")
+  progress = records.StudyProgress(len(names) * len(seeds), "runs")
   # All variants of one seed first: what is there can be compared at any time.
   for seed in seeds:
     for name in names:

@@ -77,8 +77,8 @@ def evaluate(
   seconds: float,
 ) -> list[dict[str, Any]]:
   """Rows of a trained variant, one for every k, its own first."""
-  model, params, _ = checkpoint.load_for_inference(str(workdir))
-  restorer = Restorer(model, params)
+  network = checkpoint.load_for_inference(str(workdir))
+  restorer = Restorer(network.model, network.params)
   set_name, examples, protocol = tested
   rows = []
   for num_keys in variants.evaluated_keys(config, name):
@@ -89,13 +89,13 @@ def evaluate(
       "variant": name,
       "seed": seed,
       "num_keys": num_keys,
-      "own_k": num_keys == model.num_keys,
+      "own_k": num_keys == network.model.num_keys,
       "step": config.train.num_steps,
       "set": set_name,
     }
     row |= scores | {
       "train_seconds": round(seconds, 1),
-      "parameters": count_parameters(model),
+      "parameters": count_parameters(network.model),
       "device": measuring.device_line(),
       "protocol": protocol,
     }

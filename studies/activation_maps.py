@@ -156,8 +156,9 @@ def study(
   Raises:
     ValueError: a pixel lies outside, or a k does not fit.
   """
-  model, params, config = load_network(checkpoint)
-  (example,), degradation = pictures.open_examples(config, source, 1)
+  network = load_network(checkpoint)
+  model, params = network.model, network.params
+  (example,), degradation = pictures.open_examples(network.config, source, 1)
   height, width = example.lq.shape[:2]
   pixels = pixels or ((height // 3, width // 2), (2 * height // 3, width // 3))
   for row, column in pixels:
@@ -168,7 +169,7 @@ def study(
       )
   keys = keys or _default_keys(model)
   for k in keys:
-    Restorer(model, params).checked_num_keys(k)
+    Restorer(model, params).check_num_keys(k)
   found = stage_keys(model, params, example.lq, keys)
   maps = [
     (k, keys_of, pixel, kept_positions(keys_of, pixel))

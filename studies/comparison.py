@@ -55,9 +55,9 @@ def study(
     ValueError: networks, k, pictures or box do not fit together.
   """
   networks = [
-    (label, *load_network(path)) for label, path in map(named, checkpoints)
+    (label, load_network(path)) for label, path in map(named, checkpoints)
   ]
-  config = networks[0][3]
+  config = networks[0][1].config
   protocol = config["eval"]["protocol"]
   examples, degradation = pictures.open_examples(config, source, count)
   names = [example.name for example in examples]
@@ -67,16 +67,17 @@ def study(
       f"--image: several pictures are called {', '.join(twice)}, and so would"
       " be their results; rename them"
     )
-  progress = records.Progress(len(examples), "pictures")
+  progress = records.StudyProgress(len(examples), "pictures")
   rows = []
   for example in examples:
     target = metrics.to_uint8(example.hq)
     scale = example.hq.shape[0] // example.lq.shape[0]
     own_box = box or most_detailed(target)
     views = [("input", measures.as_output(example.lq, scale))]
-    for label, model, params, _ in networks:
-      for k in keys or (model.num_keys,):
-        restored = Restorer(model, params)(example.lq[None], num_keys=k)[0]
+    for label, network in networks:
+      restorer = Restorer(network.model, network.params)
+      for k in keys or (network.model.num_keys,):
+        restored = restorer(example.lq[None], num_keys=k)[0]
         views.append((f"{label}, k = {k}", metrics.to_uint8(restored)))
     found = [
       measure(example, label, view, target, own_box, protocol)

@@ -62,7 +62,7 @@ def study(
   path, rows = output / "cost.csv", []
   before = records.read_rows(path)
   known_rows = {records.key(row, _KEY): row for row in before}
-  progress = records.Progress(len(sizes), "sizes")
+  progress = records.StudyProgress(len(sizes), "sizes")
   for size in sizes:
     columnar = SIZES[size]["architecture"] == "columnar"
     model = SemanIR(**{**SIZES[size], "scale": 4 if columnar else 1})

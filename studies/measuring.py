@@ -38,22 +38,23 @@ def open_test_set(
       raise ValueError(f"--set={name}: the config has {', '.join(sets)}")
     sets = {name: sets[name]}
   folder = config.data.data_dir if data_dir is None else data_dir
-  found = test_sets.present(sets, folder)
+  found = test_sets.open_test_sets(sets, folder)
   if not found:
     raise ValueError(
       "no test set was found; give the folder of the sets with --data_dir"
     )
-  name, options, source = found[0]
-  count = min(len(source), config.eval.max_images or len(source))
-  examples = list(test_sets.examples(source, options, range(count)))
+  test_set = found[0]
+  num_images = len(test_set.source)
+  count = min(num_images, config.eval.max_images or num_images)
+  examples = list(test_sets.examples(test_set, range(count)))
   protocol = config.eval.protocol
   words = (
-    f"{name}, {count} of {len(source)} images;"
-    f" {wording.degradation_line(options)}; 8 bits, PSNR on"
+    f"{test_set.name}, {count} of {num_images} images;"
+    f" {wording.degradation_line(test_set.options)}; 8 bits, PSNR on"
     f" {wording.CHANNELS[protocol.channel]}, crop {protocol.crop_px} px, SSIM"
     f" {protocol.ssim}, means of per-image values"
   )
-  return name, examples, words
+  return test_set.name, examples, words
 
 
 def mean_scores(

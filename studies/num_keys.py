@@ -61,10 +61,11 @@ def study(
   known_rows = {records.key(row, _KEY): row for row in before}
   rows, missing = [], []
   for label, name in map(named, checkpoints):
-    model, params, _ = load_network(name)
-    restorer = Restorer(model, params)
-    weights = measuring.fingerprint(params)
-    for k in sorted(map(restorer.checked_num_keys, keys)) or _shares(model):
+    network = load_network(name)
+    model = network.model
+    restorer = Restorer(model, network.params)
+    weights = measuring.fingerprint(network.params)
+    for k in sorted(map(restorer.check_num_keys, keys)) or _shares(model):
       row = {
         "label": label,
         "weights": weights,
@@ -81,7 +82,7 @@ def study(
       else:
         row |= {key: float(known[key]) for key in _SCORES}
       rows.append(row)
-  progress = records.Progress(len(missing), "points")
+  progress = records.StudyProgress(len(missing), "points")
   for row, restorer in missing:
     k = row["num_keys"]
     scores = measuring.mean_scores(

@@ -1,4 +1,4 @@
-"""The pictures that studies draw on: degraded as a network expects them."""
+"""Opens the pictures that studies draw on, degraded as a network expects."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -32,6 +32,7 @@ def open_examples(
   options |= {"sides_px": (), "center_crop_px": 0, "source": source}
   pixels = {"channels": options["channels"], "gray": options["gray"] or None}
   images = open_source(source, **pixels)
+  test_set = test_sets.TestSet("pictures", options, images)
   indices = range(min(count, len(images)))
-  examples = list(test_sets.examples(images, options, indices))
+  examples = list(test_sets.examples(test_set, indices))
   return examples, wording.degradation_line(options)

@@ -3,7 +3,6 @@
 import csv
 import io
 import pathlib
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ from absl import logging
 
 from semanir_jax.images import image_file
 from semanir_jax.machine import files
-from semanir_jax.training.progress import duration
+from semanir_jax.machine.progress import Progress, format_duration
 
 
 def write_rows(path: pathlib.Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -64,25 +63,24 @@ def write_text(path: pathlib.Path, text: str) -> None:
   files.write_bytes(path, text.encode())
 
 
-class Progress:
+class StudyProgress:
   """Logs what is done, how fast it goes and the time left."""
 
   def __init__(self, total: int, unit: str) -> None:
     """Starts the clock; `total` units of work lie ahead."""
     self._total, self._unit = total, unit
-    self._start, self._done = time.monotonic(), 0
+    self._progress, self._done = Progress(total, unit), 0
 
   def add(self, what: str) -> None:
     """Tells of one more unit."""
     self._done += 1
-    seconds = time.monotonic() - self._start
-    rate = self._done / max(seconds, 1e-9)
+    self._progress.advance(self._done)
     logging.info(
       "%s (%d of %d, %.2f %s/min, %s left)",
       what,
       self._done,
       self._total,
-      60 * rate,
+      60 * self._progress.rate,
       self._unit,
-      duration((self._total - self._done) / rate),
+      format_duration(self._progress.seconds_left),
     )

@@ -111,8 +111,9 @@ def test_options_reach_the_network(files):
   assert whole.shape == (48, 18, 3)
   for option in ({"num_keys": 1}, {"self_ensemble": True}):
     assert (semanir_jax.load(files["x2"], **option)(image) != whole).any()
-  assert "scale 2, 3 channels in, 3 out, k = 8>" in repr(network)
-  assert "k = 1>" in repr(semanir_jax.load(files["x2"], num_keys=1))
+  assert repr(network).startswith("<Network: ")
+  assert "scale 2, RGB to RGB, window 4, k = 8; sides" in repr(network)
+  assert "k = 1;" in repr(semanir_jax.load(files["x2"], num_keys=1))
   with pytest.raises(ValueError, match="tile=7 must be a multiple of 4"):
     semanir_jax.load(files["x2"], tile=7)
   with pytest.raises(ValueError, match="tile=64.0: give a whole number"):

@@ -207,12 +207,14 @@ def test_ragged_batches_on_eight_devices_equal_one_by_one():
     {"image": rng.integers(0, 256, (*size, 3), np.uint8), "name": str(i)}
     for i, size in enumerate(sizes)
   ]
-  options = base.test_set("x", base.noise(25.0))
+  test_set = test_sets.TestSet(
+    "x", base.test_set("x", base.noise(25.0)), images
+  )
 
   def rows(mesh, batch_size):
     results = loop.evaluate_set(
       Restorer(model, params, mesh=mesh),
-      test_sets.examples(images, options, range(len(images))),
+      test_sets.examples(test_set, range(len(images))),
       PROTOCOL,
       batch_size=batch_size,
     )

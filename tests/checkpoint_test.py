@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import types
 from typing import Any
 
 import jax
@@ -93,7 +94,7 @@ def test_a_state_split_over_eight_devices_comes_back_on_one(tmp_path):
   restored, _, _ = _restore(tmp_path, _abstract())
   small.assert_equal_trees(restored, state)
   assert len(jax.tree.leaves(restored)[0].sharding.device_set) == 1
-  _, params, _ = load_for_inference(str(tmp_path))
+  params = load_for_inference(str(tmp_path)).params
   small.assert_equal_trees(params, state.params)
 
 
@@ -225,7 +226,8 @@ def test_numbers_of_checkpoints_that_cannot_be_are_refused(
 @pytest.mark.parametrize("path", ["", "checkpoints", "checkpoints/2"])
 def test_inference_finds_the_parameters_from_any_path(saved, path):
   before = sorted(saved.rglob("*"))
-  model, params, config = load_for_inference(str(saved / path))
+  network = load_for_inference(str(saved / path))
+  model, params, config = network.model, network.params, network.config
   assert model == build.make_model(CONFIG.model)
   small.assert_equal_trees(params, small.state(small.USHAPE, 0.9).params)
   assert config == json.loads(CONFIG.to_json())
@@ -235,13 +237,13 @@ def test_inference_finds_the_parameters_from_any_path(saved, path):
 def test_the_path_may_be_relative_or_a_number(saved, tmp_path, monkeypatch):
   shutil.copytree(saved, tmp_path / "2024")
   monkeypatch.chdir(tmp_path)
-  assert checkpoint.checkpoint_folder("2024") == (
+  assert checkpoint.find_checkpoint("2024") == (
     tmp_path / "2024" / "checkpoints",
     4,
   )
-  assert checkpoint.checkpoint_folder("2024/checkpoints/4")[1] == 4
+  assert checkpoint.find_checkpoint("2024/checkpoints/4")[1] == 4
   (tmp_path / "2024" / "checkpoints" / "9").touch()  # not a step
-  assert checkpoint.checkpoint_folder("2024")[1] == 4
+  assert checkpoint.find_checkpoint("2024")[1] == 4
   load_for_inference("2024")
 
 
@@ -257,19 +259,19 @@ def test_inference_takes_the_average_and_the_newest(tmp_path):
       checkpoint.config_to_json(CONFIG),
     )
   checkpoints.close()
-  _, params, _ = load_for_inference(str(tmp_path))
+  params = load_for_inference(str(tmp_path)).params
   assert {
     float(x.flat[0]) for x in map(np.asarray, jax.tree.leaves(params))
   } == {10.0}
   path = tmp_path / checkpoint.FOLDER / "9"
-  _, params, _ = load_for_inference(str(path))
+  params = load_for_inference(str(path)).params
   assert float(jax.tree.leaves(params)[0].ravel()[0]) == 9.0
 
 
 def test_a_run_without_an_average_is_loaded_and_resumed(tmp_path):
   config = small.config(train__ema_decay=0.0)
   small.save_run(tmp_path, config)
-  _, params, _ = load_for_inference(str(tmp_path))
+  params = load_for_inference(str(tmp_path)).params
   small.assert_equal_trees(params, small.state(small.USHAPE, 0.0).params)
   restored, _, _ = _restore(tmp_path, _abstract(0.0))
   assert restored.ema_params == {}
@@ -405,6 +407,21 @@ def test_a_damaged_checkpoint_is_named_with_a_remedy(copy, part):
     assert "\n" not in message and len(message) < 700
     assert message.endswith("move it away and use step 2")
   load_for_inference(str(copy / checkpoint.FOLDER / "2"))
+
+
+def test_reading_a_damaged_checkpoint_leaves_no_hook_behind(copy, monkeypatch):
+  told = []
+  monkeypatch.setattr(sys, "unraisablehook", told.append)
+  hook = sys.unraisablehook
+  with checkpoint.open_manager(copy / checkpoint.FOLDER) as manager:
+    with pytest.raises(CheckpointError):
+      with checkpoint.reading(manager, 4):
+        for text in ("Event loop is closed", "while reading 4/d", "another"):
+          error = types.SimpleNamespace(exc_value=RuntimeError(text))
+          sys.unraisablehook(error)
+        raise ValueError("the first of many reads")
+    assert sys.unraisablehook is hook
+  assert [str(what.exc_value) for what in told] == ["another"]
 
 
 def test_the_config_of_another_version_is_refused(copy):

@@ -294,11 +294,17 @@ def test_a_config_imports_those_beside_it_then_ours(tmp_path, monkeypatch):
   assert (config.seed, config.data.channels, config.is_locked) == (17, 1, True)
 
 
-def test_loops_that_a_full_disk_leaves_behind_are_not_told(monkeypatch):
+def test_what_a_full_disk_or_a_damaged_file_leaves_behind_is_not_told(
+  monkeypatch,
+):
   monkeypatch.setattr(cli, "DEBUG", types.SimpleNamespace(value=False))
   told = []
   monkeypatch.setattr(sys, "__unraisablehook__", told.append)
-  for text in ("Event loop is closed", "something else"):
+  for text in (
+    "Event loop is closed",
+    'NOT_FOUND: Error opening "zarr" driver: while reading /run/4/d/1',
+    "something else",
+  ):
     cli._unraisable(types.SimpleNamespace(exc_value=RuntimeError(text)))
   assert [str(error.exc_value) for error in told] == ["something else"]
 

@@ -28,8 +28,8 @@ def main() -> None:
   parser.add_argument("--network", required=True, help="as of --checkpoint")
   parser.add_argument("--output", default="docs/images/web_demo.png")
   options = parser.parse_args()
-  _, _, config = service.load_network(options.network)
-  degradation = next(iter(service.known_degradations(config)))
+  network = service.load_network(options.network)
+  degradation = next(iter(service.known_degradations(network)))
   with tempfile.TemporaryDirectory() as name:
     folder = pathlib.Path(name)
     image_file.write_image(folder / "chelsea.png", skimage.data.chelsea())

@@ -21,6 +21,7 @@ from semanir_jax.images import image_file
 from semanir_jax.inference.restorer import Restorer
 from semanir_jax.networks import load, safetensors_file
 from semanir_jax.networks.build import CheckpointError
+from semanir_jax.networks.loaded_network import LoadedNetwork
 from tests import png_files, small
 
 pytestmark = pytest.mark.slow
@@ -80,7 +81,7 @@ def test_given_networks_come_first_then_colour_denoising(
     (tmp_path / f"{name}{safetensors_file.SUFFIX}").touch()
   given = [networks["x2"], networks["x2"]]
   bundled = ["denoise_color_light", "a", "b"]
-  assert service.network_names(given) == [networks["x2"], *bundled]
+  assert service.list_networks(given) == [networks["x2"], *bundled]
 
 
 def test_a_long_name_is_cut_in_the_names_of_results(networks, tmp_path):
@@ -114,9 +115,9 @@ def test_results_of_visitors_are_removed_after_an_hour(tmp_path):
 def test_a_demo_without_networks_says_what_to_give(tmp_path, monkeypatch):
   monkeypatch.setattr(load, "PRETRAINED", tmp_path / "absent")
   with pytest.raises(ValueError, match="absent holds none; .* --checkpoint"):
-    service.network_names([])
+    service.list_networks([])
   with pytest.raises(CheckpointError, match="no checkpoint in .*nowhere"):
-    service.network_names([str(tmp_path / "nowhere")])
+    service.list_networks([str(tmp_path / "nowhere")])
 
 
 def test_without_gradio_the_program_says_what_to_install(networks):
@@ -164,7 +165,9 @@ def test_a_port_that_is_taken_is_told(networks):
   ids=["noise", "sr", "pairs", "mixture"],
 )
 def test_a_network_knows_the_degradations_of_its_training(config, known):
-  found = service.known_degradations(json.loads(config.to_json()))
+  found = service.known_degradations(
+    LoadedNetwork(small.USHAPE, {}, json.loads(config.to_json()))
+  )
   assert set(found) == set(known)
   for name, options in found.items():
     choice = service.strength(options)

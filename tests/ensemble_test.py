@@ -97,12 +97,12 @@ def test_a_step_saved_meanwhile_is_not_the_one_that_was_measured(
   run = small.save_run(folder / "run", small.config())
   (step,) = (run / "checkpoints").iterdir()
 
-  def load(name):
+  def load_late(name):
     network = load.load_network(name)
     (run / "checkpoints" / "1000").mkdir()  # by the training that goes on
     return network
 
-  monkeypatch.setattr(evaluate, "load_network", load)
+  monkeypatch.setattr(evaluate, "load_network", load_late)
   results, _ = _evaluate(folder, "run")
   assert results["protocol"]["network"] == f"run, step {step.name}"
 
@@ -130,12 +130,12 @@ def test_a_benchmark_measures_it_and_says_so(folder):
   results, table = _evaluate(folder, "noise.safetensors", self_ensemble=True)
   assert results["protocol"]["self_ensemble"]
   assert ", window 4, self-ensemble of 8; mean of" in table
-  model, params, _ = load.load_network(str(folder / "noise.safetensors"))
-  source = test_sets.open_test_set("ours", OPTIONS, str(folder))
+  network = load.load_network(str(folder / "noise.safetensors"))
+  test_set = test_sets.open_test_set("ours", OPTIONS, str(folder))
   psnrs = []
-  for example in test_sets.examples(source, OPTIONS, range(2)):
+  for example in test_sets.examples(test_set, range(2)):
     # As `restore.py` does it.
-    restorer = TiledRestorer(model, params, self_ensemble=True)
+    restorer = TiledRestorer(network, self_ensemble=True)
     (restored,) = restorer.bands(example.lq)
     pair = (metrics.to_uint8(x) for x in (restored, example.hq))
     psnrs.append(metrics.psnr(*pair, crop_px=0, channel="rgb"))

@@ -96,7 +96,7 @@ def test_images_are_measured_at_a_time_and_while_others_are_restored(
 ):
   restored = threading.Event()  # all of them, with none measured yet
   together = threading.Barrier(2, timeout=60)
-  real = loop.measured
+  real = loop.measure_example
 
   def measured(*arguments: Any) -> Any:
     together.wait()
@@ -109,7 +109,7 @@ def test_images_are_measured_at_a_time_and_while_others_are_restored(
       restored.set()
     return images
 
-  monkeypatch.setattr(loop, "measured", measured)
+  monkeypatch.setattr(loop, "measure_example", measured)
   monkeypatch.setattr(loop, "_THREADS", 4)
   calls = []
   examples = [random_example(str(i), 12, 12, 3, seed=i) for i in range(4)]
@@ -170,6 +170,10 @@ def _records(count: int) -> _Records:
   )
 
 
+def _test_set(records: _Records) -> test_sets.TestSet:
+  return test_sets.TestSet("ours", OPTIONS, records)
+
+
 def _shared(
   records: _Records, *, batch_size: int = 2, max_images: int = 0
 ) -> list[Round]:
@@ -177,8 +181,7 @@ def _shared(
   return list(
     evaluate_shared(
       lambda images: images / 2,
-      records,
-      OPTIONS,
+      _test_set(records),
       PROTOCOL,
       batch_size=batch_size,
       max_images=max_images,
@@ -192,7 +195,7 @@ def test_processes_measure_every_image_once_in_order(
   monkeypatch, num_processes, count
 ):
   records = _records(count)
-  examples = test_sets.examples(records, OPTIONS, range(count))
+  examples = test_sets.examples(_test_set(records), range(count))
   alone = evaluate_set(lambda x: x / 2, examples, PROTOCOL, batch_size=2)
   expected = [result.row for result in alone]
 
@@ -227,7 +230,7 @@ def test_an_unreadable_image_ends_all_processes_at_once(monkeypatch):
 
   def work(index: int) -> None:
     for one in evaluate_shared(
-      None, records, OPTIONS, PROTOCOL, batch_size=1, max_images=0
+      None, _test_set(records), PROTOCOL, batch_size=1, max_images=0
     ):
       rows[index] += [row["name"] for row in one.rows]
 
@@ -247,7 +250,7 @@ def test_each_device_gets_a_batch(monkeypatch):
   monkeypatch.setattr(jax, "local_device_count", lambda: 3)
   records = _Records([_records(1)[0]] * 14)
   rounds = evaluate_shared(
-    restore, records, OPTIONS, PROTOCOL, batch_size=2, max_images=0
+    restore, _test_set(records), PROTOCOL, batch_size=2, max_images=0
   )
   assert [len(one.rows) for one in rounds] == restored == [6, 6, 2]
 
@@ -260,7 +263,7 @@ def test_processes_that_see_other_files_are_refused(monkeypatch, tmp_path):
       write_image(folder / f"{i}.png", np.zeros((4, 4, 3), np.uint8))
 
   def work(index: int) -> None:
-    test_sets.present({"ours": OPTIONS}, str(tmp_path / str(index)))
+    test_sets.open_test_sets({"ours": OPTIONS}, str(tmp_path / str(index)))
 
   for error in processes.play(2, work, monkeypatch):
     assert str(error) == (

@@ -7,6 +7,8 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.export
@@ -19,6 +21,7 @@ from semanir_jax.inference.restorer import Restorer
 from semanir_jax.networks import safetensors_file
 from semanir_jax.networks.build import make_model
 from semanir_jax.networks.checkpoint import config_to_json
+from semanir_jax.networks.loaded_network import LoadedNetwork
 from semanir_jax.ops import chunks
 from tests import small
 
@@ -33,13 +36,16 @@ SR = small.COLUMNAR.clone(
 SR_TILE = 10  # padded to 12
 
 
+def _network(params: Mapping[str, Any] | None = None) -> LoadedNetwork:
+  """`SR` with its parameters, or others."""
+  return LoadedNetwork(SR, params or small.params(SR), CONFIG)
+
+
 @pytest.fixture(scope="module")
 def file(tmp_path_factory) -> pathlib.Path:
   """An export of `SR`, for all platforms."""
   path = tmp_path_factory.mktemp("exports") / "new" / "sr.stablehlo"
-  write.write_export(
-    path, SR, small.params(SR), CONFIG, tile=SR_TILE, num_keys=5
-  )
+  write.write_export(path, _network(), tile=SR_TILE, num_keys=5)
   return path
 
 
@@ -194,7 +200,7 @@ def test_a_wrong_export_is_not_written(network, tmp_path, monkeypatch, wrong):
   params = jax.tree.map(lambda x: x * wrong, small.params(SR))
   path = tmp_path / "sr.stablehlo"
   with pytest.raises(ValueError, match="the export differs from the network"):
-    write.write_export(path, SR, params, CONFIG, tile=SR_TILE)
+    write.write_export(path, _network(params), tile=SR_TILE)
   assert not list(tmp_path.iterdir())
 
 
@@ -214,7 +220,7 @@ def test_options_that_do_not_fit_leave_nothing(
 ):
   options = {"tile": 8} | changes
   with pytest.raises(ValueError, match=message):
-    write.write_export(tmp_path / name, SR, small.params(SR), CONFIG, **options)
+    write.write_export(tmp_path / name, _network(), **options)
   assert not list(tmp_path.iterdir())
 
 

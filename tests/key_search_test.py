@@ -187,9 +187,9 @@ def test_weights_of_before_these_options_are_of_the_default_network(tmp_path):
   path = tmp_path / "old.safetensors"
   params = small.params(model)
   safetensors_file.write_weights(path, params, config)
-  read, found, _ = safetensors_file.read_weights(path)
-  assert read == model
-  small.assert_equal_trees(found, params)
+  found = safetensors_file.read_weights(path)
+  assert found.model == model
+  small.assert_equal_trees(found.params, params)
 
 
 @pytest.mark.parametrize("option", ["dictionary", "similarity", "shift"])

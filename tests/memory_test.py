@@ -14,13 +14,13 @@ from semanir_jax.machine import memory
 )
 def test_memory_that_runs_out_is_one_line(error):
   with pytest.raises(memory.OutOfMemoryError, match="^too large; cut it$"):
-    with memory.explained("too large; cut it"):
+    with memory.explain_out_of_memory("too large; cut it"):
       raise error
 
 
 def test_other_errors_stay_what_they_are():
   with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
-    with memory.explained("too large"):
+    with memory.explain_out_of_memory("too large"):
       raise jax.errors.JaxRuntimeError("INTERNAL: something else")
 
 

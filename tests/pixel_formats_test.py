@@ -13,6 +13,7 @@ from semanir_jax.images.imresize import imresize
 from semanir_jax.images.metadata import NO_METADATA, Metadata, read_metadata
 from semanir_jax.inference.restorer import Restorer
 from semanir_jax.models.semanir import SemanIR
+from semanir_jax.networks.loaded_network import LoadedNetwork
 from semanir_jax.restoration import pixel_formats, restore, result_files
 from semanir_jax.restoration.restore import restore_files
 from tests import png_files, small
@@ -24,9 +25,8 @@ PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 def _quick_networks(monkeypatch):
   """Checkpoints "1" and "2": of networks that enlarge, and darken a little."""
 
-  def load(path: str) -> tuple[SemanIR, dict, dict]:
-    model = {"1": small.USHAPE, "2": small.COLUMNAR}[path]
-    return model, {}, {"data": {"degradation": {}}}
+  def load(path: str) -> LoadedNetwork:
+    return small.network({"1": small.USHAPE, "2": small.COLUMNAR}[path], {})
 
   def darkened(self: Restorer, batch: np.ndarray, **_: int) -> np.ndarray:
     scale = self.model.scale
@@ -411,18 +411,19 @@ def test_what_a_format_cannot_hold_is_refused(
   pixels, alpha, suffix, scale, message
 ):
   with pytest.raises(image_file.ImageError) as error:
-    pixel_formats.fitted(_picture(pixels, alpha), suffix, scale)
+    pixel_formats.fit_to_format(_picture(pixels, alpha), suffix, scale)
   assert message in str(error.value)
 
 
 def test_opaque_alpha_is_dropped_only_where_it_must():
   picture = _picture(_random(2, 2, 3), np.full((2, 2, 1), 255, np.uint8))
-  assert pixel_formats.fitted(picture, ".jpg", 1).alpha is None
-  assert pixel_formats.fitted(picture, ".png", 1) is picture
+  assert pixel_formats.fit_to_format(picture, ".jpg", 1).alpha is None
+  assert pixel_formats.fit_to_format(picture, ".png", 1) is picture
 
 
 def test_channels_of_networks_that_add_colour_are_the_networks():
   gray = _picture(_random(4, 6, 1))
   for ins, outs, channels in ((1, 1, 1), (3, 3, 1), (1, 3, 3)):
     model = SemanIR(in_channels=ins, out_channels=outs, scale=2)
-    assert pixel_formats.result_shape(gray, model) == (8, 12, channels)
+    network = small.network(model, {})
+    assert pixel_formats.result_shape(gray, network) == (8, 12, channels)

@@ -45,14 +45,14 @@ def _results(name):
 
 def _rows(name, key, changes, data_dir=""):
   """Measures one of the sets that a network was measured on, as it was."""
-  model, params, _ = load.load_network(name)
+  network = load.load_network(name)
   protocol = _results(name)["protocol"]
   options = protocol["sets"][key] | changes
-  source = test_sets.open_test_set("set", options, data_dir)
-  count = 1 if changes else len(source)
+  test_set = test_sets.open_test_set("set", options, data_dir)
+  count = 1 if changes else len(test_set.source)
   results = loop.evaluate_set(
-    Restorer(model, params),
-    test_sets.examples(source, options, range(count)),
+    Restorer(network.model, network.params),
+    test_sets.examples(test_set, range(count)),
     protocol,
     batch_size=1,
   )
@@ -105,15 +105,15 @@ def test_it_improves_a_photograph_it_has_not_seen(name):
 
 
 def test_its_tiles_equal_the_whole_image_as_docs_design_says():
-  model, params, _ = load.load_network("jpeg_color_light")
+  network = load.load_network("jpeg_color_light")
   options = _results("jpeg_color_light")["protocol"]["sets"]["live1_q10"]
   options |= {"source": "photographs:test", "num_images": 0, "sides_px": ()}
   options["center_crop_px"] = 192
-  source = test_sets.open_test_set("set", options, "")
-  (example,) = test_sets.examples(source, options, [0])
+  test_set = test_sets.open_test_set("set", options, "")
+  (example,) = test_sets.examples(test_set, [0])
   pixels = metrics.to_uint8(example.lq)
   whole, tiled = (
-    np.concatenate(list(TiledRestorer(model, params, tile=tile).bands(pixels)))
+    np.concatenate(list(TiledRestorer(network, tile=tile).bands(pixels)))
     for tile in (192, 128)
   )
   assert 0 < np.abs(tiled - whole).max() < 5 / 255

@@ -5,9 +5,11 @@ import logging
 import jax
 import pytest
 
+from semanir_jax.machine import progress as machine_progress
 from semanir_jax.machine.devices import Chip
+from semanir_jax.machine.progress import Progress, format_duration
 from semanir_jax.training import progress as progress_lib
-from semanir_jax.training.progress import Progress, duration
+from semanir_jax.training.progress import RunProgress
 
 
 class Clock:
@@ -23,13 +25,14 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch) -> Clock:
   clock = Clock()
-  monkeypatch.setattr(progress_lib, "time", clock)
+  for module in (machine_progress, progress_lib):
+    monkeypatch.setattr(module, "time", clock)
   return clock
 
 
-def _run(clock: Clock) -> Progress:
+def _run(clock: Clock) -> RunProgress:
   """Four steps of 2 s, half a second of each waiting; 10 s of validation."""
-  progress = Progress(10, 30)
+  progress = RunProgress(10, 30)
   for _ in range(4):
     with progress.waiting_for_input():
       clock.now += 0.5
@@ -66,7 +69,7 @@ def test_rates_are_those_of_the_interval(clock, caplog):
 
 def test_the_time_left_has_validation_in_it_and_no_compilation(clock, caplog):
   caplog.set_level(logging.INFO)
-  progress = Progress(0, 100)
+  progress = RunProgress(0, 100)
   scalars = {"loss": 0.5, "learning_rate": 1e-4}
   clock.now += 30  # the program is compiled
   for step in range(1, 21):
@@ -77,8 +80,8 @@ def test_the_time_left_has_validation_in_it_and_no_compilation(clock, caplog):
       with progress.paused():
         clock.now += 5
   first, second = (m.split(", ")[-1] for m in caplog.messages)
-  assert first == f"{duration(90 * 40 / 10)} left"
-  assert second == f"{duration(80 * 15 / 10)} left"
+  assert first == f"{format_duration(90 * 40 / 10)} left"
+  assert second == f"{format_duration(80 * 15 / 10)} left"
   assert "1.00 steps/s" in caplog.messages[1]
 
 
@@ -110,4 +113,40 @@ def test_a_small_loss_has_its_four_digits(clock, caplog):
   [(0.4, "0 s"), (59, "59 s"), (60, "1 min 0 s"), (7322, "2 h 2 min")],
 )
 def test_durations(seconds, text):
-  assert duration(seconds) == text
+  assert format_duration(seconds) == text
+
+
+def test_work_tells_its_rate_and_the_time_left(clock):
+  progress = Progress(100, "images")
+  clock.now += 20
+  assert progress.advance(10)
+  assert str(progress) == "0.50 images/s, 3 min 0 s left"
+  clock.now += 5
+  assert progress.advance(100)
+  assert str(progress) == "4.00 images/s, 0 s left"
+
+
+@pytest.mark.parametrize(
+  ("options", "due"),
+  [
+    ({}, [1, 2, 3, 4, 5, 6, 7]),
+    ({"every": 2.5}, [3, 6, 7]),
+    ({"every_seconds": 8}, [2, 4, 6, 7]),
+    ({"every": 3, "every_seconds": 16}, [4, 7]),
+  ],
+)
+def test_a_line_is_due_now_and_then_and_at_the_end(clock, options, due):
+  progress = Progress(7, "images", **options)
+  found = []
+  for done in range(1, 8):
+    clock.now += 4
+    if progress.advance(done):
+      found.append(done)
+  assert found == due
+
+
+def test_work_of_no_time_has_a_rate(clock):
+  progress = Progress(2, "images")
+  assert progress.advance(0)
+  progress.advance(2)
+  assert progress.rate > 1 and progress.seconds_left == 0

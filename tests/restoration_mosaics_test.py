@@ -33,9 +33,11 @@ def test_a_sensors_image_is_restored_as_the_evaluation_restores_it(
   caplog.set_level("INFO")
   photograph = read_image(shared_data / "kodak24" / "kodim23.png")
   clean = photograph[200:216, 100:124]
-  model, params, _ = load.load_network(mosaic_network)
+  network = load.load_network(mosaic_network)
+  model, params = network.model, network.params
   options = dict(base.test_set("kodak", ConfigDict(MOSAICS)))
-  examples = test_sets.examples(small.Images([clean]), options, [0])
+  test_set = test_sets.TestSet("kodak", options, small.Images([clean]))
+  examples = test_sets.examples(test_set, [0])
   protocol = base.get_config().eval.protocol
   (expected,) = loop.evaluate_set(
     Restorer(model, params), examples, protocol, batch_size=1
@@ -66,7 +68,8 @@ def test_a_mosaic_that_is_filled_in_already_is_taken_as_it_is(
 ):
   pixels = cases.write_random(tmp_path / "a.png", 5, 7, 3)
   restore_files(mosaic_network, str(tmp_path / "a.png"), str(tmp_path / "out"))
-  model, params, _ = load.load_network(mosaic_network)
+  network = load.load_network(mosaic_network)
+  model, params = network.model, network.params
   expected = Restorer(model, params)(pixels[None] / np.float32(255))[0]
   result = read_image(tmp_path / "out" / "a.png")
   np.testing.assert_array_equal(result, metrics.to_uint8(expected))

@@ -17,6 +17,7 @@ from PIL import Image
 from semanir_jax.evaluation import metrics
 from semanir_jax.images.image_file import ImageError, read_image, write_image
 from semanir_jax.inference.restorer import Restorer
+from semanir_jax.machine import progress
 from semanir_jax.networks.checkpoint import load_for_inference
 from semanir_jax.restoration import pixel_formats, result_files, runner
 from semanir_jax.restoration.restore import restore_files
@@ -27,7 +28,8 @@ pytestmark = pytest.mark.slow
 
 def _expected(run: str, pixels: np.ndarray) -> np.ndarray:
   """What the network makes of an image, rounded to the depth of the file."""
-  model, params, _ = load_for_inference(run)
+  network = load_for_inference(run)
+  model, params = network.model, network.params
   peak = np.iinfo(pixels.dtype).max
   restored = Restorer(model, params)(pixels[None].astype(np.float32) / peak)[0]
   rounded = np.rint(np.clip(restored, 0, 1) * peak)
@@ -229,7 +231,9 @@ def test_a_folder_tells_its_speed_and_the_time_left(
   caplog.set_level("INFO")
   for i in range(4):
     cases.write_random(tmp_path / "in" / f"{i}.png", 5, 5, 3)
-  monkeypatch.setattr(runner, "_restored", lambda *_: (lambda: None, 0))
+  nothing = types.SimpleNamespace(num_bytes=0)
+  monkeypatch.setattr(runner, "_restore", lambda *_: nothing)
+  monkeypatch.setattr(runner, "_write", lambda *_: None)
   _let_time_pass(monkeypatch, seconds=4)
   restore_files(runs["color"], str(tmp_path / "in"), str(tmp_path / "out"))
   lines = [line for line in caplog.messages if "images/s" in line]
@@ -309,7 +313,7 @@ def test_an_image_of_many_tiles_tells_its_progress_now_and_then(
   runner.restore_into(levels, restorer, levels, "a.png")
   lines = [line for line in caplog.messages if " %, " in line]
   assert len(lines) == 13  # every 10 seconds at most, of 160
-  assert lines[0] == "a.png: 7 %, 148 s left"
+  assert lines[0] == "a.png: 7 %, 2 min 28 s left"
   assert lines[-1] == "a.png: 97 %, 4 s left"
 
 
@@ -317,7 +321,7 @@ def _let_time_pass(monkeypatch, *, seconds: float) -> None:
   """Whenever the restoration looks at the clock, so much later is it."""
   clock = itertools.count(step=seconds)
   fake = types.SimpleNamespace(monotonic=lambda: next(clock))
-  monkeypatch.setattr(runner, "time", fake)
+  monkeypatch.setattr(progress, "time", fake)
 
 
 def test_a_folder_of_references_is_matched_by_name(runs, tmp_path):

@@ -16,6 +16,7 @@ from semanir_jax.machine.sharding import DATA_AXES
 from semanir_jax.models.parameters import abstract_params
 from semanir_jax.models.semanir import SemanIR
 from semanir_jax.networks import build, checkpoint, safetensors_file
+from semanir_jax.networks.loaded_network import LoadedNetwork
 from semanir_jax.training.checkpoints import Checkpoints
 from semanir_jax.training.optimizer import make_optimizer
 from semanir_jax.training.step import TrainState, create_state
@@ -80,6 +81,24 @@ def params(model: SemanIR) -> Any:
   side = model.size_multiple
   images = np.zeros((1, side, side, model.in_channels), np.float32)
   return jax.jit(model.init)(jax.random.key(0), images)["params"]
+
+
+def network(
+  model: SemanIR,
+  parameters: Any = None,
+  *,
+  degradation: dict[str, Any] | None = None,
+) -> LoadedNetwork:
+  """A network as it is loaded.
+
+  Args:
+    model: of it.
+    parameters: of it; None for the initial ones.
+    degradation: that it was trained on; None for pairs.
+  """
+  found = params(model) if parameters is None else parameters
+  config = {"data": {"degradation": degradation or {}}}
+  return LoadedNetwork(model, found, config)
 
 
 def optimizer(**changes: Any) -> optax.GradientTransformation:

@@ -17,6 +17,7 @@ from semanir_jax.machine.flops import count_flops
 from semanir_jax.models.parameters import abstract_params
 from semanir_jax.models.stage import Stage
 from semanir_jax.networks import build, checkpoint
+from semanir_jax.networks.loaded_network import LoadedNetwork
 from semanir_jax.networks.safetensors_file import write_weights
 from semanir_jax.ops import build_dictionary
 from semanir_jax.ops.bits import unpack_bits
@@ -88,9 +89,9 @@ def test_k_against_quality_equals_a_direct_measurement(place, monkeypatch):
   rows = _rows(output / "num_keys.csv")
   assert [row["num_keys"] for row in rows] == ["2", "8"]
   assert "ours, 2 of 2 images" in rows[0]["protocol"]
-  model, params, _ = num_keys.load_network(str(place / "net.safetensors"))
+  network = num_keys.load_network(str(place / "net.safetensors"))
   _, examples, _ = measuring.open_test_set(_config(), "ours", str(place))
-  restorer = Restorer(model, params)
+  restorer = Restorer(network.model, network.params)
   psnr, before = [], []
   for one in examples:
     target = metrics.to_uint8(one.hq)
@@ -164,7 +165,8 @@ def test_activation_maps_are_the_dictionaries_of_the_stages_inputs(place):
   source = str(place / "clean")
   activation_maps.study(path, source, output, pixels=[(5, 6)], keys=[3])
   assert _decodes(output / "activation_maps.png")
-  model, params, config = activation_maps.load_network(path)
+  network = activation_maps.load_network(path)
+  model, params, config = network.model, network.params, network.config
   (example,), _ = activation_maps.pictures.open_examples(config, source, 1)
 
   @jax.jit
@@ -245,7 +247,8 @@ def test_comparisons_state_the_psnr_of_crop_and_picture(place):
     ("b", "input"),
     ("b", "ours, k = 4"),
   ]
-  model, params, config = comparison.load_network(path)
+  network = comparison.load_network(path)
+  model, params, config = network.model, network.params, network.config
   (example,), words = comparison.pictures.open_examples(
     config, str(place / "clean"), 1
   )
@@ -308,7 +311,9 @@ def test_an_ablation_goes_on_where_it_was_interrupted(place, monkeypatch):
     return True
 
   monkeypatch.setattr(
-    checkpoint, "load_for_inference", lambda path: (models[path], {}, {})
+    checkpoint,
+    "load_for_inference",
+    lambda path: LoadedNetwork(models[path], {}, {}),
   )
   scores = map(_scores, np.arange(20.0, 50.0).tolist())
   monkeypatch.setattr(measuring, "mean_scores", lambda *args: next(scores))

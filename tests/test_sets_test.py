@@ -25,7 +25,8 @@ def _write(path, image):
 
 def _example(record, options):
   record = {"name": "kodim01"} | record
-  (example,) = test_sets.examples([record], options, range(1))
+  test_set = test_sets.TestSet("x", options, [record])
+  (example,) = test_sets.examples(test_set, range(1))
   return example
 
 
@@ -36,8 +37,8 @@ def test_absent_sets_are_named_and_left_out(tmp_path, warnings):
     "pairs": base.test_set("set5/lr,set5/hr", {}),
     "again": base.test_set("set5/lr,set5/hr", {}),
   }
-  (found,) = test_sets.present(sets, str(tmp_path))
-  assert found[0] == "set5" and len(found[2]) == 1
+  (found,) = test_sets.open_test_sets(sets, str(tmp_path))
+  assert found.name == "set5" and len(found.source) == 1
   absent = f"left out, there is no {tmp_path}/set5/lr"
   assert warnings == [f"pairs, again: {absent}"]
 
@@ -167,7 +168,7 @@ def test_centres_of_kodak24_give_the_anchor(shared_data):
   options = base.test_set(
     "kodak24", {"name": "demosaic"}, center_crop_px=500, crop_multiple=8
   )
-  source = test_sets.open_test_set("kodak24", options, str(shared_data))
+  test_set = test_sets.open_test_set("kodak24", options, str(shared_data))
   protocol = {
     "channel": "rgb",
     "crop_px": 10,
@@ -175,7 +176,7 @@ def test_centres_of_kodak24_give_the_anchor(shared_data):
     "psnr_b": False,
     "also": (),
   }
-  examples = test_sets.examples(source, options, range(len(source)))
+  examples = test_sets.examples(test_set, range(len(test_set.source)))
   values = [
     metrics.psnr(result.before, result.target, crop_px=border)
     for result in loop.evaluate_set(None, examples, protocol, batch_size=1)
@@ -229,7 +230,8 @@ def test_unknown_resize_is_named():
 def test_noise_starts_anew_at_every_image():
   record = {"image": _image(8, 8), "name": "a"}
   options = base.test_set("x", base.noise(25.0))
-  first, second = test_sets.examples([record] * 2, options, range(2))
+  test_set = test_sets.TestSet("x", options, [record] * 2)
+  first, second = test_sets.examples(test_set, range(2))
   np.testing.assert_array_equal(first.lq, second.lq)
 
 
@@ -237,7 +239,7 @@ def test_a_mistake_in_a_degradation_is_told_before_an_image_is_read(tmp_path):
   options = base.test_set("nowhere", base.noise(25.0, 400.0))
   options.degradation.sigma_255 = (25.0, -1.0)
   with pytest.raises(ValueError, match="sigma_255"):
-    test_sets.present({"ours": options}, str(tmp_path))
+    test_sets.open_test_sets({"ours": options}, str(tmp_path))
 
 
 def test_an_image_too_small_for_the_degradation_is_named():
@@ -270,5 +272,5 @@ def test_a_test_set_that_a_network_learns_from_is_named(warnings):
 def test_a_folder_with_a_comma_is_one_folder(tmp_path):
   _write(tmp_path / "a,b/c,d/0.png", _image(8, 8))
   sets = {"ours": base.test_set("c,d", NO_NOISE)}
-  ((name, _, source),) = test_sets.present(sets, str(tmp_path / "a,b"))
-  assert name == "ours" and len(source) == 1
+  (found,) = test_sets.open_test_sets(sets, str(tmp_path / "a,b"))
+  assert found.name == "ours" and len(found.source) == 1

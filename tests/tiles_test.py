@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 
 def _restored(model: SemanIR, image: np.ndarray, **options) -> np.ndarray:
-  restorer = TiledRestorer(model, small.params(model), **options)
+  restorer = TiledRestorer(small.network(model), **options)
   return np.concatenate([band.copy() for band in restorer.bands(image)])
 
 
@@ -139,7 +139,7 @@ def test_tiles_lie_on_the_grid_and_their_weights_sum_to_one():
 
 @pytest.mark.parametrize("most", [8, 16])
 def test_images_of_many_sizes_share_one_program(most):
-  restorer = TiledRestorer(small.USHAPE, small.params(small.USHAPE), tile=128)
+  restorer = TiledRestorer(small.network(small.USHAPE), tile=128)
   # 8 devices: 4 and 8 tiles in batches of 8; 12, 16 and 15 in ones of 16.
   restorer._memory = most * 128**2 * tile_size.bytes_per_px(small.USHAPE) // 4
   shapes = {
@@ -161,7 +161,7 @@ def test_images_of_many_sizes_share_one_program(most):
 @pytest.mark.parametrize("most", [512, 1024, 2048])
 def test_tiles_have_hardly_more_pixels_than_the_image(size, most):
   model = small.USHAPE
-  restorer = TiledRestorer(model, {})
+  restorer = TiledRestorer(small.network(model, {}))
   restorer._memory = int(2.1 * most**2 * tile_size.bytes_per_px(model))
   assert tile_size.largest_tile_px(model, restorer._memory) == most
   height, width, count = restorer.tile_px(*size)
@@ -205,7 +205,7 @@ def test_bands_come_before_the_whole_is_restored(monkeypatch):
   monkeypatch.setattr(
     tiled.jax, "local_devices", lambda: [tiled.jax.devices()[0]]
   )
-  restorer = TiledRestorer(small.USHAPE, {}, tile=128)
+  restorer = TiledRestorer(small.network(small.USHAPE, {}), tile=128)
   restorer._memory = 0
   done = 0
   for band in restorer.bands(_random(1280, 128, 3)):
@@ -232,7 +232,7 @@ def test_bands_come_before_the_whole_is_restored(monkeypatch):
 def test_batches_leave_few_places_empty(
   monkeypatch, count, devices, fit, expected
 ):
-  restorer = TiledRestorer(small.USHAPE, {})
+  restorer = TiledRestorer(small.network(small.USHAPE, {}))
   monkeypatch.setattr(tiled.jax, "local_devices", lambda: [0] * devices)
   monkeypatch.setattr(tile_size, "px_that_fit", lambda *_: fit * 64 * 64)
   assert restorer._batch_size(count, 64, 64) == expected
@@ -240,7 +240,7 @@ def test_batches_leave_few_places_empty(
 
 def test_little_memory_makes_tiles():
   model = small.DEEP_USHAPE
-  restorer = TiledRestorer(model, {})
+  restorer = TiledRestorer(small.network(model, {}))
   assert restorer.tile_px(400, 500) == (400, 504, 1)
   restorer._memory = 256 * 256 * tile_size.bytes_per_px(model) * 3
   assert restorer.tile_px(400, 500) == (256, 224, 6)
@@ -264,7 +264,7 @@ def test_tiles_fit_the_memory_they_were_chosen_for():
 @pytest.mark.parametrize("tile", [0, 64, 130])
 def test_a_tile_off_the_grid_is_refused(tile):
   with pytest.raises(ValueError) as error:
-    TiledRestorer(small.USHAPE, {}, tile=tile)
+    TiledRestorer(small.network(small.USHAPE, {}), tile=tile)
   assert str(error.value) == (
     f"tile={tile} must be a multiple of 4, this network's window grid, and at"
     " least 128; try 128"

@@ -144,7 +144,7 @@ def test_a_test_set_that_the_run_learns_from_is_named(photographs, warnings):
 
 def test_a_test_set_can_be_kept_from_choosing_a_checkpoint(photographs):
   config = train_config(photographs, eval__every_steps=2)
-  assert [name for name, *_ in setup.make_plan(config).sets] == ["ours"]
+  assert [one.name for one in setup.make_plan(config).sets] == ["ours"]
   with config.unlocked():
     config.eval.sets.kept = base.test_set("test", base.noise(9), validate=False)
-  assert [name for name, *_ in setup.make_plan(config).sets] == ["ours"]
+  assert [one.name for one in setup.make_plan(config).sets] == ["ours"]

@@ -97,7 +97,7 @@ def test_the_config_lies_beside_the_checkpoints(uninterrupted, photographs):
   written = json.loads((uninterrupted / "config.json").read_text())
   assert written["model"]["dim"] == 8
   assert written["data"]["data_dir"] == str(photographs)
-  _, _, config = checkpoint.load_for_inference(str(uninterrupted))
+  config = checkpoint.load_for_inference(str(uninterrupted)).config
   assert config["model"] == written["model"]
 
 
@@ -241,7 +241,7 @@ def test_a_changed_config_is_reported_by_field(
 def test_validation_scores_the_checkpoints(uninterrupted):
   text = (uninterrupted / "config.json").read_text()
   config = ConfigDict(json.loads(text))
-  sets = test_sets.present(config.eval.sets, config.data.data_dir)
+  sets = test_sets.open_test_sets(config.eval.sets, config.data.data_dir)
   measure = validation.measure_id(config, sets)
   checkpoints = Checkpoints(str(uninterrupted), keep=3, measure=measure)
   step, psnr = checkpoints.best()

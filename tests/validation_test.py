@@ -35,15 +35,12 @@ class _Writer:
     self.images |= images
 
 
-def _set(name: str, count: int) -> tuple[str, Any, list[dict[str, Any]]]:
+def _set(name: str, count: int) -> test_sets.TestSet:
   """A test set of random images."""
   rng = np.random.RandomState(count)
   images = rng.randint(0, 256, (count, 12, 12, 3), np.uint8)
-  return (
-    name,
-    OPTIONS,
-    [{"image": x, "name": str(i)} for i, x in enumerate(images)],
-  )
+  records = [{"image": x, "name": str(i)} for i, x in enumerate(images)]
+  return test_sets.TestSet(name, OPTIONS, records)
 
 
 SETS = [_set("three", 3), _set("one", 1)]
@@ -59,17 +56,17 @@ def _validate(sets: Any, stop: Any = lambda: False, max_images: int = 0) -> Any:
   return score, writer
 
 
-def _expected(name: str, records: Any) -> dict[str, float]:
+def _expected(test_set: test_sets.TestSet) -> dict[str, float]:
   """Means over the images, each restored alone."""
   restore = Restorer(MODEL, small.state(MODEL).ema_params)
-  examples = test_sets.examples(records, OPTIONS, range(len(records)))
+  examples = test_sets.examples(test_set, range(len(test_set.source)))
   protocol = small.config().eval.protocol.to_dict()
   rows = [
     result.row
     for result in loop.evaluate_set(restore, examples, protocol, batch_size=1)
   ]
   return {
-    f"{name}/{key}": np.mean([row[key] for row in rows])
+    f"{test_set.name}/{key}": np.mean([row[key] for row in rows])
     for key in ("psnr", "ssim", "input_psnr", "input_ssim")
   }
 
@@ -77,8 +74,8 @@ def _expected(name: str, records: Any) -> dict[str, float]:
 def test_it_measures_the_averaged_parameters_on_every_set():
   score, writer = _validate(SETS)
   expected = {}
-  for name, _, records in SETS:
-    expected |= _expected(name, records)
+  for test_set in SETS:
+    expected |= _expected(test_set)
   assert writer.scalars == pytest.approx(expected, rel=1e-6)
   psnrs = expected["three/psnr"], expected["one/psnr"]
   assert score == pytest.approx(sum(psnrs) / 2, rel=1e-6)
@@ -153,7 +150,10 @@ def test_processes_agree_on_the_score_and_ask_as_often(monkeypatch):
 
 
 def _measure(config: Any) -> str:
-  sets = [(name, options, [0]) for name, options in config.eval.sets.items()]
+  sets = [
+    test_sets.TestSet(name, options, [0])
+    for name, options in config.eval.sets.items()
+  ]
   return measure_id(config, sets)
 
 
@@ -178,8 +178,9 @@ def test_a_measure_is_what_scores_depend_on(changes, same):
 
 
 def test_a_set_of_other_images_is_another_measure():
-  config, options = base.get_config("smoke"), OPTIONS
-  assert measure_id(config, [("a", options, [0, 1])]) not in (
-    measure_id(config, [("a", options, [0])]),
-    measure_id(config, [("b", options, [0, 1])]),
+  config = base.get_config("smoke")
+  first, *others = (
+    measure_id(config, [test_sets.TestSet(name, OPTIONS, source)])
+    for name, source in (("a", [0, 1]), ("a", [0]), ("b", [0, 1]))
   )
+  assert first not in others

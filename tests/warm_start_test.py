@@ -82,7 +82,8 @@ def test_x4_starts_from_x2_with_a_new_upsampler(x2_run, caplog):
 
 
 def test_a_file_of_weights_is_taken_too(x2_run, tmp_path):
-  _, params, config = load.load_network(str(x2_run))
+  network = load.load_network(str(x2_run))
+  params, config = network.params, network.config
   safetensors_file.write_weights(tmp_path / "x2.safetensors", params, config)
   state = load_parameters(_on_mesh(X2), str(tmp_path / "x2.safetensors"))
   small.assert_equal_trees(state.params, params)

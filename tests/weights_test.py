@@ -24,7 +24,8 @@ def file(tmp_path) -> pathlib.Path:
 
 
 def test_a_file_gives_back_the_network(file):
-  model, params, config = load.load_network(str(file))
+  network = load.load_network(str(file))
+  model, params, config = network.model, network.params, network.config
   assert model == build.make_model(small.config().model)
   small.assert_equal_trees(params, small.params(small.USHAPE))
   assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(params))
@@ -41,21 +42,22 @@ def test_the_arrays_are_plain_and_named_by_their_path(file):
 
 def test_what_was_loaded_can_be_told(file, tmp_path):
   digest = hashlib.sha256(file.read_bytes()).hexdigest()
-  assert load.identity(str(file)) == f"{file.name}, sha256 {digest[:12]}"
+  assert load.identify(str(file)) == f"{file.name}, sha256 {digest[:12]}"
   run = small.save_run(tmp_path / "run", small.config())
   (step,) = (run / "checkpoints").iterdir()
-  assert load.exact(str(run)) == load.exact(str(step)) == str(step)
-  assert load.identity(str(step)) == f"run, step {step.name}"
+  assert load.pin(str(run)) == load.pin(str(step)) == str(step)
+  assert load.identify(str(step)) == f"run, step {step.name}"
   (run / "checkpoints" / "1000").mkdir()
-  assert load.identity(load.exact(str(run))) == "run, step 1000"
-  assert load.exact(str(step)) == str(step)
+  assert load.identify(load.pin(str(run))) == "run, step 1000"
+  assert load.pin(str(step)) == str(step)
   for name in (str(file), "denoise_color_tiny", str(tmp_path / "none")):
-    assert load.exact(name) == name
+    assert load.pin(name) == name
 
 
 def test_a_training_run_is_found_too_and_becomes_a_file(tmp_path):
   run = small.save_run(tmp_path / "run", small.config())
-  _, params, config = load.load_network(str(run))
+  network = load.load_network(str(run))
+  params, config = network.params, network.config
   command = ("semanir_jax/weights.py", f"--checkpoint={run}")
   paths = {name: tmp_path / f"{name}.safetensors" for name in ("as_is", "half")}
   ended = programs.run_all(
@@ -68,7 +70,8 @@ def test_a_training_run_is_found_too_and_becomes_a_file(tmp_path):
   for name, path in paths.items():
     assert ended[name].code == 0, ended[name].err
     assert "written: " in ended[name].err
-    model, again, config_again = load.load_network(str(path))
+    network = load.load_network(str(path))
+    model, again, config_again = network.model, network.params, network.config
     small.assert_equal_trees(again, params)
     if name == "half":
       assert model.execution.dtype == "bfloat16"
@@ -86,7 +89,7 @@ def test_bundled_networks_have_names_and_sums(file, tmp_path, monkeypatch):
   (folder / load.SUMS).write_text(line)
   monkeypatch.setattr(load, "PRETRAINED", folder)
   monkeypatch.chdir(tmp_path)
-  _, params, _ = load.load_network("net")
+  params = load.load_network("net").params
   small.assert_equal_trees(params, small.params(small.USHAPE))
   with pytest.raises(
     CheckpointError, match=r"bundled network: net; did you mean .net.\?$"

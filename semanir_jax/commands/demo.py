@@ -29,7 +29,7 @@ _PORT = flags.DEFINE_integer("port", 7860, "Port to serve at.", 1, 65_535)
 def main() -> None:
   """Serves the page until it is interrupted."""
   given = [name for names in _CHECKPOINT.value for name in names.split(",")]
-  names = service.network_names(given)
+  names = service.list_networks(given)
   # `kill` ends it as Ctrl-C does: nobody's pictures are left behind.
   signal.signal(signal.SIGTERM, signal.default_int_handler)
   with tempfile.TemporaryDirectory(prefix="semanir_demo_") as folder:

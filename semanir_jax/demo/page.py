@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
+import gradio.themes
 from absl import logging
 
 from semanir_jax.demo import service
 from semanir_jax.images import image_file
 from semanir_jax.machine import files
-from semanir_jax.restoration import restore
 
 _AS_IT_IS = "nothing: restore it as it is"
 _TITLE = "SemanIR: image restoration"
@@ -94,7 +94,7 @@ def build(names: Sequence[str], folder: pathlib.Path) -> gr.Blocks:
 def launch(page: gr.Blocks, host: str, port: int) -> None:
   """Serves the page until it is interrupted; ValueError where it cannot be."""
   # The semi-bold that lies in Gradio is a fragment: its bold takes its place.
-  font = gr.themes.LocalFont("Source Sans Pro", weights=(400, 700))
+  font = gradio.themes.LocalFont("Source Sans Pro", weights=(400, 700))
   try:
     _, address, _ = page.launch(
       server_name=host,
@@ -105,7 +105,7 @@ def launch(page: gr.Blocks, host: str, port: int) -> None:
       quiet=True,
       footer_links=[],
       max_file_size="500mb",
-      theme=gr.themes.Default(font=(font, "sans-serif")),
+      theme=gradio.themes.Default(font=(font, "sans-serif")),
     )
   except OSError as error:
     raise ValueError(
@@ -117,22 +117,22 @@ def launch(page: gr.Blocks, host: str, port: int) -> None:
 
 
 def _choose(network: str) -> list[Any]:
-  """What the page shows of a network: its parts `chosen`."""
+  """Returns what the page shows of a network: its parts `chosen`."""
   try:
-    model, _, config = service.load_network(network)
+    loaded = service.load_network(network)
   except (ValueError, OSError) as error:
     raise _shown(str(error)) from error
-  names = [_AS_IT_IS, *service.known_degradations(config)]
+  names = [_AS_IT_IS, *service.known_degradations(loaded)]
   return [
-    restore.describe(model, config, None),
-    gr.Slider(maximum=model.max_keys, value=model.num_keys),
+    loaded.describe(),
+    gr.Slider(maximum=loaded.model.max_keys, value=loaded.model.num_keys),
     gr.Dropdown(names, value=_AS_IT_IS),
     gr.Slider(visible=False),
   ]
 
 
 def _slider(network: str, degradation: str) -> gr.Slider:
-  """The slider of a degradation, hidden where there is nothing to choose."""
+  """Makes a degradation's slider, hidden where there is nothing to choose."""
   options = _options(network, degradation)
   strength = None if options is None else service.strength(options)
   if strength is None:
@@ -149,9 +149,8 @@ def _slider(network: str, degradation: str) -> gr.Slider:
 def _options(
   network: str, degradation: str, value: int | None = None
 ) -> dict[str, Any] | None:
-  """Options of the chosen degradation, with the value of its slider."""
-  _, _, config = service.load_network(network)
-  known = service.known_degradations(config)
+  """Returns the chosen degradation's options, with its slider's value."""
+  known = service.known_degradations(service.load_network(network))
   if degradation not in known:
     return None
   options = dict(known[degradation])
@@ -169,6 +168,6 @@ def _remove_old_results(folder: pathlib.Path) -> None:
 
 
 def _shown(text: str) -> gr.Error:
-  """An error as one message of the page, which stays until it is closed."""
+  """Shows an error as one message of the page, until it is closed."""
   text = html.escape(text, quote=False)
   return gr.Error(text, duration=None, print_exception=False)

@@ -1,4 +1,4 @@
-"""What the web demo does, without its page: choose, degrade, restore, compare.
+"""Does what the web demo does, without its page: from upload to result.
 
 A picture is taken as `restore.py` takes it. Degraded first, it is treated as a
 photograph of a test set: 8 bits, opaque, the noise always of one seed, and the
@@ -15,15 +15,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from semanir_jax import degradations
-from semanir_jax.degradations import bayer
 from semanir_jax.evaluation import measures, metrics
 from semanir_jax.images import color, decoder, image_file
 from semanir_jax.inference.tiled import TiledRestorer
-from semanir_jax.models.semanir import SemanIR
 from semanir_jax.networks import load, safetensors_file
+from semanir_jax.networks.loaded_network import LoadedNetwork
 from semanir_jax.restoration import pixel_formats, result_files, runner
 from semanir_jax.restoration.pixel_formats import Picture
 
+_KINDS = ("before", "restored")  # of files
 _FIRST = "denoise_color_light"
 _STEM_CHARACTERS = 100  # of a name: file systems take no 255 with what is added
 MOST_PX = 24_000_000  # of input and result: what a browser shows with ease
@@ -63,8 +63,8 @@ class Outcome(NamedTuple):
   report: str
 
 
-def network_names(checkpoints: Sequence[str]) -> list[str]:
-  """Names for `load_network`: those given, then the bundled ones.
+def list_networks(checkpoints: Sequence[str]) -> list[str]:
+  """Lists names for `load_network`: those given, then the bundled ones.
 
   A visitor starts with the first: of the bundled ones, colour denoising.
 
@@ -88,16 +88,13 @@ def network_names(checkpoints: Sequence[str]) -> list[str]:
   return names
 
 
-def known_degradations(config: Mapping[str, Any]) -> dict[str, Mapping]:
-  """The degradations that a network was trained against, by name.
-
-  Args:
-    config: of the network.
+def known_degradations(network: LoadedNetwork) -> dict[str, Mapping]:
+  """Lists the degradations that a network was trained against, by name.
 
   Returns:
     Options for `degradations.make`; empty for a network trained on pairs.
   """
-  options = dict(config["data"]["degradation"])
+  options = dict(network.degradation)
   if not options:
     return {}
   if options["name"] == "mixture":
@@ -108,7 +105,7 @@ def known_degradations(config: Mapping[str, Any]) -> dict[str, Mapping]:
 
 
 def strength(options: Mapping[str, Any]) -> Strength | None:
-  """What can be chosen of a degradation; None for nothing."""
+  """Says what can be chosen of a degradation; None for nothing."""
 
   def middle(option: str) -> int:
     return round(float(np.mean(options[option])))
@@ -136,7 +133,7 @@ def restore(
   Args:
     data: bytes of an image file.
     name: of the file, for messages and for the results.
-    network: one of `network_names`.
+    network: one of `list_networks`.
     num_keys: k.
     degradation: options for `degradations.make`, to degrade the picture first;
       None to restore it as it is.
@@ -148,33 +145,34 @@ def restore(
     ValueError: k or the degradation does not fit.
   """
   start = time.monotonic()
-  model, params, config = load_network(network)
-  restorer = TiledRestorer(model, params, num_keys=num_keys)
-  _check_size(data, name, model.scale)
+  loaded = load_network(network)
+  restorer = TiledRestorer(loaded, num_keys=num_keys)
+  scale = loaded.model.scale
+  _check_size(data, name, scale)
   picture = pixel_formats.decode_picture(data, name)
   clean = None
-  mosaics = bayer.is_mosaic(config["data"]["degradation"])
   if degradation is None:
-    pixels = pixel_formats.network_input(
-      picture, model.in_channels, mosaics=mosaics
-    )
-    shape = pixel_formats.result_shape(picture, model, mosaics=mosaics)
+    pixels = pixel_formats.network_input(picture, loaded)
+    shape = pixel_formats.result_shape(picture, loaded)
     dtype = pixel_formats.result_type(picture, ".png")
   else:
-    picture, pixels, clean = _degraded(picture, model, degradation)
+    picture, pixels, clean = _degrade(
+      picture, loaded.model.in_channels, degradation
+    )
     shape, dtype = clean.shape, np.dtype(np.uint8)
   after = np.empty(shape, dtype)
   runner.restore_into(after, restorer, pixels, name)
-  before = pixels if mosaics or clean is not None else picture.pixels
-  before = measures.as_output(color.to_unit(before), model.scale)
-  files = []
-  for kind, levels in (("before", before), ("restored", after)):
-    stem = pathlib.Path(name).stem[:_STEM_CHARACTERS]
-    file = folder / f"{stem}_{kind}.png"
+  # Gray as it was, not three times over.
+  own = not loaded.takes_mosaics and clean is None
+  before = color.to_unit(picture.pixels if own else pixels)
+  before = measures.as_output(before, scale)
+  stem = pathlib.Path(name).stem[:_STEM_CHARACTERS]
+  files = {kind: folder / f"{stem}_{kind}.png" for kind in _KINDS}
+  for file, levels in zip(files.values(), (before, after), strict=True):
     result_files.write(file, result_files.encode(file, levels, picture))
-    files.append(file)
   seconds = time.monotonic() - start
-  return Outcome(*files, _report(before, after, clean, seconds))
+  report = _report(before, after, clean, seconds)
+  return Outcome(files["before"], files["restored"], report)
 
 
 def _check_size(data: bytes, name: str, scale: int) -> None:
@@ -188,17 +186,29 @@ def _check_size(data: bytes, name: str, scale: int) -> None:
     )
 
 
-def _degraded(
-  picture: Picture, model: SemanIR, degradation: Mapping[str, Any]
+def _degrade(
+  picture: Picture, channels: int, degradation: Mapping[str, Any]
 ) -> tuple[Picture, np.ndarray, np.ndarray]:
-  """The clean picture in 8 bits, what the network gets, what it should give."""
+  """Degrades a picture as a test set's images are.
+
+  Args:
+    picture: clean, and opaque; one channel is gray, never a mosaic.
+    channels: of the network's input.
+    degradation: options for `degradations.make`.
+
+  Returns:
+    The clean picture in 8 bits, what the network gets, what it should give.
+
+  Raises:
+    ImageError: it has transparent pixels, or colours for a gray network.
+  """
   alpha = picture.alpha
   if alpha is not None and alpha.min() < np.iinfo(alpha.dtype).max:
     raise image_file.ImageError(
       f"{picture.name}: has transparent pixels; restore it as it is, or flatten"
       " it on a background first"
     )
-  pixels = pixel_formats.network_input(picture, model.in_channels)
+  pixels = pixel_formats.match_channels(picture, channels)
   if pixels.dtype != np.uint8:
     pixels = metrics.to_uint8(color.to_unit(pixels))
   degrade = degradations.make(**degradation)
@@ -213,7 +223,7 @@ def _report(
   clean: np.ndarray | None,
   seconds: float,
 ) -> str:
-  """Lines about a result; all are `[H, W, C]` integers."""
+  """Writes lines about a result; all are `[H, W, C]` integers."""
   height, width = after.shape[:2]
   bits = 8 * after.dtype.itemsize
   lines = [f"{width}x{height} px, {bits} bits, in {seconds:.1f} s"]

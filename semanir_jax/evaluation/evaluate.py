@@ -1,21 +1,21 @@
-"""A whole benchmark: the test sets of a config, measured and written down."""
+"""Runs a whole benchmark: a config's test sets, measured, written down."""
 
 import functools
 import pathlib
-import time
 from collections.abc import Mapping
 from typing import Any
 
 from absl import logging
 
 from semanir_jax.data import splits
-from semanir_jax.data.sources import Source
 from semanir_jax.evaluation import reports, test_sets
 from semanir_jax.evaluation.loop import Restore, check_options, evaluate_shared
+from semanir_jax.evaluation.test_sets import TestSet
 from semanir_jax.inference import ensemble
 from semanir_jax.inference.restorer import Restorer
 from semanir_jax.machine import distributed, sharding
-from semanir_jax.networks.load import exact, identity, load_network
+from semanir_jax.machine.progress import Progress
+from semanir_jax.networks.load import identify, load_network, pin
 
 
 def evaluate(
@@ -27,8 +27,9 @@ def evaluate(
   num_keys: int | None,
   self_ensemble: bool = False,
 ) -> None:
-  """Runs a whole benchmark; prints and writes tables and pictures. All
-  processes must call it.
+  """Runs a whole benchmark; prints and writes tables and pictures.
+
+  All processes must call it.
 
   Args:
     config: `config.eval`; its batch size is that of each device.
@@ -50,21 +51,22 @@ def evaluate(
     )
   check_options(config)
   protocol = config.protocol.to_dict() | {"max_images": config.max_images}
-  sets = test_sets.present(config.sets, data_dir)
+  sets = test_sets.open_test_sets(config.sets, data_dir)
   if not sets:
     raise ValueError(
       "none of the test sets was found; give their folder with --data_dir"
     )
+  options_by_name = {test_set.name: test_set.options for test_set in sets}
   restore = None
   if checkpoint_path is not None:
     with distributed.shared_errors():
-      exact_path = exact(checkpoint_path)
+      exact_path = pin(checkpoint_path)
     # The step of a run that is still training is the first process's to say.
     exact_path = distributed.gather(exact_path)[0]
     with distributed.shared_errors():
       restore, facts = _load(
         exact_path,
-        {name: options for name, options, _ in sets},
+        options_by_name,
         num_keys=num_keys,
         self_ensemble=self_ensemble,
       )
@@ -73,36 +75,34 @@ def evaluate(
     report = reports.Report(
       output,
       protocol,
-      {name: options for name, options, _ in sets},
+      options_by_name,
       baseline=restore is None,
     )
   logging.info("%s", report.protocol_line())
-  for name, options, source in sets:
-    _add_set(report, restore, name, options, source, protocol, config)
+  for test_set in sets:
+    _add_set(report, restore, test_set, protocol, config)
   report.finish()
 
 
 def _add_set(
   report: reports.Report,
   restore: Restore | None,
-  name: str,
-  options: Mapping[str, Any],
-  source: Source,
+  test_set: TestSet,
   protocol: Mapping[str, Any],
   config: Any,
 ) -> None:
   """Measures one test set into the report."""
   rounds = evaluate_shared(
     restore,
-    source,
-    options,
+    test_set,
     protocol,
     batch_size=config.batch_size,
     max_images=config.max_images,
   )
-  rows = []
-  count = min(len(source), config.max_images or len(source))
-  progress = _Progress(name, count)
+  rows: list[reports.Row] = []
+  name, num_images = test_set.name, len(test_set.source)
+  count = min(num_images, config.max_images or num_images)
+  progress = Progress(count, "images", every=count / 10)
   try:
     for new_rows, results in rounds:
       rows.extend(new_rows)
@@ -110,11 +110,14 @@ def _add_set(
         for index, result in results.items():
           if index < config.num_pictures:
             report.write_pictures(name, result)
-      progress.show(len(rows))
+      if progress.advance(len(rows)):
+        logging.info(
+          "%s: %d of %d images, %s", name, len(rows), count, progress
+        )
   except ValueError:
     report.add_unfinished(name, rows)
     raise
-  report.add_set(name, rows, num_images=len(source))
+  report.add_set(name, rows, num_images=num_images)
 
 
 def _load(
@@ -127,7 +130,7 @@ def _load(
   """Loads the network to measure on these entries of `config.sets`.
 
   Args:
-    path: see `exact`.
+    path: see `load.pin`.
     sets: by name.
     num_keys: see `evaluate`.
     self_ensemble: see `evaluate`.
@@ -135,17 +138,20 @@ def _load(
   Returns:
     What restores, and the facts of it that belong to the protocol.
   """
-  model, params, trained = load_network(path)
-  splits.warn_of_seen_images(sets, trained["data"]["train"])
-  _warn_of_other_tasks(sets, trained["data"]["degradation"])
+  network = load_network(path)
+  splits.warn_of_seen_images(sets, network.config["data"]["train"])
+  _warn_of_other_tasks(sets, network.degradation)
   if self_ensemble:
-    for options in (trained["data"], *sets.values()):
+    ensemble.check_turnable(network.degradation)
+    for options in sets.values():
       ensemble.check_turnable(options["degradation"])
-  restorer = Restorer(model, params, mesh=sharding.make_local_mesh())
+  restorer = Restorer(
+    network.model, network.params, mesh=sharding.make_local_mesh()
+  )
   facts = {
-    "network": identity(path),
-    "num_keys": restorer.checked_num_keys(num_keys),
-    "window_size": model.window_size,
+    "network": identify(path),
+    "num_keys": restorer.check_num_keys(num_keys),
+    "window_size": network.model.window_size,
     "self_ensemble": self_ensemble,
   }
   restore = functools.partial(
@@ -169,26 +175,3 @@ def _warn_of_other_tasks(
         name,
         ", ".join(sorted(names)),
       )
-
-
-class _Progress:
-  """Logs rate and time left about ten times a set."""
-
-  def __init__(self, name: str, count: int) -> None:
-    self._name, self._count = name, count
-    self._start, self._shown = time.monotonic(), 0
-
-  def show(self, done: int) -> None:
-    """Tells of `done` images, if it is time."""
-    if done < self._count and done - self._shown < self._count / 10:
-      return
-    self._shown = done
-    rate = done / max(time.monotonic() - self._start, 1e-9)
-    logging.info(
-      "%s: %d of %d images, %.2f images/s, %.0f s left",
-      self._name,
-      done,
-      self._count,
-      rate,
-      (self._count - done) / rate,
-    )

@@ -1,4 +1,4 @@
-"""Evaluation: restore test images and measure them under a stated protocol.
+"""Restores test images and measures them under a stated protocol.
 
 Every image is degraded in its fixed test form, restored and rounded to 8 bits;
 both the degraded input and the result are compared with the clean image. Means
@@ -19,9 +19,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from semanir_jax.data.sources import Source
 from semanir_jax.evaluation import test_sets
-from semanir_jax.evaluation.measures import Result, measure, measured
+from semanir_jax.evaluation.measures import Result, measure, measure_example
 from semanir_jax.machine import distributed, memory
 
 Restore = Callable[[np.ndarray], np.ndarray]
@@ -68,8 +67,8 @@ def evaluate_set(
   """
   pool = futures.ThreadPoolExecutor(_THREADS)
   submitted = (
-    pool.submit(measured, example, output, protocol)
-    for example, output in _restored(restore, examples, batch_size)
+    pool.submit(measure_example, example, output, protocol)
+    for example, output in _restore_batches(restore, examples, batch_size)
   )
   try:
     yield from _in_order(submitted, ahead=_THREADS)
@@ -80,11 +79,12 @@ def evaluate_set(
 def _in_order(
   submitted: Iterator[futures.Future[Result]], ahead: int
 ) -> Iterator[Result]:
-  """Results in their order, while `ahead` more are on their way.
+  """Yields results in their order, while `ahead` more are on their way.
 
   An error in making the next one waits for the results before it.
   """
-  waiting, failure = collections.deque(), None
+  waiting: collections.deque[futures.Future[Result]] = collections.deque()
+  failure: Exception | None = None
   while failure is None:
     try:
       waiting.append(next(submitted))
@@ -100,20 +100,20 @@ def _in_order(
     raise failure
 
 
-def _restored(
+def _restore_batches(
   restore: Restore | None,
   examples: Iterable[test_sets.Example],
   batch_size: int,
 ) -> Iterator[tuple[test_sets.Example, np.ndarray | None]]:
-  """Examples with their restored images, see `evaluate_set`."""
+  """Yields examples with their restored images, see `evaluate_set`."""
   failures: list[Exception] = []
-  readable = _readable(examples, failures)
+  readable = _read_until_failure(examples, failures)
   for _, same_size in itertools.groupby(readable, key=lambda e: e.lq.shape):
     while batch := list(itertools.islice(same_size, batch_size)):
       restored = [None] * len(batch)
       if restore is not None:
         height, width, _ = batch[0].lq.shape
-        short = memory.explained(
+        short = memory.explain_out_of_memory(
           f"{len(batch)} of {height}x{width} px do not fit the memory at a"
           " time; use a smaller config.eval.batch_size, or leave out images as"
           " large as this (restore.py restores them in tiles)"
@@ -125,11 +125,13 @@ def _restored(
     raise failures[0]
 
 
-def _readable(
+def _read_until_failure(
   examples: Iterable[test_sets.Example], failures: list[Exception]
 ) -> Iterator[test_sets.Example]:
-  """Examples up to the first that fails; its error goes to `failures`, so that
-  those that would share a batch with it are restored.
+  """Yields examples up to the first that fails.
+
+  Its error goes to `failures`, so that those that would share a batch with it
+  are restored.
   """
   try:
     yield from examples
@@ -139,8 +141,7 @@ def _readable(
 
 def evaluate_shared(
   restore: Restore | None,
-  source: Source,
-  options: Mapping[str, Any],
+  test_set: test_sets.TestSet,
   protocol: Mapping[str, Any],
   *,
   batch_size: int,
@@ -150,8 +151,7 @@ def evaluate_shared(
 
   Args:
     restore: see `evaluate_set`; on devices of this process alone.
-    source: of `test_sets.open_test_set`, the same in all processes.
-    options: see `test_sets.examples`.
+    test_set: the same in all processes.
     protocol: see `measure`.
     batch_size: most images that a device restores at a time.
     max_images: of all processes together; 0 for the whole set.
@@ -163,12 +163,13 @@ def evaluate_shared(
     ValueError: an image of any process cannot be read, or its result has not
       the size of the clean one; what was measured before came first.
   """
-  count = min(len(source), max_images or len(source))
+  num_images = len(test_set.source)
+  count = min(num_images, max_images or num_images)
   batch_size *= jax.local_device_count()
   share = range(jax.process_index(), count, jax.process_count())
   mine = evaluate_set(
     restore,
-    test_sets.examples(source, options, share),
+    test_sets.examples(test_set, share),
     protocol,
     batch_size=batch_size,
   )

@@ -34,7 +34,7 @@ class Result(NamedTuple):
 
 
 def as_output(lq: np.ndarray, scale: int) -> np.ndarray:
-  """The degraded input as an 8-bit image of the target's size.
+  """Returns the degraded input as an 8-bit image of the target's size.
 
   What a user has without a network: the rounded input itself, or in
   super-resolution its MATLAB bicubic enlargement.
@@ -43,7 +43,7 @@ def as_output(lq: np.ndarray, scale: int) -> np.ndarray:
   return imresize(rounded, scale, rounding="once") if scale > 1 else rounded
 
 
-def measured(
+def measure_example(
   example: test_sets.Example,
   output: np.ndarray | None,
   protocol: Mapping[str, Any],
@@ -85,7 +85,10 @@ def measure(
   Raises:
     ValueError: an unknown column, channel or variant.
   """
-  common = {"crop_px": protocol["crop_px"], "channel": protocol["channel"]}
+  common: dict[str, Any] = {
+    "crop_px": protocol["crop_px"],
+    "channel": protocol["channel"],
+  }
   values = {
     "psnr": metrics.psnr(image, target, **common),
     "ssim": metrics.ssim(image, target, variant=protocol["ssim"], **common),
@@ -99,9 +102,10 @@ def measure(
         " psnr_y or psnr_y_rounded, ssim_valid, ssim_zero_pad or ssim_3d, or an"
         " SSIM and a channel, as ssim_zero_pad_y"
       )
-    variant, channel = column["variant"], column["channel"] or column["psnr"]
-    options = common | ({"channel": channel} if channel else {})
-    if variant:
+    part: dict[str, Any] = column.groupdict()  # literals, by the pattern
+    channel = part["channel"] or part["psnr"] or protocol["channel"]
+    options = common | {"channel": channel}
+    if variant := part["variant"]:
       values[name] = metrics.ssim(image, target, variant=variant, **options)
     else:
       values[name] = metrics.psnr(image, target, **options)

@@ -1,4 +1,4 @@
-"""PSNR, SSIM and PSNR-B as the restoration literature measures them.
+"""Measures PSNR, SSIM and PSNR-B as the restoration literature does.
 
 Every metric takes two uint8 images `[H, W, C]` (C = 3 RGB or 1 gray) and works
 in float64. What changes published numbers is an argument, never a guess: the
@@ -59,7 +59,7 @@ def psnr(
   crop_px: int = 0,
   channel: Channel = "rgb",
 ) -> float:
-  """Peak signal-to-noise ratio: 10 log10(255^2 / mean((a - b)^2)).
+  """Measures the peak signal-to-noise ratio: 10 log10(255^2 / mean((a - b)^2)).
 
   Args:
     a: `[H, W, C]` uint8, RGB or gray.
@@ -89,7 +89,7 @@ def ssim(
   crop_px: int = 0,
   channel: Channel = "rgb",
 ) -> float:
-  """Mean structural similarity under an 11-tap Gaussian window, sigma 1.5.
+  """Measures the mean structural similarity, by 11 Gaussian taps, sigma 1.5.
 
   SSIM = (2 ma mb + C1) (2 sab + C2) / ((ma^2 + mb^2 + C1) (saa + sbb + C2)),
   with local means m and covariances s, C1 = 2.55^2 and C2 = 7.65^2.
@@ -137,7 +137,7 @@ def psnr_b(
   crop_px: int = 0,
   channel: Channel = "rgb",
 ) -> float:
-  """PSNR that also charges the steps of `restored` across 8x8 block borders.
+  """Measures PSNR, and charges steps of `restored` across 8x8 block borders.
 
   PSNR-B = mean over channels of 10 log10(255^2 / (MSE + BEF)), where BEF is the
   blocking effect factor of the restored image: the order of the arguments
@@ -176,7 +176,7 @@ def psnr_b(
 
 
 def _ssim_map(a: np.ndarray, b: np.ndarray, variant: SsimVariant) -> np.ndarray:
-  """Local SSIM of two float64 images `[H, W, C]`: `[C, H, W]`.
+  """Maps the local SSIM of two float64 images `[H, W, C]`: `[C, H, W]`.
 
   The map of "valid" lacks 5 px on every side.
   """
@@ -202,7 +202,7 @@ def _ssim_map(a: np.ndarray, b: np.ndarray, variant: SsimVariant) -> np.ndarray:
 
 
 def _blocking_effect(image: np.ndarray) -> np.ndarray:
-  """BEF of each channel of `[H, W, C]` float64, in squared levels, `[C]`."""
+  """Returns the BEF of each channel of float64, in squared levels, `[C]`."""
   height, width = image.shape[:2]
   vertical = np.square(np.diff(image, axis=0))
   horizontal = np.square(np.diff(image, axis=1))
@@ -218,7 +218,7 @@ def _blocking_effect(image: np.ndarray) -> np.ndarray:
 
 
 def _decibel(mse: float) -> float:
-  """10 log10(255^2 / mse); infinity for 0."""
+  """Returns 10 log10(255^2 / mse); infinity for 0."""
   return float(10.0 * np.log10(255.0**2 / mse)) if mse else float("inf")
 
 

@@ -1,4 +1,4 @@
-"""Pictures that people look at: panels side by side, with a caption each."""
+"""Draws pictures for people: panels side by side, with a caption each."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Tables and pictures of an evaluation, with their protocol."""
+"""Writes the tables and pictures of an evaluation, with their protocol."""
 
 import csv
 import io
@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from absl import logging
 
-from semanir_jax.evaluation import wording
+from semanir_jax.evaluation import panels, wording
 from semanir_jax.evaluation.measures import Result
 from semanir_jax.images import image_file
 from semanir_jax.machine import files
@@ -24,7 +24,7 @@ UNFINISHED = "_unfinished"  # CSV file of a set that was not measured whole
 
 
 def mean_row(rows: Sequence[Row]) -> dict[str, Any]:
-  """Mean of every metric over the images."""
+  """Takes the mean of every metric over the images."""
   keys = [key for key in rows[0] if key != "name"]
   means = {key: float(np.mean([row[key] for row in rows])) for key in keys}
   return {"name": "mean"} | means
@@ -85,7 +85,7 @@ class Report:
       ) from error
 
   def protocol_line(self) -> str:
-    """One line that says how the numbers were made."""
+    """Says in a line how the numbers were made."""
     p = self._protocol
     network = "" if self._baseline else f"; {wording.network(p)}"
     return (
@@ -175,7 +175,7 @@ class Report:
       files.write_bytes(self._output / name, data)
 
   def _table(self, name: str, rows: Sequence[Row]) -> str:
-    """Markdown table of one set, its mean last."""
+    """Formats one set as a Markdown table, its mean last."""
     keys = self._columns(rows[0])
     lines = [
       f"### {name}, {len(rows) - 1} images",
@@ -191,7 +191,7 @@ class Report:
     return "\n".join(lines) + "\n"
 
   def _means_table(self) -> str:
-    """Markdown table of the means of all sets, published figures beside."""
+    """Formats the means of all sets, published figures beside."""
     keys = self._columns(next(iter(self._sets.values())))
     for key, published in (
       ("ssim", "published_ssim"),
@@ -214,7 +214,7 @@ class Report:
     return "\n".join(lines) + "\n"
 
   def _columns(self, row: Row) -> list[str]:
-    """Metrics to show; a baseline has one set of numbers, the input's."""
+    """Lists the metrics to show; a baseline has the input's alone."""
     return [
       key
       for key in row
@@ -224,18 +224,19 @@ class Report:
 
 
 def comparison(result: Result, *, baseline: bool = False) -> np.ndarray:
-  """Before, after and truth side by side, PSNR in the captions; a baseline has
-  no after.
+  """Draws before, after and truth side by side, PSNR in the captions.
+
+  A baseline has no after. Returns `[H', W', 3]` uint8.
   """
   row = result.row
-  panels = [
+  views = [
     (f"before: {row['input_psnr']:.2f} dB", result.before),
     (f"after: {row['psnr']:.2f} dB", result.after),
     ("truth", result.target),
   ]
   if baseline:
-    del panels[1]
-  return panels.side_by_side(panels)
+    del views[1]
+  return panels.side_by_side(views)
 
 
 def _set_aside(output: pathlib.Path, protocol: Mapping[str, Any]) -> None:

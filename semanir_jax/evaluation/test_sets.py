@@ -1,10 +1,11 @@
-"""Test sets in the fixed form that published numbers were measured on."""
+"""Opens test sets in the fixed form that published numbers are of."""
 
 import collections
 import contextlib
+import dataclasses
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from absl import logging
@@ -38,9 +39,27 @@ class Example(NamedTuple):
   hq: np.ndarray
 
 
-def present(
+@dataclasses.dataclass(frozen=True)
+class TestSet:
+  """An entry of `config.eval.sets`, with its images.
+
+  Attributes:
+    name: of the entry.
+    options: `source` (see `open_source`), `channels`, `gray`, `num_images` and
+      those of `examples`; see configs/base.py.
+    source: of the images or pairs.
+  """
+
+  __test__: ClassVar[bool] = False  # pytest takes any Test* for a test
+
+  name: str
+  options: Mapping[str, Any]
+  source: Source
+
+
+def open_test_sets(
   sets: Mapping[str, Mapping[str, Any]], data_dir: str
-) -> list[tuple[str, Mapping[str, Any], Source]]:
+) -> list[TestSet]:
   """Opens the test sets of a config whose folders exist; names the others.
 
   All processes must call it.
@@ -49,13 +68,11 @@ def present(
     sets: `config.eval.sets`.
     data_dir: folder of the test sets.
 
-  Returns:
-    Name, options and source of each set.
-
   Raises:
     ValueError: see `open_test_set`; or processes see other files than others.
   """
-  found, left_out = [], collections.defaultdict(list)
+  found: list[TestSet] = []
+  left_out: dict[str, list[str]] = collections.defaultdict(list)
   with distributed.shared_errors():
     for name, options in sets.items():
       absent = absent_folder(options["source"], data_dir)
@@ -63,10 +80,10 @@ def present(
       if absent:
         left_out[absent].append(name)
       else:
-        found.append((name, options, open_test_set(name, options, data_dir)))
+        found.append(open_test_set(name, options, data_dir))
   for absent, names in left_out.items():
     logging.warning("%s: left out, there is no %s", ", ".join(names), absent)
-  sizes = distributed.gather({name: len(source) for name, _, source in found})
+  sizes = distributed.gather({one.name: len(one.source) for one in found})
   for index, size in enumerate(sizes):
     if size != sizes[0]:
       raise ValueError(
@@ -78,7 +95,7 @@ def present(
 
 def open_test_set(
   name: str, options: Mapping[str, Any], data_dir: str
-) -> Source:
+) -> TestSet:
   """Opens one entry of `config.eval.sets`.
 
   Args:
@@ -107,31 +124,29 @@ def open_test_set(
     )
   if isinstance(source, ImageFolder):
     source.check_names()
-  return source
+  return TestSet(name, options, source)
 
 
-def examples(
-  source: Source, options: Mapping[str, Any], indices: Iterable[int]
-) -> Iterator[Example]:
+def examples(test_set: TestSet, indices: Iterable[int]) -> Iterator[Example]:
   """Degrades images of a test set, one by one.
 
   Random degradations start from numpy's RandomState(0) at every image, as
   SwinIR's tests do (protocol section 3.2).
 
   Args:
-    source: of `open_test_set`.
-    options: `degradation`, empty for pairs as they are; `sides_px` of every
-      image, `center_crop_px` and `crop_multiple` before degrading, `resize` of
-      pairs (see configs/base.py).
+    test_set: its options say the `degradation`, empty for pairs as they are;
+      `sides_px` of every image, `center_crop_px` and `crop_multiple` before
+      degrading, `resize` of pairs (see configs/base.py).
     indices: of the images in the source.
 
   Raises:
     ImageError: an image cannot be read.
     ValueError: an image has other sides, or pairs are needed and not there.
   """
+  options = test_set.options
   degradation = _make_degradation(options)
   for index in indices:
-    record = source[index]
+    record = test_set.source[index]
     with errors_name(record["name"]):
       if degradation is None:
         pair = _as_they_are(record, options["resize"])
@@ -145,7 +160,7 @@ def examples(
 
 
 def _make_degradation(options: Mapping[str, Any]) -> Any:
-  """What degrades the images of a set; None for pairs as they are."""
+  """Makes what degrades the images of a set; None for pairs as they are."""
   degrade = dict(options["degradation"])
   return make_degradation(**degrade) if degrade else None
 
@@ -160,7 +175,7 @@ def errors_name(image: str) -> Iterator[None]:
 
 
 def all_weather_size(height: int, width: int) -> tuple[int, int]:
-  """Size at which the All-Weather benchmark restores an image.
+  """Returns the size at which the All-Weather benchmark restores an image.
 
   A longer side over 1024 px is shrunk to 1024 (the other rounded up), then both
   sides are rounded up to multiples of 16.
@@ -176,7 +191,7 @@ def all_weather_size(height: int, width: int) -> tuple[int, int]:
 def _as_they_are(
   record: Mapping[str, Any], resize: str
 ) -> tuple[np.ndarray, np.ndarray]:
-  """A pair, resized where its benchmark does; float32 in [0, 1]."""
+  """Returns a pair, resized where its benchmark does; float32 in [0, 1]."""
   if "input" not in record:
     raise ValueError(
       "is a single image where pairs are expected; give a folder that holds"
@@ -193,14 +208,14 @@ def _as_they_are(
 
 def _all_weather(image: np.ndarray) -> np.ndarray:
   """Resizes uint8 `[H, W, C]` by Lanczos to `all_weather_size`."""
-  size = all_weather_size(*image.shape[:2])
+  height, width = all_weather_size(*image.shape[:2])
   picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
-  resized = picture.resize(size[::-1], Image.Resampling.LANCZOS)
-  return np.asarray(resized).reshape(*size, image.shape[2])
+  resized = picture.resize((width, height), Image.Resampling.LANCZOS)
+  return np.asarray(resized).reshape(height, width, image.shape[2])
 
 
 def _center(image: np.ndarray, side: int) -> np.ndarray:
-  """The centre of an image, as FFDNet cut Kodak24; all of it for side 0."""
+  """Cuts an image's centre, as FFDNet did Kodak24; all of it for side 0."""
   if not side:
     return image
   height, width = image.shape[:2]

@@ -1,4 +1,4 @@
-"""How a report says what was measured: protocol, degradation, columns."""
+"""Says what was measured in words: protocol, degradation, columns."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -28,7 +28,7 @@ def network(protocol: Mapping[str, Any]) -> str:
 
 
 def degradation_line(options: Mapping[str, Any]) -> str:
-  """How the inputs of a set were made."""
+  """Says how the inputs of a set were made."""
   degradation = dict(options["degradation"])
   name = degradation.pop("name", "pairs as they are")
   words = [f"{key} {value}" for key, value in degradation.items()]
@@ -40,7 +40,7 @@ def degradation_line(options: Mapping[str, Any]) -> str:
 
 
 def title(key: str) -> str:
-  """As "PSNR", "input SSIM (zero_pad)", "SemanIR's published SSIM"."""
+  """Names a column, as "input SSIM (zero_pad)", "SemanIR's published SSIM"."""
   key = "published_psnr" if key == "published" else key
   kind = key.removeprefix("input_").removeprefix("published_")
   prefix = key.removesuffix(kind).replace("_", " ")
@@ -52,7 +52,7 @@ def title(key: str) -> str:
 
 
 def scores(row: Mapping[str, Any]) -> str:
-  """PSNR and SSIM, of one image or means, those of the input in brackets."""
+  """Says PSNR and SSIM of one image or means, the input's in brackets."""
   return (
     f"PSNR {row['psnr']:.2f} dB (input {row['input_psnr']:.2f}), SSIM"
     f" {row['ssim']:.4f} ({row['input_ssim']:.4f})"
@@ -60,5 +60,5 @@ def scores(row: Mapping[str, Any]) -> str:
 
 
 def number(key: str, value: float) -> str:
-  """Two digits of dB, four of SSIM."""
+  """Writes two digits of dB, four of SSIM."""
   return f"{value:.{4 if 'ssim' in key else 2}f}"

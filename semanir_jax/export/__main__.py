@@ -23,12 +23,9 @@ def main() -> None:
   """Writes an export of a run, a file of weights or a bundled network."""
   values = flags.FLAGS
   path = pathlib.Path(values.output)
-  model, params, config = load_network(values.checkpoint)
   difference = write_export(
     path,
-    model.with_execution(dtype=values.dtype or model.execution.dtype),
-    params,
-    config,
+    load_network(values.checkpoint).with_dtype(values.dtype),
     tile=values.tile,
     num_keys=values.num_keys,
     platforms=values.platforms,

@@ -57,7 +57,7 @@ class ExportedNetwork:
     images = np.asarray(images)
     tile, channels = self.facts["tile"], self.facts["in_channels"]
     most = self.facts["max_keys"]
-    num_keys = self.facts["num_keys"] if num_keys is None else num_keys
+    wanted = self.facts["num_keys"] if num_keys is None else num_keys
     if (
       images.dtype != np.float32
       or images.shape[1:] != (tile, tile, channels)
@@ -73,9 +73,9 @@ class ExportedNetwork:
       raise ValueError(
         f"images with values up to {images.max()}: give [0, 1], as uint8 / 255"
       )
-    if num_keys != int(num_keys) or not 1 <= num_keys <= most:
+    if wanted != int(wanted) or not 1 <= wanted <= most:
       raise ValueError(
-        f"num_keys={num_keys} must be a whole number in [1, {most}]"
+        f"num_keys={wanted} must be a whole number in [1, {most}]"
       )
     here = jax.export.default_export_platform()
     if here not in self.program.platforms:
@@ -83,16 +83,16 @@ class ExportedNetwork:
         f"this export is for {', '.join(self.program.platforms)}, and JAX runs"
         f" on {here}; export again with --platforms={here}"
       )
-    return np.asarray(self._run(images, np.int32(num_keys)))
+    return np.asarray(self._run(images, np.int32(wanted)))
 
 
 def facts_path(path: pathlib.Path) -> pathlib.Path:
-  """Where the facts about a program lie: beside it."""
+  """Returns where the facts about a program lie: beside it."""
   return path.with_name(f"{path.name}.json")
 
 
 def checksum(program: bytes) -> str:
-  """Of a serialized program, as in its facts."""
+  """Hashes a serialized program, as its facts have it."""
   return hashlib.sha256(program).hexdigest()
 
 

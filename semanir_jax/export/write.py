@@ -23,6 +23,7 @@ from semanir_jax.inference.restorer import Restorer
 from semanir_jax.machine import memory
 from semanir_jax.machine.files import write_bytes
 from semanir_jax.models.semanir import SemanIR
+from semanir_jax.networks.loaded_network import LoadedNetwork
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 SUFFIX = ".stablehlo"
@@ -128,9 +129,7 @@ def verify(
 
 def write_export(
   path: pathlib.Path,
-  model: SemanIR,
-  params: Mapping[str, Any],
-  config: Mapping[str, Any],
+  network: LoadedNetwork,
   *,
   tile: int,
   num_keys: int | None = None,
@@ -140,9 +139,8 @@ def write_export(
 
   Args:
     path: `NAME.stablehlo`; the facts become `NAME.stablehlo.json`.
-    model: see `export_network`; `tile` and `platforms` likewise.
-    params: its parameters.
-    config: of its training run.
+    network: what is exported.
+    tile: see `export_network`; `platforms` likewise.
     num_keys: k where a call names none; None for the network's own.
 
   Returns:
@@ -159,6 +157,7 @@ def write_export(
       f"platforms {', '.join(platforms)}: the export is verified here, on"
       f" {here}; add it"
     )
+  model, params = network.model, network.params
   dtype = jnp.dtype(model.execution.dtype).name
   if dtype not in LARGEST_RMS:
     raise ValueError(f"dtype={dtype}: use one of {', '.join(LARGEST_RMS)}")
@@ -169,7 +168,7 @@ def write_export(
       f"{path.parent} cannot be made ({error.strerror}); choose another"
       " --output"
     ) from error
-  num_keys = Restorer(model, params).checked_num_keys(num_keys)
+  num_keys = Restorer(model, params).check_num_keys(num_keys)
   program = export_network(model, params, tile=tile, platforms=platforms)
   data = bytes(program.serialize())
   facts = {
@@ -184,7 +183,7 @@ def write_export(
     "dtype": dtype,
     "platforms": list(program.platforms),
     "jax": jax.__version__,
-    "config": config,
+    "config": network.config,
   }
   # What people will have, not what it was made from.
   again = jax.export.deserialize(bytearray(data))

@@ -1,4 +1,4 @@
-"""The self-ensemble: an image is restored in its 8 flips and turns.
+"""Restores an image in its 8 flips and turns: the self-ensemble.
 
 What papers mark with a plus ("SwinIR+") [Timofte et al. 2016, Seven ways to
 improve example-based single image super resolution].
@@ -33,7 +33,7 @@ def check_turnable(degradation: Mapping[str, Any]) -> None:
 
 
 def mean_of_8(restore: Restore, images: np.ndarray) -> np.ndarray:
-  """Mean over the flips and quarter turns of a batch, turned back.
+  """Takes the mean over the flips and quarter turns of a batch, turned back.
 
   Args:
     restore: `[B, H, W, C]` float32 to `[B, H * S, W * S, C']` float32, for
@@ -43,9 +43,11 @@ def mean_of_8(restore: Restore, images: np.ndarray) -> np.ndarray:
   Returns:
     `[B, H * S, W * S, C']` float32.
   """
-  total = 0.0
+  total = None
   for turns, step in itertools.product(range(4), (1, -1)):
     turned = np.rot90(images, turns, axes=(1, 2))[:, :, ::step]
     restored = restore(np.ascontiguousarray(turned))[:, :, ::step]
-    total = total + np.rot90(restored, -turns, axes=(1, 2))
+    back = np.rot90(restored, -turns, axes=(1, 2))
+    total = back if total is None else total + back
+  assert total is not None  # of eight
   return total / np.float32(8)

@@ -1,4 +1,4 @@
-"""Runs a network on images of any size."""
+"""Runs a network on batches of images of one size, whichever it is."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -60,7 +60,7 @@ class Restorer:
     Raises:
       ValueError: channels or k do not fit the model.
     """
-    num_keys = self.checked_num_keys(num_keys)
+    num_keys = self.check_num_keys(num_keys)
     if images.shape[-1] != self.model.in_channels:
       raise ValueError(
         f"images of {images.shape[-1]} channels; this network takes"
@@ -68,12 +68,12 @@ class Restorer:
       )
     _, height, width, _ = images.shape
     padded = _pad_sides(images, self.model.size_multiple)
-    run = functools.partial(self._restored, num_keys=num_keys)
+    run = functools.partial(self._restore, num_keys=num_keys)
     restored = ensemble.mean_of_8(run, padded) if self_ensemble else run(padded)
     scale = self.model.scale
     return restored[:, : height * scale, : width * scale]
 
-  def _restored(self, padded: np.ndarray, *, num_keys: int) -> np.ndarray:
+  def _restore(self, padded: np.ndarray, *, num_keys: int) -> np.ndarray:
     """Restores images of padded sides; of a mesh, all devices get as many."""
     count = len(padded)
     if self._mesh is not None:
@@ -85,21 +85,24 @@ class Restorer:
     )
     return restored[:count]
 
-  def checked_num_keys(self, num_keys: int | None) -> int:
-    """The k to use, the model's own for None; ValueError if it does not fit."""
-    num_keys = whole_number(
-      self.model.num_keys if num_keys is None else num_keys
-    )
-    if not 1 <= num_keys <= self.model.max_keys:
+  def check_num_keys(self, num_keys: int | None) -> int:
+    """Returns the k to use, the model's own for None.
+
+    Raises:
+      ValueError: it is no whole number, or does not fit the model.
+    """
+    wanted = whole_number(self.model.num_keys if num_keys is None else num_keys)
+    assert isinstance(wanted, int)  # nothing is traced out here
+    if not 1 <= wanted <= self.model.max_keys:
       raise ValueError(
-        f"num_keys={num_keys} must lie in [1, {self.model.max_keys}], the most"
+        f"num_keys={wanted} must lie in [1, {self.model.max_keys}], the most"
         " keys this network keeps"
       )
-    return num_keys
+    return wanted
 
 
 def forward(model: SemanIR, mesh: Mesh | None) -> Callable[..., jax.Array]:
-  """The network as a function of parameters, images and k, for `jax.jit`.
+  """Makes a function of parameters, images and k of a network, for `jax.jit`.
 
   Args:
     model: the network.
@@ -108,7 +111,9 @@ def forward(model: SemanIR, mesh: Mesh | None) -> Callable[..., jax.Array]:
   """
 
   def restore(params: Any, images: jax.Array, num_keys: jax.Array) -> jax.Array:
-    return model.apply({"params": params}, images, num_keys=num_keys)
+    restored = model.apply({"params": params}, images, num_keys=num_keys)
+    assert isinstance(restored, jax.Array)  # nothing is mutable: no tuple
+    return restored
 
   if mesh is None:
     return restore
@@ -131,12 +136,12 @@ def _run(
   images: Any,
   num_keys: Any,
 ) -> jax.Array:
-  """`forward`, compiled once for every model, mesh and padded size."""
+  """Calls `forward`, compiled once for every model, mesh and padded size."""
   return forward(model, mesh)(params, images, num_keys)
 
 
 def _pad_sides(images: np.ndarray, multiple: int) -> np.ndarray:
-  """`windows.pad_to_multiple`, on the host."""
+  """Does what `windows.pad_to_multiple` does, on the host."""
   for axis in (1, 2):
     size = images.shape[axis]
     positions = reflected_positions(size, -(-size // multiple) * multiple)

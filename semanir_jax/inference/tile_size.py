@@ -1,4 +1,4 @@
-"""How large a tile fits the memory of a device.
+"""Says how large a tile fits the memory of a device.
 
 A model of the memory of one forward pass, per input pixel: 12 float32 feature
 maps of the full resolution, or 2 of the upsampler's 64 channels at the output
@@ -24,13 +24,13 @@ _OVERLAP_PX = 64
 
 
 def overlap_px(model: SemanIR) -> int:
-  """Least overlap of tiles: whole windows, even of the deepest level."""
+  """Returns the least overlap of tiles: whole windows, of every level."""
   grid = model.size_multiple
   return -(-_OVERLAP_PX // grid) * grid
 
 
 def smallest_tile_px(model: SemanIR) -> int:
-  """Smallest side of a tile: half of it is its own, and it has two windows.
+  """Returns the smallest side of a tile: half is its own, and two windows.
 
   An axis of a single window is not shifted (`windows.shift_px`), so smaller
   tiles would run another network than the image does.
@@ -39,7 +39,7 @@ def smallest_tile_px(model: SemanIR) -> int:
 
 
 def bytes_per_px(model: SemanIR) -> int:
-  """Memory of a forward pass per pixel of its input."""
+  """Returns the bytes that a forward pass takes per pixel of its input."""
   features = _FEATURE_MAPS * model.dim
   if model.scale > 1 and model.upsampler == "pixelshuffle":
     upsampled = _UPSAMPLED_MAPS * UPSAMPLER_WIDTH * model.scale**2
@@ -49,12 +49,12 @@ def bytes_per_px(model: SemanIR) -> int:
 
 
 def px_that_fit(model: SemanIR, memory: int) -> int:
-  """Input pixels that are sure to fit into `memory` free bytes at a time."""
+  """Returns how many input pixels surely fit into `memory` free bytes."""
   return int(_SHARE * memory / bytes_per_px(model))
 
 
 def largest_tile_px(model: SemanIR, memory: int) -> int:
-  """Side of the tiles for a memory.
+  """Returns the side of the tiles for a memory.
 
   The smallest one times a power of two, so that a little more or less memory
   does not change the results.
@@ -73,7 +73,7 @@ def largest_tile_px(model: SemanIR, memory: int) -> int:
 
 
 def even_tile_px(model: SemanIR, side: int, most: int) -> int:
-  """Side of the fewest tiles that are no larger than `most`, along an axis.
+  """Returns the side of the fewest tiles, none above `most`, along an axis.
 
   They overlap as little as they may: without this the tiles of 3840 x 2160 px
   would have twice its pixels. In eighths of `most`, so that images of many

@@ -10,18 +10,17 @@ pixel sum to one. All tiles of an image have one shape: one compiled program.
 import functools
 import itertools
 import math
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 import jax
 import numpy as np
 
 from semanir_jax.images.color import to_unit
-from semanir_jax.inference import tile_size
+from semanir_jax.inference import ensemble, tile_size
 from semanir_jax.inference.restorer import Restorer
 from semanir_jax.machine import memory, sharding
-from semanir_jax.models.semanir import SemanIR
 from semanir_jax.models.windows import reflected_positions
+from semanir_jax.networks.loaded_network import LoadedNetwork
 from semanir_jax.ops.whole_numbers import whole_number
 
 _TILES_PER_DEVICE = (1, 2, 4, 8)  # at a time
@@ -32,8 +31,7 @@ class TiledRestorer:
 
   def __init__(
     self,
-    model: SemanIR,
-    params: Mapping[str, Any],
+    network: LoadedNetwork,
     *,
     num_keys: int | None = None,
     tile: int | None = None,
@@ -42,26 +40,32 @@ class TiledRestorer:
     """Prepares a network.
 
     Args:
-      model: the network.
-      params: its parameters.
-      num_keys: k; None for the model's own.
+      network: what restores.
+      num_keys: k; None for the network's own.
       tile: side of the tiles, px of the input; None for the largest that fits
         the memory, which may be the whole image.
       self_ensemble: mean over the 8 flips and turns of the image (of each
         tile), which costs 8 times as much.
 
     Raises:
-      ValueError: k or the tile does not fit the network.
+      ValueError: k or the tile does not fit the network, or what it restores
+        cannot be turned.
     """
-    self.model = model
-    self._params = params
-    self._alone = Restorer(model, params)
-    self._num_keys = self._alone.checked_num_keys(num_keys)
+    if self_ensemble:
+      ensemble.check_turnable(network.degradation)
+    self.network, self.model = network, network.model
+    self._alone = Restorer(network.model, network.params)
+    self._num_keys = self._alone.check_num_keys(num_keys)
     self._self_ensemble = self_ensemble
     # Asked once: all images of a run get tiles of one size.
     self._memory = memory.free_memory()
-    self._tile = tile if tile is None else whole_number(tile, "tile")
-    grid, least = model.size_multiple, tile_size.smallest_tile_px(model)
+    self._tile = None
+    if tile is not None:
+      side = whole_number(tile, "tile")
+      assert isinstance(side, int)  # nothing is traced out here
+      self._tile = side
+    grid = self.model.size_multiple
+    least = tile_size.smallest_tile_px(self.model)
     if tile is not None and (tile < least or tile % grid):
       near = max(round(tile / grid) * grid, least)
       raise ValueError(
@@ -71,11 +75,11 @@ class TiledRestorer:
 
   @functools.cached_property
   def _shared(self) -> Restorer:
-    """Of all devices of this process, which share a batch."""
+    """Restores with all devices of this process, which share a batch."""
     if len(jax.local_devices()) == 1:
       return self._alone
     mesh = sharding.make_local_mesh()
-    return Restorer(self.model, self._params, mesh=mesh)
+    return Restorer(self.model, self.network.params, mesh=mesh)
 
   def bands(self, image: np.ndarray) -> Iterator[np.ndarray]:
     """Restores an image, and hands out what is finished from top to bottom.
@@ -103,7 +107,7 @@ class TiledRestorer:
       group = places[first : first + batch]
       reached = (group[-1][0] + rows.tile - top) * scale
       sums = np.pad(sums, ((0, reached - len(sums)), (0, 0), (0, 0)))
-      restored = self._restored(
+      restored = self._restore(
         [_cut(image, rows, columns, place) for place in group], batch
       )
       for (row, column), tile in zip(group, restored, strict=True):
@@ -124,12 +128,12 @@ class TiledRestorer:
       sums, top = sums[done:], bottom
 
   def tile_px(self, height: int, width: int) -> tuple[int, int, int]:
-    """Height, width and number of the tiles of an image, for the log."""
+    """Returns height, width and number of an image's tiles, for the log."""
     rows, columns = self._axes(height, width)
     return rows.tile, columns.tile, len(rows.starts) * len(columns.starts)
 
   def _axes(self, height: int, width: int) -> tuple["_Axis", "_Axis"]:
-    """Where the tiles of an image lie."""
+    """Lays the tiles of an image, along both axes."""
     model, memory = self.model, self._memory
     grid, overlap = model.size_multiple, tile_size.overlap_px(model)
     sides = [-(-side // grid) * grid for side in (height, width)]
@@ -147,7 +151,7 @@ class TiledRestorer:
     return rows, columns
 
   def _batch_size(self, count: int, height: int, width: int) -> int:
-    """How many of `count` tiles are restored at a time.
+    """Says how many of `count` tiles are restored at a time.
 
     Powers of two for each device, the one that leaves the fewest places empty
     (of equal ones the largest), so that images of many sizes need few programs.
@@ -159,7 +163,7 @@ class TiledRestorer:
     sizes = [devices * n for n in _TILES_PER_DEVICE if n <= max(fit, 1)]
     return min(sizes, key=lambda size: (-count % size, -size))
 
-  def _restored(self, tiles: list[np.ndarray], batch: int) -> np.ndarray:
+  def _restore(self, tiles: list[np.ndarray], batch: int) -> np.ndarray:
     """Restores up to `batch` tiles; the devices' own padding fills it up."""
     restorer = self._alone if batch == 1 else self._shared
     return restorer(
@@ -204,7 +208,7 @@ class _Axis:
     }
 
   def _ramps(self, index: int, scale: int) -> np.ndarray:
-    """1, going to 0 over the middle half of the overlaps with neighbours."""
+    """Weighs by 1, going to 0 over the middle half of overlaps."""
     start = self.starts[index]
     position = (np.arange(self.tile * scale) + 0.5) / scale
     weight = np.ones_like(position)
@@ -221,7 +225,7 @@ class _Axis:
 def _cut(
   image: np.ndarray, rows: _Axis, columns: _Axis, place: tuple[int, int]
 ) -> np.ndarray:
-  """One tile as float32 in [0, 1]; beyond the image it is reflected."""
+  """Cuts a tile, float32 in [0, 1]; beyond the image it is reflected."""
   taken = [
     reflected_positions(side, axis.size)[start : start + axis.tile]
     for side, axis, start in zip(

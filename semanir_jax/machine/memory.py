@@ -15,7 +15,7 @@ class OutOfMemoryError(ValueError):
 
 
 @contextlib.contextmanager
-def explained(message: str) -> Iterator[None]:
+def explain_out_of_memory(message: str) -> Iterator[None]:
   """Raises `OutOfMemoryError(message)` where the memory runs out inside, of the
   host or of a device.
   """

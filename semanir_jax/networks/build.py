@@ -1,4 +1,4 @@
-"""The network that a config describes, and what does not fit it."""
+"""Builds the network that a config describes; refuses what does not fit."""
 
 import contextlib
 import dataclasses
@@ -12,8 +12,6 @@ from semanir_jax.models.ablations import make_key_search, shifts_windows
 from semanir_jax.models.execution import Execution
 from semanir_jax.models.semanir import SemanIR
 from semanir_jax.models.sizes import default_options
-
-Network = tuple[SemanIR, Mapping[str, Any], Mapping[str, Any]]
 
 
 class CheckpointError(ValueError):
@@ -87,7 +85,7 @@ def check_same_shapes(expected: Any, found: Any, place: str) -> None:
 
 
 def _shapes_by_name(tree: Any) -> dict[str, tuple[int, ...]]:
-  """`{"stage_0/layers/...": shape}` of a tree of arrays or their metadata."""
+  """Returns `{"stage_0/layers/...": shape}` of arrays or their metadata."""
   leaves = jax.tree_util.tree_leaves_with_path(
     tree, is_leaf=lambda x: hasattr(x, "shape")
   )

@@ -19,13 +19,13 @@ from jax.sharding import SingleDeviceSharding
 
 from semanir_jax.machine import files
 from semanir_jax.models.parameters import abstract_params
-from semanir_jax.models.semanir import SemanIR
 from semanir_jax.networks.build import (
   CheckpointError,
   check_same_shapes,
   make_model,
   reading_config,
 )
+from semanir_jax.networks.loaded_network import LoadedNetwork
 
 FOLDER = "checkpoints"  # inside a workdir
 
@@ -39,19 +39,21 @@ def open_manager(
   # 7.0 s, now for 0.4 s, and later ones for 1.2 s, now for 0.3 s.
   whole = ocp.type_handlers.ArrayHandler(use_replica_parallel=False)
   registry = ocp.type_handlers.create_type_handler_registry((jax.Array, whole))
-  handlers = {name: ocp.JsonCheckpointHandler() for name in ("data", "config")}
+  handlers: dict[str, Any] = {
+    name: ocp.JsonCheckpointHandler() for name in ("data", "config")
+  }
   for name in ("params", "ema_params", "training"):
     handlers[name] = ocp.PyTreeCheckpointHandler(type_handler_registry=registry)
   return ocp.CheckpointManager(folder, item_handlers=handlers, options=options)
 
 
 def restore_tree(shapes: Any) -> ocp.args.PyTreeRestore:
-  """Orbax's argument for an item of arrays; `shapes` have shardings."""
+  """Returns orbax's argument for arrays; `shapes` have shardings."""
   to_arrays = ocp.checkpoint_utils.construct_restore_args(shapes)
   return ocp.args.PyTreeRestore(shapes, restore_args=to_arrays)
 
 
-def checkpoint_folder(path: str) -> tuple[pathlib.Path, int]:
+def find_checkpoint(path: str) -> tuple[pathlib.Path, int]:
   """Finds the folder of checkpoints and the step that a path means.
 
   Args:
@@ -84,23 +86,20 @@ def checkpoint_folder(path: str) -> tuple[pathlib.Path, int]:
   return folder, step
 
 
-def load_for_inference(
-  path: str,
-) -> tuple[SemanIR, Mapping[str, Any], Mapping[str, Any]]:
+def load_for_inference(path: str) -> LoadedNetwork:
   """Loads a trained network.
 
   Args:
-    path: see `checkpoint_folder`.
+    path: see `find_checkpoint`.
 
   Returns:
-    The model, its parameters (the moving average where there is one) on one
-    device, and the config it was trained with, as nested dicts.
+    The network; its parameters are the moving average where there is one.
 
   Raises:
     CheckpointError: no checkpoint is there, it is damaged, or its parameters
       are not those of the network its config describes.
   """
-  folder, step = checkpoint_folder(path)
+  folder, step = find_checkpoint(path)
   me = jax.process_index()  # which reads without waiting for the others
   alone = ocp.options.MultiprocessingOptions(me, {me}, f"process_{me}")
   options = ocp.CheckpointManagerOptions(
@@ -120,7 +119,7 @@ def load_for_inference(
     )
     check_architecture(manager, step, item, target)
     found = restore_items(manager, step, **{item: restore_tree(target)})
-  return model, found[item], config
+  return LoadedNetwork(model, found[item], config)
 
 
 def restore_items(
@@ -164,7 +163,8 @@ def reading(manager: ocp.CheckpointManager, step: int) -> Iterator[None]:
   usual = sys.unraisablehook
 
   # Of many parallel reads the first that fails ends it all; Python would print
-  # a traceback for each of the others, then and later.
+  # a traceback for each of the others. What comes of them later is no more of
+  # this: `cli.run` leaves it out for the programs.
   def quiet(what: Any) -> None:
     if not re.search("loop is closed|while reading", str(what.exc_value)):
       usual(what)
@@ -180,9 +180,10 @@ def reading(manager: ocp.CheckpointManager, step: int) -> Iterator[None]:
       f" ({files.first_line(error)}); it is damaged or not of semanir_jax:"
       f" move it away and {remedy}"
     ) from error
-  sys.unraisablehook = usual
+  finally:
+    sys.unraisablehook = usual
 
 
 def config_to_json(config: Any) -> Mapping[str, Any]:
-  """A ConfigDict as plain JSON values."""
+  """Returns a ConfigDict as plain JSON values."""
   return json.loads(config.to_json())

@@ -1,4 +1,4 @@
-"""Networks by any name that a user has for them: bundled, a file, a run."""
+"""Finds networks by any name that a user has: bundled, a file, a run."""
 
 import difflib
 import hashlib
@@ -6,29 +6,30 @@ import pathlib
 
 from semanir_jax import bundled
 from semanir_jax.networks import checkpoint
-from semanir_jax.networks.build import CheckpointError, Network
+from semanir_jax.networks.build import CheckpointError
+from semanir_jax.networks.loaded_network import LoadedNetwork
 from semanir_jax.networks.safetensors_file import SUFFIX, read_weights
 
 PRETRAINED = bundled.folder("pretrained")
 SUMS = "SHA256SUMS"  # in PRETRAINED, as sha256sum writes it
 
 
-def load_network(name: str) -> Network:
+def load_network(name: str) -> LoadedNetwork:
   """Loads a network by any name that a user has for it.
 
   Args:
     name: of a network in `pretrained/`, as "denoise_color_light"; a
-      `.safetensors` file; or a run, see `checkpoint.checkpoint_folder`.
+      `.safetensors` file; or a run, see `checkpoint.find_checkpoint`.
 
   Returns:
-    The model, its parameters on one device, and the config it was trained with
-    (but for a `dtype` that its file was given), as nested dicts.
+    The network, with the config it was trained with, but for a `dtype` that
+    its file was given.
 
   Raises:
     CheckpointError: nothing is there, it is damaged or does not fit.
   """
   check_there(name)
-  file = weights_file(name)
+  file = find_weights_file(name)
   if file is None:
     return checkpoint.load_for_inference(name)
   if file.parent == PRETRAINED:
@@ -42,7 +43,7 @@ def check_there(name: str) -> None:
   Raises:
     CheckpointError: it is not there, with the nearest bundled network.
   """
-  file = weights_file(name)
+  file = find_weights_file(name)
   if file is not None and file.is_file():
     return
   if file is not None:
@@ -53,7 +54,7 @@ def check_there(name: str) -> None:
       " training run, or the name of a bundled network"
     )
   try:
-    checkpoint.checkpoint_folder(name)
+    checkpoint.find_checkpoint(name)
   except CheckpointError as error:
     if pathlib.Path(name).exists() or not PRETRAINED.is_dir():
       raise
@@ -65,39 +66,39 @@ def check_there(name: str) -> None:
     ) from error
 
 
-def weights_file(name: str) -> pathlib.Path | None:
-  """The file that `load_network` reads; None where it looks for a run."""
+def find_weights_file(name: str) -> pathlib.Path | None:
+  """Finds the file `load_network` reads; None where it looks for a run."""
   bundled = PRETRAINED / f"{name}{SUFFIX}"
   if bundled.is_file() and not pathlib.Path(name).exists():
     return bundled
   return pathlib.Path(name) if name.endswith(SUFFIX) else None
 
 
-def exact(name: str) -> str:
-  """A name for what `load_network` would read now: of a run, its newest step.
+def pin(name: str) -> str:
+  """Names what `load_network` would read now: of a run, its newest step.
 
   A run that is still training has another one a moment later.
   """
   try:
-    if weights_file(name) is None:
-      folder, step = checkpoint.checkpoint_folder(name)
+    if find_weights_file(name) is None:
+      folder, step = checkpoint.find_checkpoint(name)
       return str(folder / str(step))
   except CheckpointError:
     pass  # `load_network` says what there is instead
   return name
 
 
-def identity(name: str) -> str:
-  """Says which weights an `exact` name means: a file and its sum, or a step.
+def identify(name: str) -> str:
+  """Says which weights a `pin`ned name means: a file and its sum, or a step.
 
   Raises:
     CheckpointError: nothing is there.
   """
-  file = weights_file(name)
+  file = find_weights_file(name)
   if file is not None:
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     return f"{file.name}, sha256 {digest[:12]}"
-  folder, step = checkpoint.checkpoint_folder(name)
+  folder, step = checkpoint.find_checkpoint(name)
   run = folder.parent if folder.name == checkpoint.FOLDER else folder
   return f"{run.name}, step {step}"
 

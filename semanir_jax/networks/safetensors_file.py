@@ -1,4 +1,4 @@
-"""A network as one file: parameters and config in safetensors.
+"""Keeps a network as one file: parameters and config in safetensors.
 
 Parameters are float32 whatever the run computed in. safetensors holds plain
 arrays, which other frameworks read too; the config that rebuilds the network
@@ -12,16 +12,17 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-import flax
 import jax
 import numpy as np
 import safetensors
 import safetensors.numpy
+from flax import traverse_util
 
 from semanir_jax.machine.files import write_bytes
 from semanir_jax.models.parameters import abstract_params
 from semanir_jax.networks import build
-from semanir_jax.networks.build import CheckpointError, Network
+from semanir_jax.networks.build import CheckpointError
+from semanir_jax.networks.loaded_network import LoadedNetwork
 
 SUFFIX = ".safetensors"
 
@@ -43,14 +44,14 @@ def write_weights(
   """
   if path.suffix != SUFFIX:
     raise ValueError(f"{path}: the name must end with {SUFFIX}")
-  flat = flax.traverse_util.flatten_dict(params, sep="/")
+  flat = traverse_util.flatten_dict(params, sep="/")
   arrays = {name: np.asarray(leaf) for name, leaf in flat.items()}
   metadata = {"format": _FORMAT, "config": json.dumps(config)}
   path.parent.mkdir(parents=True, exist_ok=True)
   write_bytes(path, safetensors.numpy.save(arrays, metadata))
 
 
-def read_weights(path: pathlib.Path) -> Network:
+def read_weights(path: pathlib.Path) -> LoadedNetwork:
   """Reads what `write_weights` wrote.
 
   Raises:
@@ -79,8 +80,8 @@ def read_weights(path: pathlib.Path) -> Network:
     config = json.loads(metadata["config"])
     model = build.make_model(config["model"])
     model = model.with_execution(unroll=False)  # a loop compiles sooner
-  params = flax.traverse_util.unflatten_dict(arrays, sep="/")
+  params = traverse_util.unflatten_dict(arrays, sep="/")
   expected = abstract_params(model)
   build.check_same_shapes(expected, params, str(path))
   device = jax.local_devices()[0]
-  return model, jax.device_put(params, device), config
+  return LoadedNetwork(model, jax.device_put(params, device), config)

@@ -1,5 +1,6 @@
 """Compares restored images with the clean ones that their owner has."""
 
+import pathlib
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,10 @@ from semanir_jax.restoration.planning import Job
 
 
 def protocol(scale: int) -> dict[str, Any]:
-  """How a comparison is measured and captioned (docs/protocols.md): enlarged
-  images as in super-resolution, others in all channels to the border.
+  """Says how a comparison is measured and captioned (docs/protocols.md).
+
+  Enlarged images are as in super-resolution, others in all channels to the
+  border.
   """
   channel, crop_px = ("y", scale) if scale > 1 else ("rgb", 0)
   return {
@@ -25,9 +28,9 @@ def protocol(scale: int) -> dict[str, Any]:
 
 
 def read_reference(
-  job: Job, shape: tuple[int, int, int], scale: int
+  path: pathlib.Path, job: Job, shape: tuple[int, int, int], scale: int
 ) -> np.ndarray:
-  """Reads the clean image of a job, `shape` of its result; gray is repeated.
+  """Reads a clean image, in the `shape` of the job's result; gray is repeated.
 
   What of it is no multiple of `scale` is cut off at the bottom and the right,
   as it was when the input was made of it (modcrop).
@@ -36,20 +39,20 @@ def read_reference(
     ImageError: it cannot be read, or has another shape.
   """
   height, width, channels = shape
-  target = image_file.read_image(job.reference)
+  target = image_file.read_image(path)
   rest = np.subtract(target.shape[:2], (height, width))
   if not ((rest >= 0) & (rest < scale)).all():
     raise image_file.ImageError(
-      f"{job.reference}: is {target.shape[0]}x{target.shape[1]}, the result"
+      f"{path}: is {target.shape[0]}x{target.shape[1]}, the result"
       f" {height}x{width}; give the clean image of {job.source.name}"
     )
   if target.shape[2] > channels:
     raise image_file.ImageError(
-      f"{job.reference}: is a colour image, but the result is gray; give a gray"
+      f"{path}: is a colour image, but the result is gray; give a gray"
       " clean image"
     )
   target = target[:height, :width]
-  return image_file.with_channels(target, str(job.reference), channels=channels)
+  return image_file.with_channels(target, str(path), channels=channels)
 
 
 def measure(
@@ -74,7 +77,7 @@ def measure(
   lq, output, hq = map(color.to_unit, (source, result, target))
   example = test_sets.Example(job.source.stem, lq, hq)
   try:
-    compared = measures.measured(example, output, protocol(scale))
+    compared = measures.measure_example(example, output, protocol(scale))
   except ValueError as error:
     raise image_file.ImageError(
       f"{job.name}: cannot be compared ({error}); leave out --reference"

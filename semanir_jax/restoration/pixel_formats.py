@@ -1,4 +1,4 @@
-"""Pictures of people: what a network is given, and what is written after it.
+"""Turns pictures of people into what a network is given, and back.
 
   gray, 16 bits   stay gray and 16 bits; a colour network gets gray three times
                   over, and the BT.601 luma of its result is kept
@@ -30,7 +30,7 @@ from semanir_jax.degradations import bayer
 from semanir_jax.images import decoder, image_file
 from semanir_jax.images.metadata import Metadata, read_metadata
 from semanir_jax.machine import files
-from semanir_jax.models.semanir import SemanIR
+from semanir_jax.networks.loaded_network import LoadedNetwork
 
 FORMATS = {
   "png": ".png",
@@ -78,12 +78,12 @@ def decode_picture(data: bytes, name: str) -> Picture:
 
 
 def result_suffix(suffix: str) -> str:
-  """Suffix of a result, lower case: as its input's where that is lossless."""
+  """Returns a result's suffix, lower case: its input's where lossless."""
   suffix = suffix.lower()
   return suffix if suffix in _LOSSLESS else ".png"
 
 
-def fitted(picture: Picture, suffix: str, scale: int) -> Picture:
+def fit_to_format(picture: Picture, suffix: str, scale: int) -> Picture:
   """Makes sure that a format holds the result, before it is computed.
 
   Args:
@@ -120,35 +120,43 @@ def fitted(picture: Picture, suffix: str, scale: int) -> Picture:
   return picture._replace(alpha=None)
 
 
-def network_input(
-  picture: Picture, channels: int, *, mosaics: bool = False
-) -> np.ndarray:
-  """The pixels with the channels of a network.
+def network_input(picture: Picture, network: LoadedNetwork) -> np.ndarray:
+  """Makes of a picture what a network takes.
 
   Args:
-    picture: after `fitted`.
-    channels: of the network.
-    mosaics: whether one channel is an RGGB mosaic (`bayer.is_mosaic`).
+    picture: after `fit_to_format`.
+    network: that restores it.
 
   Returns:
-    `[H, W, channels]`, a view: gray is repeated without a copy; of a mosaic
-    `bayer.fill_in`, float32.
+    `[H, W, C]`; see `match_channels`, but of a mosaic, for a network that takes
+    them, `bayer.fill_in`, float32.
 
   Raises:
     ImageError: a colour image for a gray network; a mosaic of odd sides, or
       that was turned, which puts other filters in its corner.
   """
+  if not (network.takes_mosaics and picture.pixels.shape[2] == 1):
+    return match_channels(picture, network.model.in_channels)
+  if picture.turned:
+    raise image_file.ImageError(
+      f"{picture.name}: is a mosaic with an EXIF orientation, which turns its"
+      " colour filters; remove the orientation, and turn the result"
+    )
+  try:
+    return bayer.fill_in(picture.pixels[..., 0])
+  except ValueError as error:
+    raise image_file.ImageError(f"{picture.name}: {error}") from error
+
+
+def match_channels(picture: Picture, channels: int) -> np.ndarray:
+  """Returns the pixels with so many channels, as a view.
+
+  Gray is repeated without a copy: `[H, W, channels]`, of the picture's type.
+
+  Raises:
+    ImageError: a colour image where one channel is asked for.
+  """
   found = picture.pixels.shape[2]
-  if mosaics and found == 1:
-    if picture.turned:
-      raise image_file.ImageError(
-        f"{picture.name}: is a mosaic with an EXIF orientation, which turns its"
-        " colour filters; remove the orientation, and turn the result"
-      )
-    try:
-      return bayer.fill_in(picture.pixels[..., 0])
-    except ValueError as error:
-      raise image_file.ImageError(f"{picture.name}: {error}") from error
   if found > channels:
     raise image_file.ImageError(
       f"{picture.name}: is a colour image, but the network is of gray images;"
@@ -160,20 +168,24 @@ def network_input(
 
 
 def result_shape(
-  picture: Picture, model: SemanIR, *, mosaics: bool = False
+  picture: Picture, network: LoadedNetwork
 ) -> tuple[int, int, int]:
-  """`(H, W, C)` of a result; gray stays gray unless the network adds colour.
+  """Returns `(H, W, C)` of a result: gray stays gray.
 
-  `mosaics` as in `network_input`.
+  It does not where the network adds colour, or takes it for a mosaic.
   """
+  model = network.model
   height, width, channels = picture.pixels.shape
-  if mosaics or model.in_channels != model.out_channels:
+  if network.takes_mosaics or model.in_channels != model.out_channels:
     channels = model.out_channels
   return height * model.scale, width * model.scale, channels
 
 
 def result_type(picture: Picture, suffix: str) -> np.dtype:
-  """uint16 where input and format have 16 bits, else uint8; warns of a loss."""
+  """Returns uint16 where input and format have 16 bits, else uint8.
+
+  It warns where bits are lost.
+  """
   if suffix in _DEEP or picture.pixels.dtype == np.uint8:
     return picture.pixels.dtype
   logging.warning(

@@ -1,4 +1,4 @@
-"""Which files `restore.py` reads and writes, found before it computes."""
+"""Finds which files `restore.py` reads and writes, before it computes."""
 
 import fnmatch
 import glob
@@ -33,7 +33,7 @@ class Job(NamedTuple):
   comparison: pathlib.Path | None
 
   def is_done(self) -> bool:
-    """Whether everything was written: writes are atomic."""
+    """Says whether everything was written: writes are atomic."""
     return self.result.is_file() and (
       self.comparison is None or self.comparison.is_file()
     )
@@ -69,14 +69,14 @@ def plan(
     if value == "":
       raise image_file.ImageError(f"--{option} is empty; give a file or folder")
   target = pathlib.Path(output)
-  root, sources = _sources(source, target)
+  root, sources = _find_sources(source, target)
   named = root is None and _names_a_file(target)
   if named and output_format is not None:
     raise image_file.ImageError(
       f"{target}: names a format already; leave out --format, or give a folder"
     )
   names = [path.relative_to(root or path.parent) for path in sources]
-  references = _references(names, reference, alone=root is None)
+  references = _find_references(names, reference, alone=root is None)
   jobs = []
   for path, name, clean in zip(sources, names, references, strict=True):
     suffix = pixel_formats.result_suffix(path.suffix)
@@ -110,10 +110,10 @@ def check_quality(jobs: list[Job], quality: int | None) -> None:
       )
 
 
-def _sources(
+def _find_sources(
   source: str, output: pathlib.Path
 ) -> tuple[pathlib.Path | None, list[pathlib.Path]]:
-  """The folder that names are relative to, None for one file; the images."""
+  """Finds the images, and the folder names are relative to (None for one)."""
   path = pathlib.Path(source)
   if path.is_dir():
     root, found = path, listing.list_images(path, recursive=True)
@@ -122,7 +122,7 @@ def _sources(
   elif glob.has_magic(source):
     parts = path.parts
     fixed = next(i for i, part in enumerate(parts) if glob.has_magic(part))
-    root, found = pathlib.Path(*parts[:fixed]), _matches(source)
+    root, found = pathlib.Path(*parts[:fixed]), _find_matches(source)
   else:
     raise image_file.ImageError(
       f"{path}: no such file or folder; check --input"
@@ -135,8 +135,8 @@ def _sources(
   return root, found
 
 
-def _matches(pattern: str) -> list[pathlib.Path]:
-  """The images that a pattern matches, sorted; `ImageError` for none."""
+def _find_matches(pattern: str) -> list[pathlib.Path]:
+  """Finds the images that a pattern matches, sorted; `ImageError` for none."""
   paths = map(pathlib.Path, glob.glob(pattern, recursive=True))
   files = sorted(path for path in paths if path.is_file())
   if not files:
@@ -148,12 +148,12 @@ def _matches(pattern: str) -> list[pathlib.Path]:
 
 
 def _lies_below(output: pathlib.Path, root: pathlib.Path) -> bool:
-  """Whether results have a folder of their own below that of the inputs."""
+  """Says whether results have a folder below that of the inputs."""
   return root.resolve() in output.resolve().parents
 
 
 def _names_a_file(output: pathlib.Path) -> bool:
-  """Whether the place for one result is a file; `ImageError` if of no use."""
+  """Says whether one result goes to a file; `ImageError` if of no use."""
   suffix = output.suffix.lower()
   if output.is_dir() or suffix not in Image.registered_extensions():
     return False
@@ -165,10 +165,10 @@ def _names_a_file(output: pathlib.Path) -> bool:
   return True
 
 
-def _references(
+def _find_references(
   names: list[pathlib.Path], reference: str | None, *, alone: bool
 ) -> list[pathlib.Path | None]:
-  """The clean image of every source; Nones without a `reference`."""
+  """Finds the clean image of every source; Nones without a `reference`."""
   if reference is None:
     return [None] * len(names)
   folder = pathlib.Path(reference)

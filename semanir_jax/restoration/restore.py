@@ -1,16 +1,10 @@
 """Restores image files with a trained network."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import jax
 from absl import logging
 
-from semanir_jax.degradations import bayer
 from semanir_jax.evaluation import wording
-from semanir_jax.inference import ensemble
 from semanir_jax.inference.tiled import TiledRestorer
-from semanir_jax.models.semanir import SemanIR
 from semanir_jax.networks.load import check_there, load_network
 from semanir_jax.restoration import comparison, planning, runner
 
@@ -36,12 +30,12 @@ def restore_files(
 
   Args:
     checkpoint_path: see `load_network`.
-    source: see `restoration_plan.plan`.
+    source: see `planning.plan`.
     output: see there.
     num_keys: k; None for the checkpoint's.
-    reference: see `restoration_plan.plan`; a comparison is written beside each
+    reference: see `planning.plan`; a comparison is written beside each
       result then, its PSNR in the caption.
-    output_format: see `restoration_plan.plan`.
+    output_format: see `planning.plan`.
     quality: of JPEG and WebP results, 1 to 100; None for 95 and lossless.
     overwrite: restore again what was restored.
     tile: see `TiledRestorer`.
@@ -70,33 +64,16 @@ def restore_files(
   if not open_jobs:
     check_there(checkpoint_path)  # or a mistyped name would seem to be right
     return
-  model, params, config = load_network(checkpoint_path)
-  if dtype is not None:
-    model = model.with_execution(dtype=dtype)
-  if self_ensemble:
-    ensemble.check_turnable(config["data"]["degradation"])
+  network = load_network(checkpoint_path).with_dtype(dtype)
   restorer = TiledRestorer(
-    model, params, num_keys=num_keys, tile=tile, self_ensemble=self_ensemble
+    network, num_keys=num_keys, tile=tile, self_ensemble=self_ensemble
   )
-  logging.info("%s", describe(model, config, num_keys))
+  logging.info(
+    "network: %s; on %s",
+    network.describe(num_keys),
+    jax.devices()[0].device_kind,
+  )
   if reference is not None:
-    measures = wording.measures(comparison.protocol(model.scale))
+    measures = wording.measures(comparison.protocol(network.model.scale))
     logging.info("protocol: %s", measures)
-  mosaics = bayer.is_mosaic(config["data"]["degradation"])
-  runner.restore_all(restorer, open_jobs, quality, mosaics)
-
-
-def describe(
-  model: SemanIR, config: Mapping[str, Any], num_keys: int | None
-) -> str:
-  """One line about a network: what it is for, and what it takes."""
-  degradation = dict(config["data"]["degradation"])
-  task = degradation.pop("name", "pairs of images")
-  values = "".join(f", {k} {v}" for k, v in degradation.items())
-  kinds = {1: "gray", 3: "RGB"}
-  return (
-    f"network: {task}{values}; scale {model.scale},"
-    f" {kinds[model.in_channels]} to {kinds[model.out_channels]}, window"
-    f" {model.window_size}, k = {num_keys or model.num_keys}; sides are padded"
-    f" to multiples of {model.size_multiple}; on {jax.devices()[0].device_kind}"
-  )
+  runner.restore_all(restorer, open_jobs, quality)

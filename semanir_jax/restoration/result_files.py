@@ -1,4 +1,4 @@
-"""What a network made of a picture, as a file: encoded, read again, written."""
+"""Encodes what a network made of a picture, reads it again, writes it."""
 
 import os
 import pathlib
@@ -25,8 +25,8 @@ def encode(
   Args:
     path: of the result, for its format.
     pixels: `[H, W, 1 or 3]` uint8 or uint16.
-    source: the input, after `pixel_formats.fitted`.
-    quality: see `image_encoder.encode`.
+    source: the input, after `pixel_formats.fit_to_format`.
+    quality: see `images.encoder.encode`.
 
   Raises:
     ImageError: the format does not hold it.
@@ -46,7 +46,7 @@ def encode(
       suffix,
     )
   if source.alpha is not None:
-    alpha = _scaled_alpha(source.alpha, scale, pixels.dtype)
+    alpha = _scale_alpha(source.alpha, scale, pixels.dtype)
     pixels = np.concatenate([pixels, alpha], axis=2)
   return encoder.encode(
     pixels, suffix, str(path), quality=quality, metadata=metadata
@@ -54,7 +54,7 @@ def encode(
 
 
 def decode(data: bytes, path: pathlib.Path, channels: int) -> np.ndarray:
-  """What readers of a result will see, after the losses of its format.
+  """Returns what readers of a result will see, after its format's losses.
 
   Args:
     data: of `encode`.
@@ -88,8 +88,8 @@ def write(path: pathlib.Path, data: bytes) -> None:
   files.write_bytes(path, data)
 
 
-def _scaled_alpha(alpha: np.ndarray, scale: int, dtype: np.dtype) -> np.ndarray:
-  """Alpha `[H, W, 1]` enlarged `scale` times, in `dtype`."""
+def _scale_alpha(alpha: np.ndarray, scale: int, dtype: np.dtype) -> np.ndarray:
+  """Enlarges alpha `[H, W, 1]` `scale` times, in `dtype`."""
   if alpha.dtype == dtype and scale == 1:
     return alpha
   height, width = (scale * side for side in alpha.shape[:2])

@@ -2,12 +2,11 @@
 
 import collections
 import contextlib
+import dataclasses
 import errno
-import functools
 import math
 import os
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent import futures
 
 import numpy as np
@@ -18,6 +17,7 @@ from semanir_jax.evaluation.reports import Row
 from semanir_jax.images import image_file
 from semanir_jax.inference.tiled import TiledRestorer
 from semanir_jax.machine import files, memory
+from semanir_jax.machine.progress import Progress, format_duration
 from semanir_jax.restoration import comparison, pixel_formats, result_files
 from semanir_jax.restoration.planning import Job
 
@@ -31,18 +31,14 @@ _MOST_BYTES = 2**28
 
 
 def restore_all(
-  restorer: TiledRestorer,
-  jobs: list[Job],
-  quality: int | None,
-  mosaics: bool,
+  restorer: TiledRestorer, jobs: list[Job], quality: int | None
 ) -> None:
   """Restores files; reports the bad ones and goes on.
 
   Args:
     restorer: the network.
-    jobs: of `restoration_plan.plan`.
+    jobs: of `planning.plan`.
     quality: see `result_files.encode`.
-    mosaics: whether one channel is a mosaic, see `pixel_formats`.
 
   Raises:
     ImageError: a file cannot be read or written; of several, after the others
@@ -50,23 +46,16 @@ def restore_all(
     OutOfMemoryError: of a single job.
   """
   failures, untried, rows = [], [], []
-  start = time.monotonic()
+  progress = Progress(len(jobs), "images")
   remaining = iter(jobs)
-  outcomes = _outcomes(restorer, remaining, quality, mosaics)
+  outcomes = _work_off(restorer, remaining, quality)
   for done, (job, finished) in enumerate(outcomes, 1):
     error = finished.exception()
     if error is None:
       if (row := finished.result()) is not None:
         rows.append(row)
-      rate = done / (time.monotonic() - start)
-      logging.info(
-        "%d of %d, %s, %.2f images/s, %.0f s left",
-        done,
-        len(jobs),
-        job.result,
-        rate,
-        (len(jobs) - done) / rate,
-      )
+      progress.advance(done)
+      logging.info("%d of %d, %s, %s", done, len(jobs), job.result, progress)
       continue
     if len(jobs) == 1 or not isinstance(error, _ERRORS):
       raise error
@@ -86,21 +75,43 @@ def restore_all(
     )
 
 
-def _outcomes(
-  restorer: TiledRestorer,
-  jobs: Iterable[Job],
-  quality: int | None,
-  mosaics: bool,
+@dataclasses.dataclass(frozen=True, eq=False)
+class RestoredFile:
+  """A result that waits to be written.
+
+  Attributes:
+    job: where it goes.
+    picture: the input, after `pixel_formats.fit_to_format`.
+    levels: the result, `[H * S, W * S, C]` uint8 or uint16.
+    before: the input for a comparison, `[H, W, C']`: gray as it was, not three
+      times over; a mosaic filled in, float32.
+    target: the clean image, of the shape of `levels`, or None.
+    scale: S, of the network.
+    num_bytes: that it holds in memory.
+  """
+
+  job: Job
+  picture: pixel_formats.Picture
+  levels: np.ndarray
+  before: np.ndarray
+  target: np.ndarray | None
+  scale: int
+  num_bytes: int
+
+
+def _work_off(
+  restorer: TiledRestorer, jobs: Iterable[Job], quality: int | None
 ) -> Iterator[tuple[Job, futures.Future]]:
-  """Every job with what `_write` returned or raised, in order."""
+  """Restores and writes; yields jobs in order, with what `_write` gave."""
   waiting = collections.deque()
   with futures.ThreadPoolExecutor(_THREADS) as pool:
     for job in jobs:
       size, finished = 0, futures.Future()
       try:
-        finish, size = _restored(restorer, job, quality, mosaics)
-        finished = pool.submit(finish)
-        del finish  # it holds the image
+        restored = _restore(restorer, job)
+        size = restored.num_bytes
+        finished = pool.submit(_write, restored, quality)
+        del restored  # it holds the image
       except _ERRORS as error:
         finished.set_exception(error)
       waiting.append((job, finished, size))
@@ -114,67 +125,61 @@ def _outcomes(
       yield job, finished
 
 
-def _restored(
-  restorer: TiledRestorer, job: Job, quality: int | None, mosaics: bool
-) -> tuple[Callable[[], Row | None], int]:
-  """Restores one file.
-
-  Returns:
-    What writes the result, and how many bytes it holds until then.
-  """
-  model, suffix = restorer.model, job.result.suffix.lower()
-  with _explained(job):
+def _restore(restorer: TiledRestorer, job: Job) -> RestoredFile:
+  """Restores one file."""
+  network, suffix = restorer.network, job.result.suffix.lower()
+  scale = network.model.scale
+  with _explain_out_of_memory(job):
     picture = pixel_formats.read_picture(job.source)
-    picture = pixel_formats.fitted(picture, suffix, model.scale)
-    shape = pixel_formats.result_shape(picture, model, mosaics=mosaics)
+    picture = pixel_formats.fit_to_format(picture, suffix, scale)
+    shape = pixel_formats.result_shape(picture, network)
     target = None
     if job.reference is not None:
-      target = comparison.read_reference(job, shape, model.scale)
+      target = comparison.read_reference(job.reference, job, shape, scale)
     levels = np.empty(shape, pixel_formats.result_type(picture, suffix))
-    pixels = pixel_formats.network_input(
-      picture, model.in_channels, mosaics=mosaics
-    )
+    pixels = pixel_formats.network_input(picture, network)
     restore_into(levels, restorer, pixels, picture.name)
-  # Gray as it was, not three times over.
-  before = pixels if mosaics else picture.pixels
-  finish = functools.partial(
-    _write, job, picture, levels, quality, before, target, model.scale
+  return RestoredFile(
+    job=job,
+    picture=picture,
+    levels=levels,
+    before=pixels if network.takes_mosaics else picture.pixels,
+    target=target,
+    scale=scale,
+    num_bytes=levels.nbytes + picture.pixels.nbytes + pixels.nbytes,
   )
-  return finish, levels.nbytes + picture.pixels.nbytes + pixels.nbytes
 
 
-def _write(
-  job: Job,
-  picture: pixel_formats.Picture,
-  levels: np.ndarray,
-  quality: int | None,
-  before: np.ndarray,
-  target: np.ndarray | None,
-  scale: int,
-) -> Row | None:
+def _write(restored: RestoredFile, quality: int | None) -> Row | None:
   """Writes a result, and the comparison where there is a reference.
 
   Returns:
     The figures of the comparison.
   """
-  with _explained(job):
-    _warn_of_no_change(picture, levels)
-    data = result_files.encode(job.result, levels, picture, quality=quality)
+  job, levels = restored.job, restored.levels
+  with _explain_out_of_memory(job):
+    _warn_of_no_change(restored.picture, levels)
+    data = result_files.encode(
+      job.result, levels, restored.picture, quality=quality
+    )
     compared = None
-    if target is not None:
+    if restored.target is not None:
       written = result_files.decode(data, job.result, levels.shape[2])
-      compared = comparison.measure(job, before, written, target, scale)
+      compared = comparison.measure(
+        job, restored.before, written, restored.target, restored.scale
+      )
     result_files.write(job.result, data)
     if compared is None:
       return None
+    assert job.comparison is not None  # there is one where there is a target
     image_file.write_image(job.comparison, reports.comparison(compared))
     logging.info("before / after / truth: %s", job.comparison)
     return compared.row
 
 
-def _explained(job: Job) -> contextlib.AbstractContextManager[None]:
+def _explain_out_of_memory(job: Job) -> contextlib.AbstractContextManager[None]:
   """Turns a lack of memory into one OutOfMemoryError that names the file."""
-  return memory.explained(
+  return memory.explain_out_of_memory(
     f"{job.source}: does not fit the memory together with its result; free"
     " some, or cut it into parts"
   )
@@ -199,25 +204,24 @@ def restore_into(
   tiles = restorer.tile_px(*pixels.shape[:2])
   if tiles[2] > 1:
     logging.info("%s: in %d tiles of %dx%d px", name, tiles[2], *tiles[:2])
-  top, start = 0, time.monotonic()
-  told = start
+  top = 0
+  progress = Progress(height, "rows", every_seconds=_PROGRESS_SECONDS)
   short = (
     f"does not fit the memory in tiles of {tiles[0]}x{tiles[1]} px; give a"
     " smaller --tile"
   )
   try:
-    with memory.explained(short):
+    with memory.explain_out_of_memory(short):
       for band in restorer.bands(pixels):
         bottom = top + len(band)
         levels[top:bottom] = pixel_formats.to_levels(
           band, channels=channels, dtype=levels.dtype
         )
-        top, now = bottom, time.monotonic()
-        if now - told > _PROGRESS_SECONDS and top < height:
-          told = now
-          left = (now - start) * (height / top - 1)
+        top = bottom
+        if progress.advance(top) and top < height:
           share = math.floor(100 * top / height)
-          logging.info("%s: %d %%, %.0f s left", name, share, left)
+          left = format_duration(progress.seconds_left)
+          logging.info("%s: %d %%, %s left", name, share, left)
   except ValueError as error:
     raise image_file.ImageError(f"{name}: {error}") from error
 

@@ -16,7 +16,7 @@ from semanir_jax.training.checkpoints import Checkpoints
 from semanir_jax.training.phase_loop import Run, train_phase
 from semanir_jax.training.preemption import Preemption
 from semanir_jax.training.profile import Profile
-from semanir_jax.training.progress import Progress
+from semanir_jax.training.progress import RunProgress
 from semanir_jax.training.setup import (
   check_init_from,
   make_plan,
@@ -87,7 +87,7 @@ def train_and_evaluate(
       checkpoints=checkpoints,
       writer=writer,
       preemption=preemption,
-      progress=Progress(first, config.train.num_steps),
+      progress=RunProgress(first, config.train.num_steps),
       profile=Profile(workdir, first + 1, config.train.num_steps)
       if profile
       else None,
@@ -177,7 +177,7 @@ def _train(
         phase.patch_size,
         phase.batch_size,
       )
-    with memory.explained(
+    with memory.explain_out_of_memory(
       f"batches of {phase.batch_size} patches of {phase.patch_size} px do not"
       " fit the memory; use config.train.accumulate, a smaller"
       " config.train.batch_size, or more devices (config.mesh.fsdp)"

@@ -17,7 +17,7 @@ from semanir_jax.training.checkpoints import Checkpoints
 from semanir_jax.training.phases import Phase
 from semanir_jax.training.preemption import Preemption, Stop
 from semanir_jax.training.profile import Profile
-from semanir_jax.training.progress import Progress
+from semanir_jax.training.progress import RunProgress
 from semanir_jax.training.setup import Plan, step_flops
 from semanir_jax.training.step import TrainState
 from semanir_jax.training.validation import validate
@@ -36,7 +36,7 @@ class Run:
   checkpoints: Checkpoints
   writer: tensorboard.MetricWriter
   preemption: Preemption
-  progress: Progress
+  progress: RunProgress
   profile: Profile | None
 
   def save(

@@ -8,10 +8,11 @@ import jax
 from absl import logging
 
 from semanir_jax.machine.devices import chip_of
+from semanir_jax.machine.progress import Progress, format_duration
 from semanir_jax.training.record import memory_gib
 
 
-class Progress:
+class RunProgress:
   """Measures the rate of steps and the share of time spent waiting for input.
 
   Validation and saving are left out of both. The time left has them in it, and
@@ -20,9 +21,9 @@ class Progress:
 
   def __init__(self, step: int, num_steps: int) -> None:
     """Starts at `step` of `num_steps`."""
-    self._num_steps = num_steps
+    self._num_steps, self._first_reported = num_steps, step
     self._chip = chip_of(jax.devices()[0].device_kind)
-    self._first_report: tuple[float, int] | None = None
+    self._since_first_report: Progress | None = None
     self._restart(step)
 
   def _restart(self, step: int) -> None:
@@ -64,13 +65,14 @@ class Progress:
     now = time.monotonic()
     seconds = max(now - self._start, 1e-9)
     rate = (step - self._step) / seconds
-    if self._first_report is None:
-      self._first_report = now, step
-      seconds_per_step = 1 / max(rate, 1e-9)
+    rest = self._num_steps - step
+    if self._since_first_report is None:
+      left = rest / max(rate, 1e-9)
+      self._since_first_report = Progress(rest, "steps")
+      self._first_reported = step
     else:
-      began, first = self._first_report
-      seconds_per_step = (now - began) / max(step - first, 1)
-    left = (self._num_steps - step) * seconds_per_step
+      self._since_first_report.advance(step - self._first_reported)
+      left = self._since_first_report.seconds_left
     teraflops = self._flops / seconds / jax.device_count() / 1e12
     rates = {
       "steps_per_second": rate,
@@ -93,15 +95,7 @@ class Progress:
       rates["images_per_second"],
       100 * rates["input_wait_share"],
       utilization,
-      duration(left),
+      format_duration(left),
     )
     self._restart(step)
     return rates | memory_gib()
-
-
-def duration(seconds: float) -> str:
-  """Seconds as `42 s`, `3 min 5 s` or `12 h 7 min`."""
-  minutes, rest = divmod(round(seconds), 60)
-  if minutes >= 60:
-    return f"{minutes // 60} h {minutes % 60} min"
-  return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -11,10 +11,10 @@ from absl import logging
 from jax.sharding import Mesh
 
 from semanir_jax.data import splits
-from semanir_jax.data.sources import Source
 from semanir_jax.data.train_iterator import TrainIterator
 from semanir_jax.degradations import make as make_degradation
-from semanir_jax.evaluation import loop, test_sets
+from semanir_jax.evaluation import loop
+from semanir_jax.evaluation.test_sets import TestSet, open_test_sets
 from semanir_jax.machine import distributed, sharding
 from semanir_jax.machine.flops import count_flops
 from semanir_jax.models.semanir import SemanIR
@@ -38,7 +38,7 @@ class Plan(NamedTuple):
     mesh: devices of all processes.
     phases: of the run.
     data: this process's batches, one iterator per phase.
-    sets: test sets: name, options, source.
+    sets: test sets that are measured while training.
     train_step: compiled where it is first called, once per phase.
     init: makes the initial state.
     shapes: of the state.
@@ -49,7 +49,7 @@ class Plan(NamedTuple):
   mesh: Mesh
   phases: Sequence[Phase]
   data: Sequence[TrainIterator]
-  sets: Sequence[tuple[str, Mapping[str, Any], Source]]
+  sets: Sequence[TestSet]
   train_step: Any
   init: Any
   shapes: Any
@@ -77,10 +77,10 @@ def make_plan(config: Any) -> Plan:
     data = [make_data(config, sources, phase) for phase in phases]
     sets = []
     if config.eval.every_steps > 0:
-      sets = test_sets.present(config.eval.sets, config.data.data_dir)
-      named = {name: options for name, options, _ in sets}
+      sets = open_test_sets(config.eval.sets, config.data.data_dir)
+      named = {one.name: one.options for one in sets}
       splits.warn_of_seen_images(named, config.data.train)
-      sets = [found for found in sets if found[1].get("validate", True)]
+      sets = [one for one in sets if one.options.get("validate", True)]
   return Plan(
     model, mesh, phases, data, sets, train_step, init, shapes, shardings
   )
@@ -192,7 +192,7 @@ def check_init_from(config: Any, workdir: str) -> None:
   if not config.init_from:
     return
   try:
-    checkpoint.checkpoint_folder(workdir)
+    checkpoint.find_checkpoint(workdir)
   except build.CheckpointError:
     check_there(config.init_from)
 

@@ -2,15 +2,15 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from absl import logging
 
-from semanir_jax.data.sources import Source
 from semanir_jax.evaluation import loop, reports, wording
+from semanir_jax.evaluation.test_sets import TestSet
 from semanir_jax.inference.restorer import Restorer
 from semanir_jax.machine import sharding
 from semanir_jax.models.semanir import SemanIR
@@ -21,9 +21,7 @@ from semanir_jax.training.tensorboard import MetricWriter
 _NOT_MEASURED = ("num_images", "published", "published_ssim", "validate")
 
 
-def measure_id(
-  config: Any, sets: Sequence[tuple[str, Mapping[str, Any], Source]]
-) -> str:
+def measure_id(config: Any, sets: Sequence[TestSet]) -> str:
   """A short name for the PSNR that `validate` returns: that of another one, as
   after a change of the test sets, cannot be compared with it.
 
@@ -34,8 +32,7 @@ def measure_id(
   protocol = config.eval.protocol
   facts = {
     "sets": [
-      (name, len(source), {k: o[k] for k in o if k not in _NOT_MEASURED})
-      for name, o, source in sets
+      (one.name, len(one.source), _measured_options(one)) for one in sets
     ],
     "channel": protocol.channel,
     "crop_px": protocol.crop_px,
@@ -46,13 +43,19 @@ def measure_id(
   return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+def _measured_options(test_set: TestSet) -> dict[str, Any]:
+  """Returns the options of a test set that its PSNR depends on."""
+  options = test_set.options
+  return {key: options[key] for key in options if key not in _NOT_MEASURED}
+
+
 def validate(
   config: Any,
   model: SemanIR,
   state: TrainState,
   step: int,
   *,
-  sets: Sequence[tuple[str, Mapping[str, Any], Source]],
+  sets: Sequence[TestSet],
   writer: MetricWriter,
   stop: Callable[[], bool],
 ) -> float | None:
@@ -65,7 +68,7 @@ def validate(
     model: the network.
     state: of `step`.
     step: updates made.
-    sets: of `test_sets.present`, the same in all processes.
+    sets: of `open_test_sets`, the same in all processes.
     writer: of metrics and pictures.
     stop: whether to end early; called as often in every process, between
       batches, with the same answer.
@@ -88,11 +91,11 @@ def validate(
       model.num_keys,
     )
   psnrs = []
-  for name, options, source in sets:
+  for test_set in sets:
+    name, source = test_set.name, test_set.source
     rounds = loop.evaluate_shared(
       restore,
-      source,
-      options,
+      test_set,
       config.eval.protocol.to_dict(),
       batch_size=config.eval.batch_size,
       max_images=config.eval.max_images,

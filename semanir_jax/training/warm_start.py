@@ -35,8 +35,8 @@ def load_parameters(state: TrainState, name: str) -> TrainState:
     CheckpointError: there is no checkpoint, it is damaged, or most arrays do
       not fit.
   """
-  _, found, _ = load_network(name)
-  there = flax.traverse_util.flatten_dict(found)
+  found = load_network(name)
+  there = flax.traverse_util.flatten_dict(found.params)
   here = flax.traverse_util.flatten_dict(state.params)
   fits = {
     path
