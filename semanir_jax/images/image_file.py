@@ -9,8 +9,8 @@ show is refused by name, never approximated:
   alpha     dropped where the whole image is opaque, else refused, since what
             shows through is not known; `pixel_formats` keeps it
   refused   CMYK, YCbCr, Lab, 32-bit integer and float, 12-bit and inverted
-            16-bit TIFF and kinds of TIFF that Pillow does not know, interlaced
-            16-bit colour PNG, several images in a file
+            16-bit TIFF and kinds of TIFF that Pillow does not know, 16 bits
+            with a transparent colour, several images in a file
 """
 
 import pathlib

@@ -9,6 +9,7 @@ offsets do not survive a move.
 import contextlib
 import io
 import struct
+import zlib
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
@@ -103,6 +104,31 @@ class Metadata(NamedTuple):
           lost.append(kind.decode())
     return lost
 
+  def to_png_chunks(self) -> bytes:
+    """Returns the chunks of a PNG that hold it, to stand before the pixels.
+
+    Source: PNG specification (third edition), 5.3 and 11.3.
+    """
+    chunks = []
+    if self.icc_profile is not None:
+      profile = zlib.compress(self.icc_profile)
+      chunks.append((b"iCCP", b"ICC profile\0\0" + profile))
+    for kind, body in self.png_colours:
+      if kind != b"sRGB" or self.icc_profile is None:  # one or the other
+        chunks.append((kind, body))
+    if self.dpi is not None:
+      per_metre = (round(dpi / 0.0254) for dpi in self.dpi)
+      chunks.append((b"pHYs", struct.pack(">IIB", *per_metre, 1)))
+    if self.exif is not None:
+      chunks.append((b"eXIf", self.exif.removeprefix(b"Exif\0\0")))
+    return b"".join(
+      struct.pack(">I", len(body))
+      + kind
+      + body
+      + struct.pack(">I", zlib.crc32(kind + body))
+      for kind, body in chunks
+    )
+
 
 NO_METADATA = Metadata()
 
@@ -160,7 +186,7 @@ def read_exif(image: Image.Image) -> Image.Exif:
     return image.getexif()
   file = image.fp
   start, packed = file.tell(), b""
-  for kind, length in _png_chunks(file):
+  for kind, length in png_chunks(file):
     if kind == b"eXIf":
       packed = file.read(length)
       break
@@ -182,7 +208,7 @@ def orientation_of(image: Image.Image) -> int:
 def _png_colours(file: BinaryIO) -> tuple[tuple[bytes, bytes], ...]:
   """See `Metadata.png_colours`; behind the pixels they say nothing."""
   found = {}
-  for kind, length in _png_chunks(file):
+  for kind, length in png_chunks(file):
     if kind == b"IDAT":
       break
     if _PNG_COLOURS.get(kind) == length:
@@ -190,8 +216,8 @@ def _png_colours(file: BinaryIO) -> tuple[tuple[bytes, bytes], ...]:
   return tuple(found.items())
 
 
-def _png_chunks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
-  """Kinds and lengths of chunks; the file stands before the body of each."""
+def png_chunks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
+  """Yields kinds and lengths of chunks; the file stands before their bodies."""
   place = file.seek(8)  # behind the signature
   while len(head := file.read(8)) == 8:
     length = int.from_bytes(head[:4])
