@@ -13,6 +13,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from semanir_jax.images import decoder, encoder, image_file
+from semanir_jax.images.image_file import PixelOptions
 from semanir_jax.machine.files import FileError
 from tests import png_files
 
@@ -503,26 +504,25 @@ def test_truncated_16_bit_png_is_refused(tmp_path):
 
 def test_channels():
   gray, colour = _random((4, 5, 1)), _random((4, 5, 3))
-  three = image_file.with_channels(gray, "a.png", channels=3)
+  three = image_file.convert_channels(gray, "a.png", PixelOptions(3))
   np.testing.assert_array_equal(three, np.concatenate([gray] * 3, axis=2))
-  assert image_file.with_channels(gray, "a.png", channels=1, gray="y") is gray
+  luma = PixelOptions(1, "y")
+  assert image_file.convert_channels(gray, "a.png", luma) is gray
   with pytest.raises(image_file.ImageError, match="a.png: is a colour.*gray="):
-    image_file.with_channels(colour, "a.png", channels=1)
+    image_file.convert_channels(colour, "a.png", PixelOptions(1))
   with pytest.raises(image_file.ImageError, match="a.png: is 16-bit colour"):
-    image_file.with_channels(
-      colour.astype(np.uint16), "a.png", channels=1, gray="y"
-    )
+    image_file.convert_channels(colour.astype(np.uint16), "a.png", luma)
   for options in ({"channels": 2}, {"channels": 3, "gray": "y"}):
     with pytest.raises(ValueError, match="channels="):
-      image_file.with_channels(colour, "a.png", **options)
+      PixelOptions(**options)
   with pytest.raises(ValueError, match="gray='luma'"):
-    image_file.with_channels(colour, "a.png", channels=1, gray="luma")
+    PixelOptions(channels=1, gray="luma")
 
 
 def test_gray_y_gives_the_published_jpeg_baseline(shared_data):
   psnrs = []
   for path in sorted((shared_data / "live1").glob("*.png")):
-    clean = image_file.read_image(path, channels=1, gray="y")
+    clean = image_file.read_image(path, PixelOptions(1, "y"))
     file = io.BytesIO()
     Image.fromarray(clean[..., 0]).save(file, "JPEG", quality=10)
     coded = image_file.decode_image(file.getvalue(), path.name)

@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import BinaryIO, Literal
 
 import numpy as np
-from PIL import Image, PngImagePlugin
+from PIL import Image, ImageFile, PngImagePlugin, TiffImagePlugin
 
 from semanir_jax.images.metadata import orientation_of, png_chunks
 from semanir_jax.machine.files import FileError
@@ -110,7 +110,7 @@ def decode(data: bytes, name: str) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def is_turned(data: bytes) -> bool:
-  """Whether `decode` turns a file that it can decode."""
+  """Says whether `decode` turns a file that it can decode."""
   with _open(io.BytesIO(data)) as image:
     return orientation_of(image) != 1
 
@@ -151,7 +151,7 @@ def import_codec(name: Literal["imagecodecs", "tifffile"]) -> ModuleType:
     raise ValueError(f"16-bit colour: pip install {name}") from error
 
 
-def _open(file: BinaryIO) -> Image.Image:
+def _open(file: BinaryIO) -> ImageFile.ImageFile:
   try:
     return Image.open(file, formats=_FORMATS)
   except Image.UnidentifiedImageError as error:
@@ -164,28 +164,31 @@ def _open(file: BinaryIO) -> Image.Image:
     ) from error
 
 
-def _is_gray(image: Image.Image) -> bool:
+def _is_gray(image: ImageFile.ImageFile) -> bool:
   # Gray with alpha at 16 bits has mode RGBA in Pillow.
   return image.mode in _GRAY_MODES or _raw_mode(image) == "LA;16B"
 
 
-def _raw_mode(image: Image.Image) -> str:
+def _raw_mode(image: ImageFile.ImageFile) -> str:
   """Returns Pillow's name of the data in a PNG file, before loading it."""
   return str(image.tile[0].args) if image.format == "PNG" else ""
 
 
-def _tiff_tag(image: Image.Image, tag: int) -> tuple[int, ...]:
+def _tiff_tag(image: ImageFile.ImageFile, tag: int) -> list[int]:
+  """Returns the values of a tag; none of what is no TIFF, or has it not."""
+  if not isinstance(image, TiffImagePlugin.TiffImageFile):
+    return []
   return np.ravel(image.tag_v2.get(tag, ())).tolist()
 
 
-def _is_deep(image: Image.Image) -> bool:
+def _is_deep(image: ImageFile.ImageFile) -> bool:
   """Says whether the file holds 16-bit colour, which Pillow would cut to 8."""
   if image.format == "TIFF" and image.mode in _COLOUR_MODES:
     return max(_tiff_tag(image, _BITS_PER_SAMPLE), default=1) > 8
   return _raw_mode(image) in _DEEP_PNG
 
 
-def _check_supported(image: Image.Image) -> None:
+def _check_supported(image: ImageFile.ImageFile) -> None:
   """Raises ValueError with a reason and a remedy; reads the header only."""
   if image.mode not in _GRAY_MODES + _COLOUR_MODES:
     raise ValueError(
@@ -193,8 +196,9 @@ def _check_supported(image: Image.Image) -> None:
       "gray or sRGB, 8 or 16 bits"
     )
   # MPO: a JPEG photograph first, then its preview or other eye.
-  if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
-    raise ValueError(f"holds {image.n_frames} images: save each one alone")
+  frames = getattr(image, "n_frames", 1)
+  if image.format != "MPO" and frames > 1:
+    raise ValueError(f"holds {frames} images: save each one alone")
   if "transparency" in image.info:
     if image.mode.startswith("I;16"):
       raise ValueError("16-bit gray with a transparent level: remove it")
@@ -217,7 +221,7 @@ def _check_supported(image: Image.Image) -> None:
       raise ValueError("16-bit TIFF with alpha: remove it, or save as PNG")
 
 
-def _decode_plain(image: Image.Image) -> np.ndarray:
+def _decode_plain(image: ImageFile.ImageFile) -> np.ndarray:
   """Returns `[H, W, 1 to 4]` of what Pillow decodes exactly."""
   levels, step = _SHALLOW_PNG.get(_raw_mode(image), (0, 1))
   image.load()
@@ -234,7 +238,7 @@ def _decode_plain(image: Image.Image) -> np.ndarray:
   return pixels[..., None] if mode == "L" else pixels
 
 
-def _decode_deep(image: Image.Image, data: bytes) -> np.ndarray:
+def _decode_deep(image: ImageFile.ImageFile, data: bytes) -> np.ndarray:
   """Returns `[H, W, 2 to 4]` uint16 of a file with 16-bit colour."""
   if image.format == "PNG":
     return _decode_deep_png(image, data)
@@ -249,7 +253,7 @@ def _decode_deep(image: Image.Image, data: bytes) -> np.ndarray:
   return pixels.astype(np.uint16)
 
 
-def _decode_deep_png(image: Image.Image, data: bytes) -> np.ndarray:
+def _decode_deep_png(image: ImageFile.ImageFile, data: bytes) -> np.ndarray:
   """Returns `[H, W, 2 to 4]` uint16 of a 16-bit PNG with colour or alpha.
 
   libpng gets the picture without what else the file holds, as chunks that it

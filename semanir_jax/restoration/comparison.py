@@ -49,7 +49,9 @@ def read_reference(
       " clean image"
     )
   target = target[:height, :width]
-  return image_file.with_channels(target, str(job.reference), channels=channels)
+  return image_file.convert_channels(
+    target, str(job.reference), image_file.PixelOptions(channels=channels)
+  )
 
 
 def measure(

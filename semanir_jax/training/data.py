@@ -13,7 +13,7 @@ from semanir_jax.data.pipeline import make_train_iterator
 from semanir_jax.data.sources import Source, absent_folder, locate, open_source
 from semanir_jax.data.train_iterator import TrainIterator
 from semanir_jax.degradations import make as make_degradation
-from semanir_jax.images.image_file import ImageError
+from semanir_jax.images.image_file import ImageError, PixelOptions
 from semanir_jax.training.phases import Phase
 
 
@@ -34,8 +34,7 @@ def open_train_sources(config: Any) -> list[Source]:
   sources = [
     open_source(
       locate(spec, data.data_dir),
-      channels=data.channels,
-      gray=data.gray or None,
+      pixels=PixelOptions(data.channels, data.gray or None),
       on_bad_image=data.on_bad_image,
       recursive=data.recursive,
       data_dir=data.data_dir or None,
