@@ -232,7 +232,7 @@ def _cache_folder() -> pathlib.Path:
 
 
 def _is_for_the_user(record: python_logging.LogRecord) -> bool:
-  """Whether a log line is shown: ours, or a warning of anybody."""
+  """Says whether a log line is shown: ours, or a warning of anybody."""
   quiet = any(package in record.pathname for package in _QUIET_PACKAGES)
   if record.exc_info and (quiet or record.name == "asyncio"):
     # Of their threads, a dozen for one full disk; what matters is raised too.

@@ -56,7 +56,7 @@ def open_train_sources(config: Any) -> list[Source]:
 def make_data(
   config: Any, sources: Sequence[Source], phase: Phase
 ) -> TrainIterator:
-  """This process's share of the batches of a phase.
+  """Opens this process's share of the batches of a phase.
 
   Every phase is a stream of its own, shuffled by a seed of the run's and its
   index, so that a position in it means the same whatever came before.
@@ -79,7 +79,7 @@ def make_data(
 
 
 def _stream_seed(seed: int, phase: int) -> int:
-  """Of the first phase the run's; of the others none that another run has."""
+  """Returns the run's for the first phase, else one that no other run has."""
   if not phase:
     return seed
   return int(np.random.SeedSequence([seed, phase]).generate_state(1)[0])

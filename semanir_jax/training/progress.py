@@ -100,7 +100,7 @@ class Progress:
 
 
 def duration(seconds: float) -> str:
-  """Seconds as `42 s`, `3 min 5 s` or `12 h 7 min`."""
+  """Says seconds as `42 s`, `3 min 5 s` or `12 h 7 min`."""
   minutes, rest = divmod(round(seconds), 60)
   if minutes >= 60:
     return f"{minutes // 60} h {minutes % 60} min"
