@@ -21,6 +21,7 @@ from semanir_jax import cli
 from semanir_jax.data.pipeline import make_train_iterator
 from semanir_jax.data.sources import open_source
 from semanir_jax.degradations import make
+from semanir_jax.images.image_file import PixelOptions
 from semanir_jax.machine.files import write_bytes
 
 _DATA_DIR = flags.DEFINE_string(
@@ -59,8 +60,7 @@ def measure(task: str, variant: str, pairs: str | None) -> dict[str, Any]:
   options = data.degradation.to_dict()
   source = open_source(
     "photographs:train" if options else pairs,
-    channels=data.channels,
-    gray=data.gray or None,
+    pixels=PixelOptions(data.channels, data.gray or None),
   )
   iterator = make_train_iterator(
     [source],

@@ -48,7 +48,8 @@ def define_config(
 
   holder = config_flags.DEFINE_config_file("config", None, help_text)
   # ml_collections' own parser takes paths alone.
-  flags.FLAGS["config"].parser.parse = _read_config
+  parser: Any = flags.FLAGS["config"].parser
+  parser.parse = _read_config
   return holder
 
 
@@ -137,6 +138,7 @@ def _read_config(text: str) -> Any:
   file, variants = _split(text)
   _make_importable(file.parent)
   spec = importlib.util.spec_from_file_location("the_config", file)
+  assert spec is not None and spec.loader is not None  # it ends in .py
   module = importlib.util.module_from_spec(spec)
   sys.modules[spec.name] = module  # dataclasses look there
   try:
@@ -154,9 +156,11 @@ def _read_config(text: str) -> Any:
 def _split(text: str) -> tuple[pathlib.Path, str | None]:
   """Splits a value of --config into the file and what is behind its colon."""
   # A drive letter has a colon of its own.
-  path, colon, variants = re.fullmatch(
+  found = re.fullmatch(
     r"((?:[A-Za-z]:(?=[\\/]))?[^:]*)(:?)(.*)", text, re.DOTALL
-  ).groups()
+  )
+  assert found is not None  # any text is of this form
+  path, colon, variants = found.groups()
   return _find_config(pathlib.Path(path)), variants if colon else None
 
 
@@ -232,7 +236,7 @@ def _cache_folder() -> pathlib.Path:
 
 
 def _is_for_the_user(record: python_logging.LogRecord) -> bool:
-  """Whether a log line is shown: ours, or a warning of anybody."""
+  """Says whether a log line is shown: ours, or a warning of anybody."""
   quiet = any(package in record.pathname for package in _QUIET_PACKAGES)
   if record.exc_info and (quiet or record.name == "asyncio"):
     # Of their threads, a dozen for one full disk; what matters is raised too.

@@ -125,7 +125,9 @@ def test_a_started_gather_counts_its_result_alone():
 
 def _report(config, steps=("train", "inference"), chip="TPU v5 lite"):
   """Rows of a config compiled for the CPU devices here, by step."""
-  compiled = report.compile_steps(config, jax.devices(), "cpu", steps)
+  compiled = report.compile_steps(
+    config, jax.devices(), "cpu", steps, inference_side=256
+  )
   chip = devices.chip_of(chip)
   rows = [report.describe(*step, 8, chip) for step in compiled]
   json.dumps(rows)

@@ -192,7 +192,7 @@ def test_bicubic_input_is_the_test_file(
   assert hq.shape[0] == scale * lq.shape[0]
 
 
-# LIVE1's SSIM and PSNR-B are in tests/benchmarks_test.py, of quality 10.
+# LIVE1's SSIM and PSNR-B are in tests/evaluate_test.py, of quality 10.
 JPEG_COLUMNS = {
   ("classic5", "gray"): [
     (27.8211, 0.7595, 25.2090),

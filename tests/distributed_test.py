@@ -60,7 +60,7 @@ def test_flags_that_do_not_fit_are_refused(given, message):
 _ALONE = """
 import sys
 from absl import flags
-from semanir_jax import distributed
+from semanir_jax.machine import distributed
 flags.FLAGS(["program", *sys.argv[2:]])
 try:
   distributed.initialize(timeout_seconds=float(sys.argv[1]))

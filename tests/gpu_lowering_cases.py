@@ -140,7 +140,8 @@ def compile_train_step(config, side):
   model = make_model(config.model).with_execution(platform="gpu")
   images = jax.ShapeDtypeStruct((4, side, side, 3), jnp.float32)
   with triton_launch.compile_for(topology.H200_CAPABILITY):
-    train_step, _, state, _ = place_step(config, model, mesh)
+    placed = place_step(config, model, mesh)
+    train_step, state = placed.train_step, placed.shapes
     lowered = train_step.lower(state, {"lq": images, "hq": images})
   return state, lowered.compile()
 

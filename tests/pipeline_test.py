@@ -285,7 +285,7 @@ def test_all_records_are_used_as_often():
   degradations.Bicubic(scale=2),
 ])  # fmt: skip
 def test_photographs_become_float_batches(degradation):
-  source = sources.photographs("train")
+  source = sources.open_photographs("train")
   (batch,) = _batches(source, degradation=degradation, patch_size=64, count=1)
   assert batch["hq"].shape == (8, 64, 64, 3)
   side = 64 // degradation.scale

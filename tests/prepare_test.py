@@ -12,7 +12,7 @@ import pytest
 from semanir_jax.data import pipeline, prepare, records, sources, sub_images
 from semanir_jax.degradations import GaussianNoise
 from semanir_jax.images import image_file
-from semanir_jax.images.image_file import ImageError
+from semanir_jax.images.image_file import ImageError, PixelOptions
 
 
 def _image(height, width, seed):
@@ -57,7 +57,7 @@ def test_pack_holds_the_files_as_they_are(
   assert files == {"image": jpeg.read_bytes()}
   copy = pickle.loads(pickle.dumps(source))
   np.testing.assert_array_equal(copy[7]["image"], source[7]["image"])
-  gray = sources.open_source(str(tmp_path / "out"), channels=1, gray="y")
+  gray = sources.open_source(str(tmp_path / "out"), pixels=PixelOptions(1, "y"))
   assert gray[7]["image"].shape == (321, 481, 1)
 
 

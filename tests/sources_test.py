@@ -12,7 +12,7 @@ from absl import logging
 from semanir_jax.data import records, sources
 from semanir_jax.data.pairing import pair_scale
 from semanir_jax.images import image_file
-from semanir_jax.images.image_file import ImageError
+from semanir_jax.images.image_file import ImageError, PixelOptions
 from tests import png_files
 
 
@@ -81,12 +81,12 @@ def test_damaged_pixels_fail_or_the_next_image_stands_in(tmp_path):
 def test_channels(tmp_path):
   _write(tmp_path, ["gray.png"], channels=1)
   _write(tmp_path, ["rgb.png"])
-  source = sources.ImageFolder(tmp_path, channels=3)
+  source = sources.ImageFolder(tmp_path, pixels=PixelOptions(channels=3))
   assert [source[i]["image"].shape for i in (0, 1)] == [(6, 8, 3)] * 2
-  source = sources.ImageFolder(tmp_path, channels=1, gray="y")
+  source = sources.ImageFolder(tmp_path, pixels=PixelOptions(1, "y"))
   assert [source[i]["image"].shape for i in (0, 1)] == [(6, 8, 1)] * 2
   with pytest.raises(ImageError, match='rgb.png: is a colour.*gray="y"'):
-    sources.ImageFolder(tmp_path, channels=1)
+    sources.ImageFolder(tmp_path, pixels=PixelOptions(channels=1))
 
 
 def test_pairs_by_name_with_scale_and_modcrop(tmp_path):
@@ -211,7 +211,7 @@ def test_pairs_of_gray_and_colour_need_channels(tmp_path):
   _write(tmp_path / "target", ["a.png"])
   with pytest.raises(ImageError, match="1 channels but its target 3; save"):
     sources.PairedFolder(tmp_path)
-  record = sources.PairedFolder(tmp_path, channels=3)[0]
+  record = sources.PairedFolder(tmp_path, pixels=PixelOptions(channels=3))[0]
   assert record["input"].shape == record["target"].shape == (6, 8, 3)
 
 
@@ -232,7 +232,7 @@ def test_photographs_are_these():
   sizes = {
     record["name"]: record["image"].shape
     for split in ("train", "test")
-    for record in sources.photographs(split)
+    for record in sources.open_photographs(split)
   }
   assert sizes == {
     "astronaut": (512, 512, 3),
@@ -250,7 +250,7 @@ def test_photographs_import_neither_package_nor_jax():
   code = (
     "import sys\n"
     "from semanir_jax.data import sources\n"
-    "sources.photographs('test')[0]\n"
+    "sources.open_photographs('test')[0]\n"
     "slow = {'jax', 'skimage', 'sklearn', 'tensorflow_datasets', 'scipy'}\n"
     "assert not slow & set(sys.modules), slow & set(sys.modules)\n"
   )
@@ -260,7 +260,7 @@ def test_photographs_import_neither_package_nor_jax():
 def test_photographs_say_what_to_install(monkeypatch):
   monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
   with pytest.raises(ImageError, match="pip install scikit-image"):
-    sources.photographs("train")
+    sources.open_photographs("train")
 
 
 def test_open_source_understands(tmp_path):
@@ -274,7 +274,7 @@ def test_open_source_understands(tmp_path):
     (f"{pairs}/input/a.png", sources.ImageFolder),
     ("photographs:test", sources.ImageFolder),
   ):
-    source = sources.open_source(spec, channels=1, gray="y")
+    source = sources.open_source(spec, pixels=PixelOptions(1, "y"))
     assert isinstance(source, kind), spec
     assert source[0].get("image", source[0].get("target")).shape[2] == 1
   for spec, message in (

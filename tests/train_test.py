@@ -501,8 +501,8 @@ def test_a_batch_without_memory_says_what_to_make_smaller(
 def test_a_step_replaces_the_state_in_place(photographs):
   plan = setup.make_plan(train_config(photographs))
   batch = small.batch(plan.model, count=8, side=16)
-  step = plan.train_step.lower(plan.shapes, batch).compile()
-  leaves = jax.tree.leaves(plan.shapes)
+  step = plan.placed.train_step.lower(plan.placed.shapes, batch).compile()
+  leaves = jax.tree.leaves(plan.placed.shapes)
   state = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
   # Of one device: the state is whole on each of the 8.
   assert step.memory_analysis().alias_size_in_bytes >= 0.9 * state

@@ -290,7 +290,8 @@ def test_an_image_that_one_process_cannot_read_ends_both(
 _ALONE = """
 import sys
 from absl import flags
-from semanir_jax import checkpoint, distributed
+from semanir_jax.machine import distributed
+from semanir_jax.networks import checkpoint
 flags.DEFINE_string("workdir", None, "")
 flags.FLAGS(sys.argv, known_only=True)
 distributed._FAREWELL_SECONDS = 2

@@ -72,7 +72,7 @@ class _Instruction:
 
 @dataclasses.dataclass
 class Traffic:
-  """What a program moves, per device and run.
+  """Holds what a program moves, per device and run.
 
   Attributes:
     memory_bytes: results and operands of all unfused instructions, whole even
@@ -104,7 +104,7 @@ def analyse(text: str) -> Traffic:
 
 
 def _parse(text: str) -> tuple[dict[str, list[_Instruction]], str]:
-  """Instructions by computation, and the name of the entry."""
+  """Reads instructions by computation, and the name of the entry."""
   computations: dict[str, list[_Instruction]] = {}
   current, entry = "", ""
   for line in text.splitlines():
@@ -126,7 +126,7 @@ def _parse(text: str) -> tuple[dict[str, list[_Instruction]], str]:
 
 
 def _num_bytes(shapes: str) -> int:
-  """Bytes of all arrays in the text of a shape, which may be a tuple."""
+  """Counts the bytes of all arrays in the text of a shape or of a tuple."""
   return sum(
     _BYTES.get(dtype, 0) * math.prod(_numbers(sides))
     for dtype, sides, _ in _SHAPE.findall(shapes)
@@ -134,7 +134,7 @@ def _num_bytes(shapes: str) -> int:
 
 
 def _memory_bytes(shapes: str) -> int:
-  """Bytes that the arrays take in main memory, as they are laid out."""
+  """Counts the bytes that arrays take in main memory, as they are laid out."""
   total = 0
   for dtype, sides, layout in _SHAPE.findall(shapes):
     if _ON_CHIP in layout:
@@ -149,7 +149,7 @@ def _memory_bytes(shapes: str) -> int:
 
 
 def _whole_tiles(sides: list[int], tile: list[int]) -> list[int]:
-  """Sides, minor first, rounded up to multiples of a tile, minor last."""
+  """Rounds sides, minor first, up to multiples of a tile, minor last."""
   sides = sides + [1] * (len(tile) - len(sides))
   for i, length in enumerate(reversed(tile)):
     sides[i] = -(-sides[i] // length) * length
@@ -203,7 +203,7 @@ def _walk(
 def _trip_count(
   instruction: _Instruction, computations: dict[str, list[_Instruction]]
 ) -> int:
-  """How often a loop runs; 1 for other calls.
+  """Returns how often a loop runs; 1 for other calls.
 
   XLA writes it down for CPU and GPU. For TPU it is the constant that the loop's
   condition compares its counter with: all loops of this project count from 0.

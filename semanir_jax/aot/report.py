@@ -52,7 +52,8 @@ def compile_steps(
   )
   kind = "gpu" if platform == "cuda" else platform
   model = make_model(config.model).with_execution(platform=kind)
-  train_step, _, state, _ = place_step(config, model, mesh)
+  placed = place_step(config, model, mesh)
+  train_step, state = placed.train_step, placed.shapes
   # What a GPU kernel computes cannot be counted; the dense form is the same.
   counted = model
   if kind == "gpu":
@@ -87,7 +88,7 @@ def _images(count: int, side: int, channels: int) -> jax.ShapeDtypeStruct:
 
 
 def _compile(lowered: Any) -> Any:
-  """The compiled program, or the message that memory does not suffice."""
+  """Compiles, or returns the message that memory does not suffice."""
   try:
     return lowered.compile()
   except jax.errors.JaxRuntimeError as error:
@@ -103,7 +104,7 @@ def describe(
   num_devices: int,
   chip: Chip | None,
 ) -> dict[str, Any]:
-  """One row: what a step needs on every device.
+  """Makes one row: what a step needs on every device.
 
   Args:
     what: names the step; the row begins with it.
@@ -143,7 +144,7 @@ def describe(
       "memory": traffic.memory_bytes / (chip.memory_gb_s * 1e9),
       "links": sum(traffic.collective_bytes.values()) / (chip.link_gb_s * 1e9),
     }
-    limit = max(bounds, key=bounds.get)
+    limit = max(bounds, key=bounds.__getitem__)
     row |= {
       "memory_share": used / (chip.memory_gib * 2**30),
       "fits": used < chip.memory_gib * 2**30,

@@ -50,7 +50,7 @@ HOST_GPUS = 8
 
 
 def topology_devices(platform: str, topology: str | None) -> list[Any]:
-  """Devices to compile for.
+  """Returns the devices to compile for.
 
   Args:
     platform: "tpu", "cuda" or "cpu"; those here of a CPU.
@@ -76,7 +76,7 @@ def topology_devices(platform: str, topology: str | None) -> list[Any]:
   os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
   try:
     description = topologies.get_topology_desc(
-      topology_name=topology, platform="tpu"
+      topology_name=topology or "", platform="tpu"
     )
   except Exception as error:
     raise ValueError(
@@ -95,7 +95,7 @@ def topology_devices(platform: str, topology: str | None) -> list[Any]:
 
 
 def h200_devices(count: int) -> list[Any]:
-  """H200s to compile for, on hosts of `HOST_GPUS`.
+  """Returns H200s to compile for, on hosts of `HOST_GPUS`.
 
   The CPU has to be the platform that JAX runs on (`jax_platforms`). Programs
   with Triton kernels are traced inside

@@ -13,7 +13,10 @@ from semanir_jax.machine import distributed
 
 _CONFIG = cli.define_config()
 _WORKDIR = flags.DEFINE_string(
-  "workdir", None, "Folder of the run; results go to its `eval` folder."
+  "workdir",
+  None,
+  "Folder of the run; results go to its `eval` folder.",
+  required=True,
 )
 _CHECKPOINT = flags.DEFINE_string(
   "checkpoint", None, "Workdir, step, file or name; default: --workdir."
@@ -30,7 +33,7 @@ _NUM_KEYS = flags.DEFINE_integer(
 _SELF_ENSEMBLE = flags.DEFINE_bool(
   "self_ensemble", False, "Mean over 8 flips and turns: 8 times the time."
 )
-flags.mark_flags_as_required(["config", "workdir"])
+flags.mark_flag_as_required("config")
 flags.register_validator("workdir", lambda path: path != "", "give a folder")
 
 

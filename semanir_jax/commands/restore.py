@@ -14,13 +14,22 @@ from semanir_jax import cli
 from semanir_jax.restoration import pixel_formats, restore
 
 _INPUT = flags.DEFINE_string(
-  "input", None, "Image file, folder with its subfolders, or quoted pattern."
+  "input",
+  None,
+  "Image file, folder with its subfolders, or quoted pattern.",
+  required=True,
 )
 _OUTPUT = flags.DEFINE_string(
-  "output", None, "Folder for the results; a file name for one image."
+  "output",
+  None,
+  "Folder for the results; a file name for one image.",
+  required=True,
 )
 _CHECKPOINT = flags.DEFINE_string(
-  "checkpoint", None, "Workdir of a run, a step, a file or a bundled name."
+  "checkpoint",
+  None,
+  "Workdir of a run, a step, a file or a bundled name.",
+  required=True,
 )
 _NUM_KEYS = flags.DEFINE_integer(
   "num_keys", None, "k, keys per token; default: the checkpoint's.", 1
@@ -58,7 +67,6 @@ _DTYPE = flags.DEFINE_enum(
   ["float32", "bfloat16"],
   "Of the operands of matrix products; default: the checkpoint's.",
 )
-flags.mark_flags_as_required(["input", "output", "checkpoint"])
 
 
 def main() -> None:

@@ -16,12 +16,15 @@ from semanir_jax.training.preemption import EXIT_CODE
 
 _CONFIG = cli.define_config()
 _WORKDIR = flags.DEFINE_string(
-  "workdir", None, "Folder for checkpoints, logs and pictures."
+  "workdir",
+  None,
+  "Folder for checkpoints, logs and pictures.",
+  required=True,
 )
 _PROFILE = flags.DEFINE_bool(
   "profile", False, "Write a trace of a few steps to WORKDIR/profile."
 )
-flags.mark_flags_as_required(["config", "workdir"])
+flags.mark_flag_as_required("config")
 flags.register_validator("workdir", lambda path: path != "", "give a folder")
 
 

@@ -89,7 +89,7 @@ NO_AUGMENTATION = Augmentation()
 
 
 def _shrunk(image: np.ndarray, factor: float) -> np.ndarray:
-  """By Pillow's bicubic with antialiasing."""
+  """Shrinks by Pillow's bicubic with antialiasing."""
   sides = [round(side / factor) for side in image.shape[:2]]
   picture = Image.fromarray(image.squeeze(2) if image.shape[2] == 1 else image)
   small = picture.resize(sides[::-1], Image.Resampling.BICUBIC)

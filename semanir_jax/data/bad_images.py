@@ -11,7 +11,11 @@ from typing import Any, Protocol, TypeVar
 from absl import logging
 
 from semanir_jax.images import image_file
-from semanir_jax.images.image_file import ImageError, ImageInfo
+from semanir_jax.images.image_file import (
+  ImageError,
+  ImageInfo,
+  PixelOptions,
+)
 from semanir_jax.machine.files import FileError
 
 Item = TypeVar("Item")
@@ -25,15 +29,15 @@ class Readable(Protocol):
   bad_images: list[str]
 
   def __len__(self) -> int:
-    """Number of records."""
+    """Returns the number of records."""
+    ...
 
   def read(self, index: int) -> dict[str, Any]:
     """Reads record `index` or raises `ImageError`."""
+    ...
 
 
-def check_header(
-  path: pathlib.Path, *, channels: int | None, gray: str | None
-) -> ImageInfo:
+def check_header(path: pathlib.Path, pixels: PixelOptions) -> ImageInfo:
   """Reads a header; raises `ImageError` for what no source can give."""
   info = image_file.probe_image(path)
   if info.bits != 8:
@@ -42,7 +46,7 @@ def check_header(
       f"{path}: has 16 bits per sample, training and evaluation are defined on "
       "8; convert it first"
     )
-  if channels == 1 and info.channels == 3 and gray is None:
+  if info.channels == 3 and pixels == PixelOptions(channels=1):
     raise ImageError(
       f'{path}: is a colour image but channels=1; choose gray="y" or '
       'gray="rgb2gray", or use channels=3'

@@ -10,7 +10,7 @@ from semanir_jax.data.sources import Source
 
 
 class CachedRecords:
-  """Several sources as one, with as many decoded records as fit kept.
+  """Reads several sources as one, and keeps as many decoded records as fit.
 
   What is kept stays: with every record used once per epoch in random order,
   replacing records would only lower the share of hits. A copy in another

@@ -20,9 +20,14 @@ from semanir_jax.data.bad_images import (
   read_or_stand_in,
   select_good,
 )
-from semanir_jax.data.pairing import cut_pair, pair_scale
+from semanir_jax.data.pairing import cut_pair, image_size, pair_scale
 from semanir_jax.images import image_file
-from semanir_jax.images.image_file import ImageError, ImageInfo
+from semanir_jax.images.image_file import (
+  AS_IN_FILE,
+  ImageError,
+  ImageInfo,
+  PixelOptions,
+)
 from semanir_jax.machine.files import FileError, Path
 
 # Pairs whose headers decide the scale of a folder.
@@ -41,8 +46,7 @@ class ImageFolder:
     self,
     folders: Path | Sequence[Path],
     *,
-    channels: int | None = None,
-    gray: str | None = None,
+    pixels: PixelOptions = AS_IN_FILE,
     on_bad_image: str = "fail",
     recursive: bool = False,
   ) -> None:
@@ -50,8 +54,7 @@ class ImageFolder:
 
     Args:
       folders: folders and single image files.
-      channels: None, 1 or 3, as in `images.read_image`.
-      gray: as in `images.read_image`.
+      pixels: which channels the records get.
       on_bad_image: "fail" raises, naming all bad files; "skip" logs them and
         leaves them out. Where pixels turn out damaged later, the next good
         image stands in, so that all processes still see the same stream.
@@ -68,11 +71,11 @@ class ImageFolder:
         found.append(folder)
       else:
         found.extend(listing.list_images(folder, recursive=recursive))
-    self._options = {"channels": channels, "gray": gray}
+    self._pixels = pixels
     self._on_bad_image = on_bad_image
     self.paths, self.bad_images = select_good(
       found,
-      lambda path: check_header(path, **self._options),
+      lambda path: check_header(path, pixels),
       on_bad_image=on_bad_image,
     )
 
@@ -95,7 +98,7 @@ class ImageFolder:
 
   def read(self, index: int) -> dict[str, Any]:
     """Reads one record; raises `ImageError` whatever `on_bad_image` says."""
-    image = image_file.read_image(self.paths[index], **self._options)
+    image = image_file.read_image(self.paths[index], self._pixels)
     return {"image": image, "name": self.paths[index].stem}
 
 
@@ -117,8 +120,7 @@ class PairedFolder:
     self,
     root: Path | tuple[Path, Path],
     *,
-    channels: int | None = None,
-    gray: str | None = None,
+    pixels: PixelOptions = AS_IN_FILE,
     on_bad_image: str = "fail",
     recursive: bool = False,
   ) -> None:
@@ -126,8 +128,7 @@ class PairedFolder:
 
     Args:
       root: a folder that holds `input` and `target`, or these two folders.
-      channels: see `ImageFolder`; so are the other options.
-      gray: see `ImageFolder`.
+      pixels: which channels the records get.
       on_bad_image: see `ImageFolder`; a file without partner is a bad one.
       recursive: look into subfolders too.
 
@@ -138,15 +139,18 @@ class PairedFolder:
       root = (pathlib.Path(root) / "input", pathlib.Path(root) / "target")
     inputs, targets = (by_key(folder, recursive=recursive) for folder in root)
     aliases = {name: partner_key(name, targets) for name in inputs}
-    pairs = [(inputs[name], targets.get(aliases[name])) for name in inputs]
+    pairs: list[_Partners] = [
+      (inputs[name], targets.get(aliases[name])) for name in inputs
+    ]
     for name in sorted(set(targets) - set(aliases.values())):
       pairs.append((None, targets[name]))
-    self._options = {"channels": channels, "gray": gray}
+    self._pixels = pixels
     self._on_bad_image = on_bad_image
     self.scale = _common_scale(pairs)
-    self.paths, self.bad_images = select_good(
+    good, self.bad_images = select_good(
       pairs, self._check, on_bad_image=on_bad_image
     )
+    self.paths = [_both(pair) for pair in good]
 
   def __len__(self) -> int:
     return len(self.paths)
@@ -157,22 +161,17 @@ class PairedFolder:
   def read(self, index: int) -> dict[str, Any]:
     """Reads one record; raises `ImageError` whatever `on_bad_image` says."""
     input_path, target_path = self.paths[index]
-    lq = image_file.read_image(input_path, **self._options)
-    hq = image_file.read_image(target_path, **self._options)
+    lq = image_file.read_image(input_path, self._pixels)
+    hq = image_file.read_image(target_path, self._pixels)
     # Cutting would hide files that changed since their headers were read.
-    self._check_scale(self.paths[index], lq.shape[:2], hq.shape[:2])
+    self._check_scale(self.paths[index], image_size(lq), image_size(hq))
     lq, hq = cut_pair(lq, hq, self.scale)
     return {"input": lq, "target": hq, "name": target_path.stem}
 
-  def _check(self, pair: tuple[pathlib.Path, pathlib.Path]) -> None:
-    if None in pair:
-      present = pair[0] or pair[1]
-      raise ImageError(
-        f"{present}: has no partner of the same name in the "
-        f"{'target' if pair[0] else 'input'} folder; add or remove it"
-      )
-    lq, hq = (check_header(path, **self._options) for path in pair)
-    if lq.channels != hq.channels and self._options["channels"] is None:
+  def _check(self, partners: "_Partners") -> None:
+    pair = _both(partners)
+    lq, hq = (check_header(path, self._pixels) for path in pair)
+    if lq.channels != hq.channels and self._pixels.channels is None:
       raise ImageError(
         f"{pair[0]}: has {lq.channels} channels but its target {hq.channels}; "
         "save both as gray or both as colour, or set channels"
@@ -193,10 +192,26 @@ class PairedFolder:
       )
 
 
-def key(path: pathlib.Path) -> str:
-  """What files are paired by: the relative path without suffix.
+# Input and target; None where a folder has no file of the name.
+_Partners = tuple[pathlib.Path | None, pathlib.Path | None]
 
-  In Unicode's composed form: archives made on a Mac have accents decomposed.
+
+def _both(partners: _Partners) -> tuple[pathlib.Path, pathlib.Path]:
+  """Returns input and target; raises `ImageError` where one is missing."""
+  lq, hq = partners
+  if lq is None or hq is None:
+    raise ImageError(
+      f"{lq or hq}: has no partner of the same name in the "
+      f"{'target' if lq else 'input'} folder; add or remove it"
+    )
+  return lq, hq
+
+
+def key(path: pathlib.Path) -> str:
+  """Returns what files are paired by: the relative path without suffix.
+
+  It is in Unicode's composed form: archives made on a Mac have accents
+  decomposed.
   """
   return unicodedata.normalize("NFC", path.with_suffix("").as_posix())
 
@@ -228,16 +243,14 @@ def partner_key(name: str, targets: dict[str, pathlib.Path]) -> str:
   return name if name in targets else re.sub(r"x\d+$", "", name)
 
 
-def _common_scale(
-  pairs: Sequence[tuple[pathlib.Path | None, pathlib.Path | None]],
-) -> int:
+def _common_scale(pairs: Sequence[_Partners]) -> int:
   """Returns the scale that most of the first pairs have; 1 if none has one."""
   scales: collections.Counter[int] = collections.Counter()
-  whole = (pair for pair in pairs if None not in pair)
+  whole = ((lq, hq) for lq, hq in pairs if lq and hq)
   for pair in itertools.islice(whole, _NUM_PROBED):
     with contextlib.suppress(FileError):
-      sizes = (_size(image_file.probe_image(path)) for path in pair)
-      if scale := pair_scale(*sizes):
+      lq, hq = (_size(image_file.probe_image(path)) for path in pair)
+      if scale := pair_scale(lq, hq):
         scales[scale] += 1
   return scales.most_common(1)[0][0] if scales else 1
 

@@ -44,7 +44,7 @@ def list_images(
 def select_images(
   paths: Iterable[pathlib.Path], place: str
 ) -> list[pathlib.Path]:
-  """Those with a suffix of `images.SUFFIXES`; logs how many others there are.
+  """Returns those with a suffix of `images.SUFFIXES`; logs how many others.
 
   Raises:
     ImageError: there is none in `place`.
@@ -71,7 +71,7 @@ def select_images(
 
 
 def _walk(folder: pathlib.Path) -> Iterator[pathlib.Path]:
-  """All files below a folder, also below links but where one leads back."""
+  """Yields all files below a folder, also below links that do not lead back."""
 
   def refuse(error: OSError) -> None:
     raise image_file.ImageError(

@@ -3,8 +3,14 @@
 import numpy as np
 
 
+def image_size(image: np.ndarray) -> tuple[int, int]:
+  """Returns height and width of `[H, W, C]`."""
+  height, width, _ = image.shape
+  return height, width
+
+
 def pair_scale(lq: tuple[int, int], hq: tuple[int, int]) -> int:
-  """Target side / input side of a pair, 0 where the sizes do not belong.
+  """Returns target side / input side, 0 where the sizes do not belong.
 
   Args:
     lq: height and width of the input.
@@ -24,7 +30,13 @@ def pair_scale(lq: tuple[int, int], hq: tuple[int, int]) -> int:
 def cut_pair(
   lq: np.ndarray, hq: np.ndarray, scale: int
 ) -> tuple[np.ndarray, np.ndarray]:
-  """The part at the upper left that both images of a pair show (modcrop)."""
+  """Returns the part at the upper left that both images show (modcrop).
+
+  Args:
+    lq: `[h, w, C]`, the input.
+    hq: `[H, W, C]`, the target.
+    scale: target side / input side.
+  """
   height, width = (
     min(small, large // scale)
     for small, large in zip(lq.shape[:2], hq.shape[:2], strict=True)

@@ -88,7 +88,7 @@ def make_train_iterator(
 
 
 def _shuffled(records: CachedRecords, seed: int) -> grain.MapDataset:
-  """The records without end, in an order of their own in every pass."""
+  """Repeats the records without end, each pass in an order of its own."""
   passes = -(-_FEW // len(records))
   dataset = grain.MapDataset.source(records).repeat(passes)
   return dataset.seed(seed).shuffle().repeat()

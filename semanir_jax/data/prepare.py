@@ -68,12 +68,18 @@ def prepare(
       options, or one that cannot be written.
     ValueError: options that do not fit together.
   """
-  options = {"on_bad_image": on_bad_image, "recursive": recursive}
   if target_folder is None:
-    source, scale = ImageFolder(input_folder, **options), 1
+    source, scale = (
+      ImageFolder(input_folder, on_bad_image=on_bad_image, recursive=recursive),
+      1,
+    )
     items = [{"image": path} for path in source.paths]
   else:
-    source = PairedFolder((input_folder, target_folder), **options)
+    source = PairedFolder(
+      (input_folder, target_folder),
+      on_bad_image=on_bad_image,
+      recursive=recursive,
+    )
     scale = source.scale
     items = [{"input": lq, "target": hq} for lq, hq in source.paths]
   cutter = Cutter(crop_size, crop_size if step is None else step, scale)

@@ -17,9 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from semanir_jax.data.pairing import cut_pair, pair_scale
+from semanir_jax.data.pairing import cut_pair, image_size, pair_scale
 from semanir_jax.images import image_file
-from semanir_jax.images.image_file import ImageError
+from semanir_jax.images.image_file import (
+  AS_IN_FILE,
+  ImageError,
+  PixelOptions,
+)
 from semanir_jax.machine.files import Path
 
 INDEX_NAME = "pack.json"
@@ -53,14 +57,13 @@ class ArrayRecordSource:
   """
 
   def __init__(
-    self, folder: Path, *, channels: int | None = None, gray: str | None = None
+    self, folder: Path, *, pixels: PixelOptions = AS_IN_FILE
   ) -> None:
     """Opens a finished pack.
 
     Args:
       folder: the `--output` of prepare.
-      channels: as in `images.read_image`.
-      gray: as in `images.read_image`.
+      pixels: which channels the records get.
 
     Raises:
       ImageError: no pack, an unfinished one, a shard of the wrong size, or a
@@ -82,7 +85,7 @@ class ArrayRecordSource:
     self.scale = index["scale"]
     self.num_images = index.get("images")
     self._folder = folder
-    self._options = {"channels": channels, "gray": gray}
+    self._pixels = pixels
     array_record_data_source = array_record("array_record_data_source")
     with _damage_named(f"{folder}"):
       self._records = array_record_data_source.ArrayRecordDataSource(
@@ -99,7 +102,7 @@ class ArrayRecordSource:
       name, files = unpack(self._records[index])
     where = f"{self._folder}, record {index} ({name})"
     return {"name": name} | {
-      key: image_file.decode_image(data, where, **self._options)
+      key: image_file.decode_image(data, where, self._pixels)
       for key, data in files.items()
     }
 
@@ -155,8 +158,7 @@ class TfdsSource:
     *,
     split: str,
     data_dir: Path | None = None,
-    channels: int | None = None,
-    gray: str | None = None,
+    pixels: PixelOptions = AS_IN_FILE,
   ) -> None:
     """Opens a set that was prepared in the array_record format.
 
@@ -164,8 +166,7 @@ class TfdsSource:
       name: with its configuration, as "div2k/bicubic_x2".
       split: a split or a part of one, as "train" or "train[:90%]".
       data_dir: where TFDS keeps its sets; None for its default.
-      channels: as in `images.read_image`.
-      gray: as in `images.read_image`.
+      pixels: which channels the records get.
 
     Raises:
       ImageError: not prepared, in another format, or without images.
@@ -181,16 +182,11 @@ class TfdsSource:
 
     # Reopened in grain's workers: builders cannot be pickled in general.
     self._open = functools.partial(
-      TfdsSource,
-      name,
-      split=split,
-      data_dir=data_dir,
-      channels=channels,
-      gray=gray,
+      TfdsSource, name, split=split, data_dir=data_dir, pixels=pixels
     )
     self._name = f"tfds:{name}:{split}"
-    self._options = {"channels": channels, "gray": gray}
-    builder = tfds.builder(name, data_dir=data_dir)
+    self._pixels = pixels
+    builder: Any = tfds.builder(name, data_dir=data_dir)
     try:
       self._records = builder.as_data_source(split=split)
     except (NotImplementedError, AssertionError) as error:
@@ -219,14 +215,14 @@ class TfdsSource:
       raise IndexError(f"record {index} of {len(self)}")
     record, name = self._records[index], f"{self._name}[{index}]"
     arrays = {
-      ours: self._pixels(record[theirs], name)
+      ours: self._convert(record[theirs], name)
       for ours, theirs in self._keys.items()
     }
     if "target" in arrays:
       arrays = _cut_to_scale(arrays, name)
     return {"name": name} | arrays
 
-  def _pixels(self, image: np.ndarray, name: str) -> np.ndarray:
+  def _convert(self, image: np.ndarray, name: str) -> np.ndarray:
     """Checks an image of the catalogue, and gives it the channels asked."""
     if (
       image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (1, 3)
@@ -235,7 +231,7 @@ class TfdsSource:
         f"{name}: is {image.dtype} {image.shape}; sets of gray or RGB images of"
         " 8 bits can be read"
       )
-    return image_file.with_channels(image, name, **self._options)
+    return image_file.convert_channels(image, name, self._pixels)
 
 
 def _cut_to_scale(
@@ -243,7 +239,7 @@ def _cut_to_scale(
 ) -> dict[str, np.ndarray]:
   """Cuts off what only one image of a pair shows, as `PairedFolder` does."""
   lq, hq = pair["input"], pair["target"]
-  scale = pair_scale(lq.shape[:2], hq.shape[:2])
+  scale = pair_scale(image_size(lq), image_size(hq))
   if not scale:
     raise ImageError(
       f"{name}: a target of {hq.shape[:2]} and an input of {lq.shape[:2]} are"

@@ -10,13 +10,18 @@ Sources can be pickled, as grain's worker processes need. Images of 16 bits are
 refused: degradations and metrics are defined on 8 (protocols.md 1.5).
 """
 
+import functools
 import importlib.util
 import pathlib
 from typing import Any, Protocol
 
 from semanir_jax.data.folders import ImageFolder, PairedFolder
 from semanir_jax.data.records import INDEX_NAME, ArrayRecordSource, TfdsSource
-from semanir_jax.images.image_file import ImageError
+from semanir_jax.images.image_file import (
+  AS_IN_FILE,
+  ImageError,
+  PixelOptions,
+)
 from semanir_jax.machine.files import Path
 
 __all__ = [
@@ -27,8 +32,8 @@ __all__ = [
   "TfdsSource",
   "absent_folder",
   "locate",
+  "open_photographs",
   "open_source",
-  "photographs",
 ]
 
 # (module, file): colour photographs inside the wheels, which need no download.
@@ -54,14 +59,16 @@ class Source(Protocol):
   """What the pipeline and the evaluation read from."""
 
   def __len__(self) -> int:
-    """Number of records."""
+    """Returns the number of records."""
+    ...
 
   def __getitem__(self, index: int) -> dict[str, Any]:
-    """Record number `index`; raises `ImageError` if it cannot be read."""
+    """Reads record `index`; raises `ImageError` if it cannot be read."""
+    ...
 
 
-def photographs(
-  split: str, *, channels: int | None = None, gray: str | None = None
+def open_photographs(
+  split: str, *, pixels: PixelOptions = AS_IN_FILE
 ) -> ImageFolder:
   """Opens the photographs inside the wheels of scikit-image and scikit-learn.
 
@@ -70,8 +77,7 @@ def photographs(
 
   Args:
     split: "train" (6 images, two of them views of one scene) or "test" (2).
-    channels: as in `images.read_image`.
-    gray: as in `images.read_image`.
+    pixels: which channels the records get.
 
   Raises:
     ImageError: a package is not installed, or without its images.
@@ -88,14 +94,13 @@ def photographs(
         f"not installed; pip install {_PACKAGES[module]}"
       )
     paths.append(pathlib.Path(spec.submodule_search_locations[0]) / file)
-  return ImageFolder(paths, channels=channels, gray=gray)
+  return ImageFolder(paths, pixels=pixels)
 
 
 def open_source(
   spec: str,
   *,
-  channels: int | None = None,
-  gray: str | None = None,
+  pixels: PixelOptions = AS_IN_FILE,
   on_bad_image: str = "fail",
   recursive: bool = False,
   data_dir: Path | None = None,
@@ -110,8 +115,7 @@ def open_source(
       a folder written by `semanir_jax.data.prepare`;
       "photographs:train", "photographs:test" (no download);
       "tfds:NAME:SPLIT", as "tfds:div2k/bicubic_x2:train".
-    channels: as in `images.read_image`.
-    gray: as in `images.read_image`.
+    pixels: which channels the records get.
     on_bad_image: "fail" or "skip", for folders of images (`ImageFolder`).
     recursive: look into subfolders too, for folders of images.
     data_dir: where TFDS keeps its sets; None for its default.
@@ -120,24 +124,30 @@ def open_source(
     ImageError: nothing usable is there.
     ValueError: the string or an option is not understood.
   """
-  pixels = {"channels": channels, "gray": gray}
   if spec.startswith("photographs:"):
-    return photographs(spec.removeprefix("photographs:"), **pixels)
+    return open_photographs(spec.removeprefix("photographs:"), pixels=pixels)
   if spec.startswith("tfds:"):
     name, _, split = spec.removeprefix("tfds:").partition(":")
     if not name or not split:
       raise ValueError(f'{spec!r} must be "tfds:NAME:SPLIT"')
-    return TfdsSource(name, split=split, data_dir=data_dir, **pixels)
-  options = pixels | {"on_bad_image": on_bad_image, "recursive": recursive}
+    return TfdsSource(name, split=split, data_dir=data_dir, pixels=pixels)
+  open_paired = functools.partial(
+    PairedFolder,
+    pixels=pixels,
+    on_bad_image=on_bad_image,
+    recursive=recursive,
+  )
   if "," in spec and not pathlib.Path(spec).exists():
     input_folder, _, target_folder = spec.partition(",")
-    return PairedFolder((input_folder, target_folder), **options)
+    return open_paired((input_folder, target_folder))
   folder = pathlib.Path(spec)
   if (folder / INDEX_NAME).exists() or any(folder.glob("*.array_record")):
-    return ArrayRecordSource(folder, **pixels)
+    return ArrayRecordSource(folder, pixels=pixels)
   if (folder / "input").is_dir() and (folder / "target").is_dir():
-    return PairedFolder(folder, **options)
-  return ImageFolder(folder, **options)
+    return open_paired(folder)
+  return ImageFolder(
+    folder, pixels=pixels, on_bad_image=on_bad_image, recursive=recursive
+  )
 
 
 def locate(source: str, data_dir: str) -> str:
@@ -148,7 +158,7 @@ def locate(source: str, data_dir: str) -> str:
 
 
 def absent_folder(source: str, data_dir: str) -> str | None:
-  """The folder, or file, of a source that is not there, if there is one."""
+  """Returns the folder, or file, of a source that is not there, or None."""
   if source.startswith(("photographs:", "tfds:")):
     return None
   folders = _parts(source, data_dir)
@@ -156,7 +166,7 @@ def absent_folder(source: str, data_dir: str) -> str | None:
 
 
 def _parts(source: str, data_dir: str) -> list[str]:
-  """The folders of a source: one or, of pairs, two; or a source that is none.
+  """Returns the folders of a source, two of pairs; or one that has none.
 
   A comma separates two folders, unless a folder is called so.
   """

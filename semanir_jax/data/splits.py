@@ -9,7 +9,7 @@ from semanir_jax.data.sources import Source
 
 
 def likely_cause(name: str, count: int, expected: int) -> str:
-  """Why the folder of a test set may hold `count` images, not `expected`."""
+  """Says why a test set's folder may hold `count` images, not `expected`."""
   if count == 900 and expected in (100, 800):
     return "training and validation images of DIV2K (800 and 100) are together"
   if expected == 68 and count in (100, 200, 300, 500):

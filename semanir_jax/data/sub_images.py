@@ -1,8 +1,9 @@
 """Records of one image or pair, whole or cut into overlapping sub-images."""
 
 import dataclasses
+import itertools
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -11,12 +12,12 @@ from semanir_jax.data.pairing import cut_pair
 from semanir_jax.images import encoder, image_file
 from semanir_jax.machine import files
 
-Files = dict[str, pathlib.Path]  # of "image", or of "input" and "target"
+Files = Mapping[str, pathlib.Path]  # of "image", or of "input" and "target"
 
 
 @dataclasses.dataclass(frozen=True)
 class Cutter:
-  """How images are cut.
+  """Makes records of images, whole or cut.
 
   Attributes:
     crop_size: side of a sub-image, px of the image, or of the target of a pair;
@@ -34,10 +35,12 @@ class Cutter:
   scale: int
 
   def __post_init__(self) -> None:
-    sides = (self.crop_size, self.step)
-    if (None in sides) != (sides == (None, None)):
-      raise ValueError(f"crop_size and step belong together, got {sides}")
-    if self.crop_size is None:
+    if self.crop_size is None or self.step is None:
+      if self.crop_size != self.step:
+        raise ValueError(
+          "crop_size and step belong together, got"
+          f" {(self.crop_size, self.step)}"
+        )
       return
     if self.step < 1 or self.crop_size < self.step:
       raise ValueError(
@@ -76,35 +79,37 @@ class Cutter:
           data[key] = _png(image)
         pixels[key] = image
     height, width = [*pixels.values()][-1].shape[:2]
-    if self.crop_size is None or min(height, width) < self.crop_size:
+    size, step = self.crop_size, self.step
+    if size is None or step is None or min(height, width) < size:
       return [records.pack(name, data)]
+    corners = itertools.product(
+      _starts(height, size, step), _starts(width, size, step)
+    )
+    scales = {"input": self.scale}
     return [
       records.pack(
         f"{name}_s{number:03d}",
         {
-          key: _png(self._cut(image, key, top, left))
+          key: _png(_cut(image, top, left, size, scales.get(key, 1)))
           for key, image in pixels.items()
         },
       )
-      for number, (top, left) in enumerate(self._corners(height, width))
+      for number, (top, left) in enumerate(corners)
     ]
 
-  def _corners(self, height: int, width: int) -> Iterator[tuple[int, int]]:
-    for top in self._starts(height):
-      for left in self._starts(width):
-        yield top, left
 
-  def _starts(self, side: int) -> list[int]:
-    last = side - self.crop_size
-    return sorted({*range(0, last, self.step), last})
+def _starts(side: int, size: int, step: int) -> list[int]:
+  """Returns where sub-images begin along a side, px."""
+  last = side - size
+  return sorted({*range(0, last, step), last})
 
-  def _cut(
-    self, image: np.ndarray, key: str, top: int, left: int
-  ) -> np.ndarray:
-    """Cuts a sub-image; `top` and `left` are px of the image or target."""
-    scale = self.scale if key == "input" else 1
-    top, left, size = top // scale, left // scale, self.crop_size // scale
-    return image[top : top + size, left : left + size]
+
+def _cut(
+  image: np.ndarray, top: int, left: int, size: int, scale: int
+) -> np.ndarray:
+  """Cuts a sub-image; all are px of the target, `scale` times the image's."""
+  top, left, size = top // scale, left // scale, size // scale
+  return image[top : top + size, left : left + size]
 
 
 def _png(image: np.ndarray) -> bytes:

@@ -21,7 +21,7 @@ _NOTICES = (signal.SIGTERM, signal.SIGINT)
 
 
 class TrainIterator(grain.DatasetIterator):
-  """Iterator whose state is the number of batches taken, and of which records.
+  """Gives batches; its state is how many were taken, and of which records.
 
   Grain's own states count for each worker; this one can be restored with any
   number of workers and processes (write the state of one process for all).
@@ -66,6 +66,7 @@ class TrainIterator(grain.DatasetIterator):
 
   def _make(self) -> Example:
     self.start_prefetch()
+    assert self._rest is not None
     # Workers start when the first batch is asked for.
     starts = self._num_workers and not self._working
     with notices_later() if starts else contextlib.nullcontext():
@@ -114,9 +115,10 @@ class TrainIterator(grain.DatasetIterator):
       return iter(rest.to_iter_dataset(self._read))
     if not flags.FLAGS.is_parsed():  # in notebooks and tests
       flags.FLAGS(sys.argv[:1])
+    ahead = self._read.prefetch_buffer_size
+    assert isinstance(ahead, int)  # not one that grain would tune
     options = grain.MultiprocessingOptions(
-      num_workers=self._num_workers,
-      per_worker_buffer_size=self._read.prefetch_buffer_size,
+      num_workers=self._num_workers, per_worker_buffer_size=ahead
     )
     dataset = rest.to_iter_dataset(self._read)
     return iter(dataset.mp_prefetch(options, live_as_long_as_the_run))
@@ -156,5 +158,7 @@ def live_as_long_as_the_run(worker_index: int, worker_count: int) -> None:
 
 
 def _end_with_parent() -> None:
-  multiprocessing.parent_process().join()
+  parent = multiprocessing.parent_process()
+  assert parent is not None  # of a worker
+  parent.join()
   os._exit(1)

@@ -1,7 +1,7 @@
 """What all degradations share: their promises, their types and their checks."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -10,24 +10,29 @@ from semanir_jax.images.color import check_uint8
 Rng = np.random.Generator | np.random.RandomState
 Pair = tuple[np.ndarray, np.ndarray]
 Context = tuple[int, int, int, int]
+Number = TypeVar("Number", int, float)
 
 
 class Degradation(Protocol):
-  """What the pipeline needs to know of a degradation."""
+  """Says what the pipeline needs to know of a degradation."""
 
   @property
   def scale(self) -> int:
-    """Side of hq / side of lq; 1 except in super-resolution."""
+    """Returns side of hq / side of lq; 1 except in super-resolution."""
+    ...
 
   @property
   def multiple(self) -> int:
-    """Sides of hq are multiples of this; `__call__` crops what is over."""
+    """Returns what sides of hq are multiples of; `__call__` crops the rest."""
+    ...
 
   def __call__(self, rng: Rng, image: np.ndarray) -> Pair:
     """Degrades uint8 `[H, W, C]`; (lq `[H / scale, W / scale, C]`, hq)."""
+    ...
 
   def context(self, rng: Rng) -> Context:
-    """px (top, bottom, left, right) that a patch needs around it."""
+    """Returns the px (top, bottom, left, right) needed around a patch."""
+    ...
 
 
 def modcrop(image: np.ndarray, multiple: int) -> np.ndarray:
@@ -54,6 +59,7 @@ def modcrop(image: np.ndarray, multiple: int) -> np.ndarray:
 
 
 def check_share(field: str, share: float, of: str) -> None:
+  """Raises ValueError unless an option is a share of the `of`, 0 to 1."""
   if not isinstance(share, (int, float)) or not 0 <= share <= 1:
     raise ValueError(
       f"{field}={share!r} must be a share of the {of}, between 0 and 1"
@@ -62,13 +68,14 @@ def check_share(field: str, share: float, of: str) -> None:
 
 def check_interval(
   field: str,
-  value: float | Sequence[float],
-  lowest: float,
-  highest: float,
-) -> tuple[float, float]:
-  """(low, high) of an option that is one number or two, or a clear error.
+  value: Number | Sequence[Number],
+  lowest: Number,
+  highest: Number,
+) -> tuple[Number, Number]:
+  """Returns (low, high) of an option that is one number or two.
 
-  Integer limits ask for integers.
+  Raises:
+    ValueError: it is not; integer limits ask for integers.
   """
   low_high = tuple(value) if isinstance(value, Sequence) else (value,)
   if len(low_high) == 1:  # as ml_collections makes of --config....=25
@@ -85,5 +92,5 @@ def check_interval(
 
 
 def draw_integer(rng: Rng, low: int, high: int) -> int:
-  """Uniform in low ... high, both included, from either kind of generator."""
+  """Draws from low ... high, both included, by either kind of generator."""
   return low + int(rng.random() * (high - low + 1))

@@ -59,7 +59,7 @@ def malvar(sensor: np.ndarray) -> np.ndarray:
   padded = np.pad(sensor.astype(np.float32), 2, mode="reflect")
 
   def shifted(down: int, right: int) -> np.ndarray:
-    """The sample `down` rows below and `right` columns right of each pixel."""
+    """Returns the sample `down` rows below and `right` columns right."""
     rows, columns = slice(2 + down, None), slice(2 + right, None)
     return padded[rows, columns][:height, :width]
 
@@ -114,7 +114,7 @@ def fill_in(sensor: np.ndarray) -> np.ndarray:
 
 
 def is_mosaic(degradation: Mapping[str, Any]) -> bool:
-  """Whether all that a network learned from, or a test set has, are mosaics.
+  """Says whether what a network learned from, or a test set has, is mosaics.
 
   Args:
     degradation: options for `degradations.make`; empty for pairs. A mixture

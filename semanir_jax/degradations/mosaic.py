@@ -12,7 +12,7 @@ from semanir_jax.images.color import to_unit
 
 @dataclasses.dataclass(frozen=True)
 class Demosaic:
-  """RGGB mosaic, filled in by Malvar's filters; neither clipped nor rounded.
+  """Takes an RGGB mosaic and fills it in by Malvar's filters, unclipped.
 
   The network gets a full-size RGB image, as GRL's does, and corrects it.
 

@@ -22,6 +22,7 @@ from semanir_jax.data.sources import (
 from semanir_jax.degradations import make as make_degradation
 from semanir_jax.degradations import modcrop
 from semanir_jax.images.color import to_unit
+from semanir_jax.images.image_file import PixelOptions
 from semanir_jax.machine import distributed
 
 
@@ -110,8 +111,7 @@ def open_test_set(
   """
   source = open_source(
     locate(options["source"], data_dir),
-    channels=options["channels"],
-    gray=options["gray"] or None,
+    pixels=PixelOptions(options["channels"], options["gray"] or None),
     data_dir=data_dir or None,
   )
   expected = options["num_images"]

@@ -29,14 +29,14 @@ def check_uint8(image: np.ndarray) -> None:
 
 
 def to_unit(pixels: np.ndarray) -> np.ndarray:
-  """Integers to float32 in [0, 1], by their depth; float32 as it is."""
+  """Maps integers to float32 in [0, 1], by their depth; keeps float32."""
   if pixels.dtype == np.float32:
     return pixels
   return pixels.astype(np.float32) / np.float32(np.iinfo(pixels.dtype).max)
 
 
 def to_y(image: np.ndarray, *, rounded: bool = False) -> np.ndarray:
-  """BT.601 studio-swing luma.
+  """Computes BT.601 studio-swing luma.
 
   Y = (65.481 R + 128.553 G + 24.966 B) / 255 + 16, from 16 to 235.
 
@@ -68,7 +68,7 @@ def to_y(image: np.ndarray, *, rounded: bool = False) -> np.ndarray:
 
 
 def gray_y(image: np.ndarray) -> np.ndarray:
-  """Gray image of the JPEG test sets: BT.601 luma rounded to uint8.
+  """Makes the gray image of the JPEG test sets: BT.601 luma, rounded.
 
   Args:
     image: `[H, W, C]` uint8, RGB or gray; gray comes back unchanged.
@@ -86,7 +86,9 @@ def gray_y(image: np.ndarray) -> np.ndarray:
 
 
 def rgb2gray(image: np.ndarray) -> np.ndarray:
-  """Gray image of BSD68: MATLAB's rgb2gray, 0.2989 R + 0.5870 G + 0.1140 B.
+  """Makes BSD68's gray image: MATLAB's rgb2gray.
+
+  Gray = 0.2989 R + 0.5870 G + 0.1140 B.
 
   Args:
     image: `[H, W, C]` uint8, RGB or gray; gray comes back unchanged.

@@ -1,37 +1,45 @@
 """Bytes of an image file to an exact array, or a reason why not.
 
 Pillow reads, except where it would change values without a word: 16-bit colour
-becomes 8 bits there (here `deep_png` reads it, and tifffile, with imagecodecs
-for what is packed), 12-bit and inverted 16-bit TIFF come unscaled or not
-inverted, CMYK becomes colours by a guess, an animation its first frame (the
-last three are refused here).
+becomes 8 bits there (here imagecodecs reads it in PNG, and tifffile in TIFF,
+with imagecodecs for what is packed), 12-bit and inverted 16-bit TIFF come
+unscaled or not inverted, CMYK becomes colours by a guess, an animation its
+first frame (the last three are refused here).
 """
 
 import contextlib
 import dataclasses
+import importlib
 import io
+import logging
 from collections.abc import Iterator
 from types import ModuleType
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 import numpy as np
-from PIL import Image, PngImagePlugin
+from PIL import Image, ImageFile, PngImagePlugin, TiffImagePlugin
 
-from semanir_jax.images import deep_png
-from semanir_jax.images.metadata import orientation_of
+from semanir_jax.images.metadata import orientation_of, png_chunks
 from semanir_jax.machine.files import FileError
 
 # People give their own files: a panorama, or one with megabytes of XMP or of an
 # ICC profile, is no attack.
 Image.MAX_IMAGE_PIXELS = None
 PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = 1 << 28
+# It warns of what a decoder may ignore; what it may not, it raises.
+logging.getLogger("imagecodecs").setLevel(logging.ERROR)
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
 _GRAY_MODES = ("1", "L", "LA", "I;16", "I;16B", "I;16L")
 _COLOUR_MODES = ("P", "PA", "RGB", "RGBA")
 # Raw data of 2 and 4 bits: the most levels, and what Pillow makes of one.
 _SHALLOW_PNG = {"L;2": (4, 85), "L;4": (16, 17)}
-_DEEP_PNG = ("RGB;16B", "LA;16B", "RGBA;16B")  # Pillow's names of raw data
+# 16-bit PNG that Pillow cuts to 8: its names of the raw data, samples per px.
+_DEEP_PNG = {"RGB;16B": 3, "LA;16B": 2, "RGBA;16B": 4}
+_PNG_PIXELS = (b"IHDR", b"IDAT", b"IEND")  # chunks that hold the picture
+_PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
+_MOST_PNG_SIDE = 1_000_000  # px; libpng reads no longer one
+_MOST_PER_BYTE = 1032  # bytes that one byte of deflate's can become
 # TIFF and EXIF.
 _BITS_PER_SAMPLE, _COMPRESSION, _PHOTOMETRIC = 258, 259, 262
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # + is BigTIFF
@@ -102,7 +110,7 @@ def decode(data: bytes, name: str) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def is_turned(data: bytes) -> bool:
-  """Whether `decode` turns a file that it can decode."""
+  """Says whether `decode` turns a file that it can decode."""
   with _open(io.BytesIO(data)) as image:
     return orientation_of(image) != 1
 
@@ -129,16 +137,21 @@ def explained(
     raise ImageError(f"{name}: {reason}; {remedy}") from error
 
 
-def import_tifffile() -> ModuleType:
-  """Imports what reads and writes 16-bit colour TIFF; it is optional."""
+def import_codec(name: Literal["imagecodecs", "tifffile"]) -> ModuleType:
+  """Imports what reads and writes 16-bit colour: PNG, or TIFF.
+
+  Only where a file needs it: each takes a good part of a second to import.
+
+  Raises:
+    ValueError: it is not installed.
+  """
   try:
-    import tifffile
+    return importlib.import_module(name)
   except ImportError as error:
-    raise ValueError("16-bit colour TIFF: pip install tifffile") from error
-  return tifffile
+    raise ValueError(f"16-bit colour: pip install {name}") from error
 
 
-def _open(file: BinaryIO) -> Image.Image:
+def _open(file: BinaryIO) -> ImageFile.ImageFile:
   try:
     return Image.open(file, formats=_FORMATS)
   except Image.UnidentifiedImageError as error:
@@ -151,28 +164,31 @@ def _open(file: BinaryIO) -> Image.Image:
     ) from error
 
 
-def _is_gray(image: Image.Image) -> bool:
+def _is_gray(image: ImageFile.ImageFile) -> bool:
   # Gray with alpha at 16 bits has mode RGBA in Pillow.
   return image.mode in _GRAY_MODES or _raw_mode(image) == "LA;16B"
 
 
-def _raw_mode(image: Image.Image) -> str:
+def _raw_mode(image: ImageFile.ImageFile) -> str:
   """Returns Pillow's name of the data in a PNG file, before loading it."""
   return str(image.tile[0].args) if image.format == "PNG" else ""
 
 
-def _tiff_tag(image: Image.Image, tag: int) -> tuple[int, ...]:
+def _tiff_tag(image: ImageFile.ImageFile, tag: int) -> list[int]:
+  """Returns the values of a tag; none of what is no TIFF, or has it not."""
+  if not isinstance(image, TiffImagePlugin.TiffImageFile):
+    return []
   return np.ravel(image.tag_v2.get(tag, ())).tolist()
 
 
-def _is_deep(image: Image.Image) -> bool:
+def _is_deep(image: ImageFile.ImageFile) -> bool:
   """Says whether the file holds 16-bit colour, which Pillow would cut to 8."""
   if image.format == "TIFF" and image.mode in _COLOUR_MODES:
     return max(_tiff_tag(image, _BITS_PER_SAMPLE), default=1) > 8
   return _raw_mode(image) in _DEEP_PNG
 
 
-def _check_supported(image: Image.Image) -> None:
+def _check_supported(image: ImageFile.ImageFile) -> None:
   """Raises ValueError with a reason and a remedy; reads the header only."""
   if image.mode not in _GRAY_MODES + _COLOUR_MODES:
     raise ValueError(
@@ -180,10 +196,16 @@ def _check_supported(image: Image.Image) -> None:
       "gray or sRGB, 8 or 16 bits"
     )
   # MPO: a JPEG photograph first, then its preview or other eye.
-  if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
-    raise ValueError(f"holds {image.n_frames} images: save each one alone")
-  if image.mode.startswith("I;16") and "transparency" in image.info:
-    raise ValueError("16-bit gray with a transparent level: remove it")
+  frames = getattr(image, "n_frames", 1)
+  if image.format != "MPO" and frames > 1:
+    raise ValueError(f"holds {frames} images: save each one alone")
+  if "transparency" in image.info:
+    if image.mode.startswith("I;16"):
+      raise ValueError("16-bit gray with a transparent level: remove it")
+    if _raw_mode(image) in _DEEP_PNG:
+      raise ValueError(
+        "16-bit PNG with a colour key: save it with alpha instead"
+      )
   if image.format == "TIFF":
     bits = set(_tiff_tag(image, _BITS_PER_SAMPLE))
     if not bits <= {1, 2, 4, 8, 16}:
@@ -199,7 +221,7 @@ def _check_supported(image: Image.Image) -> None:
       raise ValueError("16-bit TIFF with alpha: remove it, or save as PNG")
 
 
-def _decode_plain(image: Image.Image) -> np.ndarray:
+def _decode_plain(image: ImageFile.ImageFile) -> np.ndarray:
   """Returns `[H, W, 1 to 4]` of what Pillow decodes exactly."""
   levels, step = _SHALLOW_PNG.get(_raw_mode(image), (0, 1))
   image.load()
@@ -216,11 +238,11 @@ def _decode_plain(image: Image.Image) -> np.ndarray:
   return pixels[..., None] if mode == "L" else pixels
 
 
-def _decode_deep(image: Image.Image, data: bytes) -> np.ndarray:
+def _decode_deep(image: ImageFile.ImageFile, data: bytes) -> np.ndarray:
   """Returns `[H, W, 2 to 4]` uint16 of a file with 16-bit colour."""
   if image.format == "PNG":
-    return deep_png.decode(data)
-  tifffile = import_tifffile()
+    return _decode_deep_png(image, data)
+  tifffile = import_codec("tifffile")
   with tifffile.TiffFile(io.BytesIO(data)) as file:
     page = file.pages[0]
     pixels = page.asarray()
@@ -229,6 +251,32 @@ def _decode_deep(image: Image.Image, data: bytes) -> np.ndarray:
   if pixels.ndim != 3 or pixels.shape[2] != 3:
     raise ValueError(f"16-bit TIFF of shape {pixels.shape}: save it as RGB")
   return pixels.astype(np.uint16)
+
+
+def _decode_deep_png(image: ImageFile.ImageFile, data: bytes) -> np.ndarray:
+  """Returns `[H, W, 2 to 4]` uint16 of a 16-bit PNG with colour or alpha.
+
+  libpng gets the picture without what else the file holds, as chunks that it
+  does not know, which it would refuse.
+  """
+  if max(image.size) > _MOST_PNG_SIDE:
+    raise ValueError(
+      f"has a side of {max(image.size)} px, more than {_MOST_PNG_SIDE}: cut it"
+    )
+  parts, file = [data[:8]], io.BytesIO(data)
+  for kind, length in png_chunks(file):
+    if kind in _PNG_PIXELS:
+      start = file.tell() - 8
+      parts.append(data[start : start + 12 + length])
+    if kind == b"IEND":
+      break
+  if parts[-1] != _PNG_END:
+    raise ValueError("PNG ends before its IEND chunk")
+  # Else a small file could ask for any amount of memory.
+  most = _MOST_PER_BYTE * sum(map(len, parts))
+  if 2 * _DEEP_PNG[_raw_mode(image)] * image.width * image.height > most:
+    raise ValueError("pixel data cut short")
+  return import_codec("imagecodecs").png_decode(b"".join(parts))
 
 
 def _orient(pixels: np.ndarray, orientation: int) -> np.ndarray:

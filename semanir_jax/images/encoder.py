@@ -1,6 +1,6 @@
 """Arrays to the bytes of an image file, or a reason why not.
 
-Pillow writes, but for 16-bit colour: PNG by `deep_png`, TIFF by tifffile.
+Pillow writes, but for 16-bit colour: PNG by imagecodecs, TIFF by tifffile.
 """
 
 import io
@@ -8,8 +8,7 @@ import io
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-from semanir_jax.images import deep_png
-from semanir_jax.images.decoder import ImageError, explained, import_tifffile
+from semanir_jax.images.decoder import ImageError, explained, import_codec
 from semanir_jax.images.metadata import NO_METADATA, Metadata
 
 _SAVE_OPTIONS = {
@@ -41,7 +40,8 @@ def encode(
   kind = Image.registered_extensions()[suffix]
   if image.dtype == np.uint16:
     if kind == "PNG" and channels > 1:
-      return deep_png.encode(image, metadata)
+      with explained(name, "write 8 bits"):
+        return _encode_deep_png(image, metadata)
     if (kind, channels) == ("TIFF", 3):
       with explained(name, "write a PNG"):
         return _encode_deep_tiff(image, metadata)
@@ -65,10 +65,17 @@ def encode(
   return file.getvalue()
 
 
+def _encode_deep_png(image: np.ndarray, metadata: Metadata) -> bytes:
+  """Encodes uint16 with colour or alpha, which Pillow cannot write."""
+  data = import_codec("imagecodecs").png_encode(np.ascontiguousarray(image))
+  header = data.index(b"IDAT") - 4  # of signature and IHDR
+  return data[:header] + metadata.to_png_chunks() + data[header:]
+
+
 def _encode_deep_tiff(image: np.ndarray, metadata: Metadata) -> bytes:
-  """16-bit RGB, which Pillow cannot write; its EXIF is left out."""
+  """Encodes uint16 RGB, which Pillow cannot write; its EXIF is left out."""
   file = io.BytesIO()
-  import_tifffile().imwrite(
+  import_codec("tifffile").imwrite(
     file,
     image,
     photometric="rgb",

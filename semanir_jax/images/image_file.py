@@ -9,10 +9,11 @@ show is refused by name, never approximated:
   alpha     dropped where the whole image is opaque, else refused, since what
             shows through is not known; `pixel_formats` keeps it
   refused   CMYK, YCbCr, Lab, 32-bit integer and float, 12-bit and inverted
-            16-bit TIFF and kinds of TIFF that Pillow does not know, interlaced
-            16-bit colour PNG, several images in a file
+            16-bit TIFF and kinds of TIFF that Pillow does not know, 16 bits
+            with a transparent colour, several images in a file
 """
 
+import dataclasses
 import pathlib
 
 import numpy as np
@@ -27,12 +28,14 @@ from semanir_jax.machine.files import (
 )
 
 __all__ = [
+  "AS_IN_FILE",
   "ImageError",
   "ImageInfo",
+  "PixelOptions",
+  "convert_channels",
   "decode_image",
   "probe_image",
   "read_image",
-  "with_channels",
   "write_image",
 ]
 
@@ -40,44 +43,64 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 _TO_GRAY = {"y": color.gray_y, "rgb2gray": color.rgb2gray}
 
 
-def probe_image(path: Path) -> ImageInfo:
-  """Reads the header only; raises `ImageError` for what cannot be read."""
-  with os_errors_named(path), open(path, "rb") as file:
-    return decoder.inspect(file, str(path))
+@dataclasses.dataclass(frozen=True)
+class PixelOptions:
+  """Says which channels the array of an image file gets.
 
-
-def read_image(
-  path: Path, *, channels: int | None = None, gray: str | None = None
-) -> np.ndarray:
-  """Reads an image file.
-
-  Args:
-    path: a PNG, JPEG, WebP, TIFF or BMP file.
+  Attributes:
     channels: None as in the file; 3 repeats gray three times; 1 refuses a
       colour file unless `gray` says how to convert it.
     gray: with `channels=1`: "y" is MATLAB's rounded BT.601 luma, 16 to 235,
       "rgb2gray" MATLAB's rgb2gray; 8 bits only. Gray files stay as they are.
 
+  Raises:
+    ValueError: an option that is not one of these.
+
+  Source: protocols.md 0.7 and 3.2 (which gray belongs to which test set).
+  """
+
+  channels: int | None = None
+  gray: str | None = None
+
+  def __post_init__(self) -> None:
+    channels, gray = self.channels, self.gray
+    if channels not in (None, 1, 3):
+      raise ValueError(f"{channels=} must be None, 1 or 3")
+    if gray not in (None, *_TO_GRAY) or (gray and channels != 1):
+      raise ValueError(
+        f"{gray=} with {channels=}: use one of {[*_TO_GRAY]} with channels=1"
+      )
+
+
+AS_IN_FILE = PixelOptions()
+
+
+def probe_image(path: Path) -> ImageInfo:
+  """Reads the header only; raises `FileError` for what cannot be read."""
+  with os_errors_named(path), open(path, "rb") as file:
+    return decoder.inspect(file, str(path))
+
+
+def read_image(path: Path, pixels: PixelOptions = AS_IN_FILE) -> np.ndarray:
+  """Reads an image file.
+
+  Args:
+    path: a PNG, JPEG, WebP, TIFF or BMP file.
+    pixels: which channels to give.
+
   Returns:
     `[H, W, C]` uint8 or uint16, the depth of the file.
 
   Raises:
-    ImageError: missing, damaged or unsupported file, transparent pixels, or a
-      colour file where gray is asked.
-    ValueError: unknown option.
-
-  Source: protocols.md 0.7 and 3.2 (which gray belongs to which test set).
+    FileError: missing file, or one that may not be read.
+    ImageError: damaged or unsupported file, transparent pixels, or a colour
+      file where gray is asked.
   """
-  data = read_bytes(path)
-  return decode_image(data, str(path), channels=channels, gray=gray)
+  return decode_image(read_bytes(path), str(path), pixels)
 
 
 def decode_image(
-  data: bytes,
-  name: str,
-  *,
-  channels: int | None = None,
-  gray: str | None = None,
+  data: bytes, name: str, pixels: PixelOptions = AS_IN_FILE
 ) -> np.ndarray:
   """Does `read_image` for the bytes of a file; `name` is for messages."""
   image, alpha = decoder.decode(data, name)
@@ -85,28 +108,27 @@ def decode_image(
     raise ImageError(
       f"{name}: has transparent pixels; flatten it on a background first"
     )
-  return with_channels(image, name, channels=channels, gray=gray)
+  return convert_channels(image, name, pixels)
 
 
-def with_channels(
-  image: np.ndarray,
-  name: str,
-  *,
-  channels: int | None,
-  gray: str | None = None,
+def convert_channels(
+  image: np.ndarray, name: str, pixels: PixelOptions
 ) -> np.ndarray:
-  """Gives `[H, W, 1 or 3]` the channels asked, as `read_image` says."""
-  if channels not in (None, 1, 3):
-    raise ValueError(f"{channels=} must be None, 1 or 3")
-  if gray not in (None, *_TO_GRAY) or (gray and channels != 1):
-    raise ValueError(
-      f"{gray=} with {channels=}: use one of {[*_TO_GRAY]} with channels=1"
-    )
-  if channels is None or channels == image.shape[2]:
+  """Gives an image the channels asked.
+
+  Args:
+    image: `[H, W, 1 or 3]` uint8 or uint16.
+    name: of the image, for messages.
+    pixels: which channels to give.
+
+  Raises:
+    ImageError: a colour image where gray is asked, and not how, or of 16 bits.
+  """
+  if pixels.channels in (None, image.shape[2]):
     return image
-  if channels == 3:
+  if pixels.channels == 3:
     return np.repeat(image, 3, axis=2)
-  if gray is None:
+  if pixels.gray is None:
     raise ImageError(
       f"{name}: is a colour image but channels=1; choose the conversion "
       'gray="y" or gray="rgb2gray", or use channels=3'
@@ -115,7 +137,7 @@ def with_channels(
     raise ImageError(
       f"{name}: is 16-bit colour; save it as gray, or with 8 bits, first"
     )
-  return _TO_GRAY[gray](image)
+  return _TO_GRAY[pixels.gray](image)
 
 
 def write_image(path: Path, image: np.ndarray) -> None:
@@ -129,7 +151,8 @@ def write_image(path: Path, image: np.ndarray) -> None:
       with C = 1, 3 (PNG, TIFF), 2 or 4 (PNG).
 
   Raises:
-    ImageError: an array or suffix that cannot be written, an unwritable place.
+    ImageError: an array or suffix that cannot be written.
+    FileError: an unwritable place.
   """
   path = pathlib.Path(path)
   if image.dtype not in (np.uint8, np.uint16) or image.ndim != 3:

@@ -80,9 +80,9 @@ def _resize_rows(image: np.ndarray, scale: float) -> np.ndarray:
 
 @functools.lru_cache(maxsize=128)
 def _weights(size: int, scale: float) -> sparse.csr_array:
-  """Weight of every input row in every output row: `[size * scale, size]`.
+  """Weighs input rows for each output row: `[size * scale, size]`.
 
-  Cached, since training asks for the same few sizes over and over.
+  It is cached, since training asks for the same few sizes over and over.
   """
   shrink = min(scale, 1.0)
   width = _KERNEL_WIDTH / shrink
@@ -105,7 +105,7 @@ def _weights(size: int, scale: float) -> sparse.csr_array:
 
 
 def _cubic(x: np.ndarray) -> np.ndarray:
-  """Keys' cubic convolution kernel with a = -0.5, zero beyond 2."""
+  """Evaluates Keys' cubic convolution kernel, a = -0.5, zero beyond 2."""
   x = np.abs(x)
   near = 1.5 * x**3 - 2.5 * x**2 + 1.0
   far = -0.5 * x**3 + 2.5 * x**2 - 4.0 * x + 2.0

@@ -9,10 +9,11 @@ offsets do not survive a move.
 import contextlib
 import io
 import struct
+import zlib
 from collections.abc import Iterator
-from typing import BinaryIO, NamedTuple
+from typing import IO, NamedTuple
 
-from PIL import Image
+from PIL import Image, ImageFile, TiffImagePlugin
 
 # Description, camera, resolution, software, date, artist, copyright.
 _KEPT = (270, 271, 272, 282, 283, 296, 305, 306, 315, 33432)
@@ -42,7 +43,7 @@ _NEAR_GAMMA, _NEAR_CORNERS = 2_300, 1_000  # not seen: as libpng
 
 
 class Metadata(NamedTuple):
-  """Carried from an image file to its result.
+  """Goes from an image file to its result.
 
   Attributes:
     icc_profile: as embedded in the file, or None.
@@ -59,7 +60,7 @@ class Metadata(NamedTuple):
   png_colours: tuple[tuple[bytes, bytes], ...] = ()
 
   def for_channels(self, channels: int) -> "Metadata":
-    """Without an ICC profile that is not of 1 (gray) or 3 (RGB) channels."""
+    """Leaves out an ICC profile that is not of 1 (gray) or 3 (RGB) channels."""
     # ICC.1:2022, 7.2: the colour space is bytes 16 to 19 of the header.
     space = b"GRAY" if channels == 1 else b"RGB "
     if self.icc_profile is None or self.icc_profile[16:20] == space:
@@ -67,7 +68,7 @@ class Metadata(NamedTuple):
     return self._replace(icc_profile=None)
 
   def enlarged(self, scale: int) -> "Metadata":
-    """Of an image whose sides are `scale` times as long."""
+    """Returns that of an image whose sides are `scale` times as long."""
     if scale == 1:
       return self
     enlarged = self
@@ -86,7 +87,7 @@ class Metadata(NamedTuple):
     return enlarged._replace(exif=_packed(exif))
 
   def colours_of_png_alone(self) -> list[str]:
-    """Chunks without which the image is shown differently."""
+    """Names the chunks without which the image is shown differently."""
     chunks = dict(self.png_colours)
     if b"cICP" in chunks:
       return [] if chunks[b"cICP"] == _SRGB_CODES else ["cICP"]
@@ -102,6 +103,31 @@ class Metadata(NamedTuple):
         if any(abs(a - b) > near for a, b in zip(values, srgb, strict=True)):
           lost.append(kind.decode())
     return lost
+
+  def to_png_chunks(self) -> bytes:
+    """Returns the chunks of a PNG that hold it, to stand before the pixels.
+
+    Source: PNG specification (third edition), 5.3 and 11.3.
+    """
+    chunks = []
+    if self.icc_profile is not None:
+      profile = zlib.compress(self.icc_profile)
+      chunks.append((b"iCCP", b"ICC profile\0\0" + profile))
+    for kind, body in self.png_colours:
+      if kind != b"sRGB" or self.icc_profile is None:  # one or the other
+        chunks.append((kind, body))
+    if self.dpi is not None:
+      per_metre = (round(dpi / 0.0254) for dpi in self.dpi)
+      chunks.append((b"pHYs", struct.pack(">IIB", *per_metre, 1)))
+    if self.exif is not None:
+      chunks.append((b"eXIf", self.exif.removeprefix(b"Exif\0\0")))
+    return b"".join(
+      struct.pack(">I", len(body))
+      + kind
+      + body
+      + struct.pack(">I", zlib.crc32(kind + body))
+      for kind, body in chunks
+    )
 
 
 NO_METADATA = Metadata()
@@ -127,15 +153,16 @@ def read_metadata(data: bytes) -> Metadata:
   return found
 
 
-def _upright_dpi(image: Image.Image) -> tuple[float, float] | None:
-  """Pixels per inch, where the file says it outside of EXIF."""
+def _upright_dpi(image: ImageFile.ImageFile) -> tuple[float, float] | None:
+  """Returns pixels per inch, where the file says it outside of EXIF."""
   # Without them Pillow takes EXIF's, which is kept by itself, or makes one up.
   if image.format in ("JPEG", "MPO"):
     told = image.info.get("jfif_unit") in _JFIF_UNITS
   else:
-    told = image.format != "TIFF" or {_X_RESOLUTION, _Y_RESOLUTION} <= set(
-      image.tag_v2
-    )
+    told = not isinstance(image, TiffImagePlugin.TiffImageFile) or {
+      _X_RESOLUTION,
+      _Y_RESOLUTION,
+    } <= set(image.tag_v2)
   if not told or "dpi" not in image.info:
     return None
   dpi = image.info["dpi"]
@@ -145,22 +172,23 @@ def _upright_dpi(image: Image.Image) -> tuple[float, float] | None:
 def _checked_dpi(
   x: float, y: float, scale: int = 1
 ) -> tuple[float, float] | None:
-  """Times `scale`; None for what is none, or not held by all formats."""
+  """Multiplies by `scale`; None for what is none, or not held everywhere."""
   x, y = float(x) * scale, float(y) * scale
   return (x, y) if all(1 <= side <= _MOST_DPI for side in (x, y)) else None
 
 
-def read_exif(image: Image.Image) -> Image.Exif:
-  """EXIF of an image that was opened, not loaded; empty for none.
+def read_exif(image: ImageFile.ImageFile) -> Image.Exif:
+  """Reads EXIF of an image that was opened, not loaded; empty for none.
 
-  The same whether pixels are read after it or not: that of a PNG may lie behind
-  them, where Pillow finds it only once it has decoded all of them.
+  It is the same whether pixels are read after it or not: that of a PNG may lie
+  behind them, where Pillow finds it only once it has decoded all of them.
   """
   if image.format != "PNG" or "exif" in image.info:
     return image.getexif()
   file = image.fp
+  assert file is not None  # it is closed by loading
   start, packed = file.tell(), b""
-  for kind, length in _png_chunks(file):
+  for kind, length in png_chunks(file):
     if kind == b"eXIf":
       packed = file.read(length)
       break
@@ -170,8 +198,8 @@ def read_exif(image: Image.Image) -> Image.Exif:
   return exif
 
 
-def orientation_of(image: Image.Image) -> int:
-  """The EXIF orientation, 1 to 8; 1 where EXIF is absent or broken."""
+def orientation_of(image: ImageFile.ImageFile) -> int:
+  """Returns the EXIF orientation, 1 to 8; 1 where it is absent or broken."""
   try:
     orientation = int(read_exif(image).get(_ORIENTATION, 1))
     return orientation if 1 <= orientation <= 8 else 1
@@ -179,10 +207,10 @@ def orientation_of(image: Image.Image) -> int:
     return 1
 
 
-def _png_colours(file: BinaryIO) -> tuple[tuple[bytes, bytes], ...]:
-  """See `Metadata.png_colours`; behind the pixels they say nothing."""
+def _png_colours(file: IO[bytes]) -> tuple[tuple[bytes, bytes], ...]:
+  """Reads `Metadata.png_colours`; behind the pixels they say nothing."""
   found = {}
-  for kind, length in _png_chunks(file):
+  for kind, length in png_chunks(file):
     if kind == b"IDAT":
       break
     if _PNG_COLOURS.get(kind) == length:
@@ -190,8 +218,8 @@ def _png_colours(file: BinaryIO) -> tuple[tuple[bytes, bytes], ...]:
   return tuple(found.items())
 
 
-def _png_chunks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
-  """Kinds and lengths of chunks; the file stands before the body of each."""
+def png_chunks(file: IO[bytes]) -> Iterator[tuple[bytes, int]]:
+  """Yields kinds and lengths of chunks; the file stands before their bodies."""
   place = file.seek(8)  # behind the signature
   while len(head := file.read(8)) == 8:
     length = int.from_bytes(head[:4])
@@ -199,8 +227,8 @@ def _png_chunks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
     place = file.seek(place + 12 + length)  # with head and checksum
 
 
-def _upright_exif(image: Image.Image) -> Image.Exif:
-  """EXIF of the image after it was turned upright."""
+def _upright_exif(image: ImageFile.ImageFile) -> Image.Exif:
+  """Returns EXIF of the image after it was turned upright."""
   found, kept = read_exif(image), Image.Exif()
   turned = _TURNED if orientation_of(image) >= 5 else {}
   for tag in _KEPT:
@@ -215,6 +243,6 @@ def _upright_exif(image: Image.Image) -> Image.Exif:
 
 
 def _packed(exif: Image.Exif) -> bytes | None:
-  """None where it is empty or too long."""
+  """Packs EXIF; None where it is empty or too long."""
   packed = exif.tobytes() if len(exif) else b""
   return packed if 0 < len(packed) <= _MOST_EXIF else None

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-  """Data-sheet figures of what JAX counts as one device.
+  """Holds the data-sheet figures of what JAX counts as one device.
 
   Attributes:
     memory_gib: main memory, GiB. Data sheets say GB and mean about 2^30 bytes;
@@ -44,7 +44,7 @@ CHIPS: Mapping[str, Chip] = {
 
 
 def chip_of(device_kind: str) -> Chip | None:
-  """Figures of a device, by its exact name.
+  """Returns the figures of a device, by its exact name.
 
   Exact, because a longer name is another product: a part of a GPU ("NVIDIA H200
   MIG 1g.18gb") or a slower board of the same chip ("NVIDIA H100 PCIe").

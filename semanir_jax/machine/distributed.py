@@ -49,7 +49,7 @@ def initialize(*, timeout_seconds: float = 300) -> None:
     ValueError: the flags contradict each other, or nobody answers.
   """
   places = (_COORDINATOR, _NUM_PROCESSES, _PROCESS_ID)
-  given = {flag.name: flag.value for flag in places}
+  given: dict[str, Any] = {flag.name: flag.value for flag in places}
   missing = [f"--{name}" for name, value in given.items() if value is None]
   if len(missing) == len(given):
     given = {}
@@ -85,7 +85,7 @@ def _check(
 
 
 def _connect(given: Mapping[str, Any], timeout_seconds: float) -> None:
-  """`jax.distributed.initialize`, but with errors that can be read."""
+  """Does `jax.distributed.initialize`, but with errors that can be read."""
   errors = []
 
   def connect() -> None:
@@ -113,7 +113,7 @@ def _connect(given: Mapping[str, Any], timeout_seconds: float) -> None:
 
 
 def _leave_soon() -> None:
-  """At the end, waits for the other processes, but not for minutes.
+  """Lets this process wait for the others at its end, but not for minutes.
 
   JAX lets a process that failed wait 5 minutes for the others, who meanwhile
   wait for its part of a computation.
@@ -132,14 +132,14 @@ def _leave_soon() -> None:
 
 
 def _as_flags(given: Mapping[str, Any]) -> str:
-  """What was asked for, as on the command line."""
+  """Returns what was asked for, as on the command line."""
   if not given:
     return "--distributed"
   return " ".join(f"--{name}={value}" for name, value in given.items())
 
 
 def gather(value: Any) -> list[Any]:
-  """The values of all processes, by process; all must call it, in one order.
+  """Returns the values of all processes; all must call it, in one order.
 
   Args:
     value: a plain object; numbers arrive as they are, float64 included. Small:
@@ -161,7 +161,7 @@ def gather(value: Any) -> list[Any]:
 
 @contextlib.contextmanager
 def shared_errors() -> Iterator[None]:
-  """An error inside, in any process, is raised in all of them.
+  """Raises an error inside, in any process, in all of them.
 
   Else the others would wait for a process that has left. All must enter it, in
   one order; what is inside must not wait for other processes.
@@ -188,7 +188,7 @@ def shared_errors() -> Iterator[None]:
 
 
 def _described(error: Exception) -> str:
-  """The message of bad input; of other errors the type too."""
+  """Returns the message of bad input; of other errors the type too."""
   if isinstance(error, ValueError | OSError):
     return str(error)
   return f"{type(error).__name__}: {error}"

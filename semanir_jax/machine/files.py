@@ -10,7 +10,7 @@ Path = str | os.PathLike[str]
 
 
 class FileError(ValueError):
-  """A file that cannot be read or written: names it and the remedy."""
+  """Names a file that cannot be read or written, and the remedy."""
 
 
 def read_bytes(path: Path) -> bytes:
@@ -40,6 +40,7 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 @contextlib.contextmanager
 def os_errors_named(path: Path) -> Iterator[None]:
+  """Turns what the system says inside into a `FileError` that names a file."""
   try:
     yield
   except OSError as error:

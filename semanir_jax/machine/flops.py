@@ -7,11 +7,11 @@ import jax
 
 
 def count_flops(function: Any, *args: Any) -> int:
-  """Floating-point operations of the products and convolutions of a function.
+  """Counts a function's floating-point operations in products and convolutions.
 
-  Two per multiply-add, of `dot_general` and `conv_general_dilated`; a scan
-  counts once per iteration, where the compilers' own analyses count its body
-  once.
+  They are two per multiply-add, of `dot_general` and `conv_general_dilated`; a
+  scan counts once per iteration, where the compilers' own analyses count its
+  body once.
   Elementwise work is left out, as usual in the field.
 
   Args:
@@ -44,7 +44,7 @@ def _count(jaxpr: Any) -> int:
 
 
 def _dot_flops(equation: Any) -> int:
-  """2 x output elements x contracted length."""
+  """Counts 2 x output elements x contracted length."""
   (contracted, _), _ = equation.params["dimension_numbers"]
   left = equation.invars[0].aval.shape
   length = math.prod(left[axis] for axis in contracted)
@@ -52,10 +52,10 @@ def _dot_flops(equation: Any) -> int:
 
 
 def _conv_flops(equation: Any) -> int:
-  """2 x output elements x kernel elements per output channel.
+  """Counts 2 x output elements x kernel elements per output channel.
 
-  Also of the transposed convolutions of a backward pass, whose dilations only
-  insert zeros; those products are counted, as a matrix unit does them.
+  So it does of the transposed convolutions of a backward pass, whose dilations
+  only insert zeros; those products are counted, as a matrix unit does them.
   """
   numbers = equation.params["dimension_numbers"]
   kernel = equation.invars[1].aval.shape

@@ -11,7 +11,7 @@ _CGROUP = pathlib.Path("/sys/fs/cgroup")
 
 
 class OutOfMemoryError(ValueError):
-  """Something did not fit the memory; says what, and what to do."""
+  """Says what did not fit the memory, and what to do."""
 
 
 @contextlib.contextmanager
@@ -28,7 +28,7 @@ def explain_out_of_memory(message: str) -> Iterator[None]:
 
 
 def free_memory() -> int:
-  """Bytes that each device of this process may still use.
+  """Returns the bytes that each device of this process may still use.
 
   Devices that say what they have are asked; CPUs share the machine's memory.
   """
@@ -40,7 +40,7 @@ def free_memory() -> int:
 
 
 def _free_host_memory() -> int:
-  """What the system, and a container's limit, leave."""
+  """Returns what the system, and a container's limit, leave."""
   free = psutil.virtual_memory().available
   try:
     limit = int((_CGROUP / "memory.max").read_text())

@@ -59,14 +59,14 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-  """A whole copy on every device."""
+  """Places a whole copy on every device."""
   return NamedSharding(mesh, PartitionSpec())
 
 
 def state_shardings(
   abstract_state: Any, mesh: Mesh, rules: Sequence[Sequence[str]]
 ) -> Any:
-  """Sharding of every array of the train state.
+  """Chooses the sharding of every array of the train state.
 
   Args:
     abstract_state: tree of arrays or `jax.ShapeDtypeStruct`.
@@ -94,7 +94,7 @@ def state_shardings(
 
 
 def _found(pattern: str, name: str) -> bool:
-  """Whether the expression of a rule is found in a path."""
+  """Says whether the expression of a rule is found in a path."""
   try:
     return re.search(pattern, name) is not None
   except re.error as error:
@@ -104,7 +104,7 @@ def _found(pattern: str, name: str) -> bool:
 
 
 def _spec(placement: str, shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
-  """Partition of an array of `shape` under one placement word."""
+  """Partitions an array of `shape` as one placement word says."""
   if placement == "replicate":
     return PartitionSpec()
   if placement != "fsdp":
@@ -134,7 +134,7 @@ def to_global(batch: Any, sharding: NamedSharding) -> Any:
 
 
 def to_local(tree: Any, mesh: Mesh) -> Any:
-  """Whole copies of arrays on every device of this process.
+  """Puts whole copies of arrays on every device of this process.
 
   All processes must call it where an array is split over several: its parts
   are gathered.
@@ -168,12 +168,12 @@ def _gathered(tree: Any) -> Any:
 
 
 def _unchanged(tree: Any) -> Any:
-  """A function of its own, so that it is compiled once for all calls."""
+  """Returns `tree`; a function of its own is compiled once for all calls."""
   return tree
 
 
 def _is_split(leaf: Any) -> bool:
-  """Whether this process holds only a part."""
+  """Says whether this process holds only a part."""
   return isinstance(leaf, jax.Array) and not (
     leaf.is_fully_addressable or leaf.is_fully_replicated
   )

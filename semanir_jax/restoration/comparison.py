@@ -52,7 +52,9 @@ def read_reference(
       " clean image"
     )
   target = target[:height, :width]
-  return image_file.with_channels(target, str(path), channels=channels)
+  return image_file.convert_channels(
+    target, str(path), image_file.PixelOptions(channels=channels)
+  )
 
 
 def measure(

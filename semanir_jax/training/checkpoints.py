@@ -23,7 +23,7 @@ _SCORE, _MEASURE = "psnr", "measure"
 
 
 class Checkpoints:
-  """The checkpoints of one workdir."""
+  """Saves and restores the checkpoints of one workdir."""
 
   def __init__(
     self, workdir: str, *, keep: int, keep_best: int = 0, measure: str = ""
@@ -102,14 +102,14 @@ class Checkpoints:
         self._manager.wait_until_finished()  # of a finished save: its error
 
   def newest(self) -> int | None:
-    """Step of the newest finished checkpoint."""
+    """Returns the step of the newest finished checkpoint."""
     return self._manager.latest_step()
 
   def best(self) -> tuple[int, float] | None:
-    """Step and score of the best checkpoint by the measure of now; None if
-    none has such a score.
+    """Returns step and score of the best checkpoint by the measure of now; None
+    if none has such a score.
 
-    Waits for what is being written, which may be the best.
+    It waits for what is being written, which may be the best.
     """
     self._manager.wait_until_finished()
     scores = {}
@@ -117,7 +117,7 @@ class Checkpoints:
       metrics = self._manager.metrics(step) or {}
       if metrics.get(_MEASURE) == self._measure:
         scores[step] = _score(metrics)
-    step = max(scores, key=scores.get, default=None)
+    step = max(scores, key=scores.__getitem__, default=None)
     if step is None or scores[step] == -math.inf:
       return None
     return step, scores[step]
@@ -147,7 +147,10 @@ class Checkpoints:
     }
     if abstract_state.ema_params:
       trees["ema_params"] = abstract_state.ema_params
-    items = {"data": ocp.args.JsonRestore(), "config": ocp.args.JsonRestore()}
+    items: dict[str, Any] = {
+      "data": ocp.args.JsonRestore(),
+      "config": ocp.args.JsonRestore(),
+    }
     for item, tree in trees.items():
       checkpoint.check_architecture(self._manager, step, item, tree)
       items[item] = checkpoint.restore_tree(tree)
@@ -195,7 +198,7 @@ class _BestOfEach(checkpoint_managers.PreservationPolicy):
     *,
     context: checkpoint_managers.PreservationContext,
   ) -> Sequence[bool]:
-    """See the base class."""
+    """Says which of the checkpoints stay."""
     del context
     groups = collections.defaultdict(list)
     for info in checkpoints:
@@ -211,19 +214,19 @@ class _BestOfEach(checkpoint_managers.PreservationPolicy):
 
 
 def _score(metrics: Mapping[str, float]) -> float:
-  """What orders checkpoints; those without a score come first."""
+  """Returns what orders checkpoints; those without a score come first."""
   score = metrics.get(_SCORE)
   return -math.inf if score is None else score
 
 
 def _without_params(state: TrainState) -> dict[str, Any]:
-  """Fields of the state that inference never reads."""
+  """Returns the fields of the state that inference never reads."""
   names = [field.name for field in dataclasses.fields(state)]
   return {n: getattr(state, n) for n in names if n not in _PARAMS}
 
 
 def abstract_like(shapes: Any, shardings: Any) -> Any:
-  """Shapes with shardings, as restoring wants them."""
+  """Joins shapes and shardings, as restoring wants them."""
   return jax.tree.map(
     lambda leaf, sharding: leaf.update(sharding=sharding), shapes, shardings
   )

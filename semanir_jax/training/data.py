@@ -13,7 +13,7 @@ from semanir_jax.data.pipeline import make_train_iterator
 from semanir_jax.data.sources import Source, absent_folder, locate, open_source
 from semanir_jax.data.train_iterator import TrainIterator
 from semanir_jax.degradations import make as make_degradation
-from semanir_jax.images.image_file import ImageError
+from semanir_jax.images.image_file import ImageError, PixelOptions
 from semanir_jax.training.phases import Phase
 
 
@@ -34,8 +34,7 @@ def open_train_sources(config: Any) -> list[Source]:
   sources = [
     open_source(
       locate(spec, data.data_dir),
-      channels=data.channels,
-      gray=data.gray or None,
+      pixels=PixelOptions(data.channels, data.gray or None),
       on_bad_image=data.on_bad_image,
       recursive=data.recursive,
       data_dir=data.data_dir or None,
@@ -57,7 +56,7 @@ def open_train_sources(config: Any) -> list[Source]:
 def make_data(
   config: Any, sources: Sequence[Source], phase: Phase
 ) -> TrainIterator:
-  """This process's share of the batches of a phase.
+  """Opens this process's share of the batches of a phase.
 
   Every phase is a stream of its own, shuffled by a seed of the run's and its
   index, so that a position in it means the same whatever came before.
@@ -80,7 +79,7 @@ def make_data(
 
 
 def _stream_seed(seed: int, phase: int) -> int:
-  """Of the first phase the run's; of the others none that another run has."""
+  """Returns the run's for the first phase, else one that no other run has."""
   if not phase:
     return seed
   return int(np.random.SeedSequence([seed, phase]).generate_state(1)[0])

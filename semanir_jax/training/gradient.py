@@ -1,7 +1,7 @@
 """Loss and gradient of a batch, over devices and over parts of a batch."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ _Rows = tuple[Mapping[str, jax.Array], jax.Array | None]
 def make_mean_gradient(
   model: SemanIR, loss: Loss, mesh: Mesh, *, accumulate: int
 ) -> Callable[..., tuple[jax.Array, Params]]:
-  """Loss and gradient of a global batch, by devices that share it.
+  """Builds loss and gradient of a global batch, by devices that share it.
 
   Each device works on its own images with whole parameters, and only the mean
   of the gradients crosses devices. To the compiler it is left to gather
@@ -31,15 +31,15 @@ def make_mean_gradient(
     loss: of (prediction, target), a mean over images.
     mesh: devices that share a batch.
     accumulate: parts that each device computes its images in, one after the
-      other; their gradients are added up before they cross devices.
+      other; their gradients are added up before they cross devices. Devices
+      and parts divide the batch (`phases.make_phases` sees to it).
 
   Returns:
     `(params, {"lq", "hq"}, branch_scales, num_keys) -> (loss, gradient)`.
 
   Raises:
     ValueError: `accumulate` is below 1; from the function, while it is traced:
-      the batch cannot be divided so often, or the model's output has not the
-      shape of the target.
+      the model's output has not the shape of the target.
   """
   if accumulate < 1:
     raise ValueError(f"config.train.{accumulate=} must be at least 1")
@@ -52,6 +52,7 @@ def make_mean_gradient(
       num_keys=num_keys,
       branch_scales=branch_scales,
     )
+    prediction = cast(jax.Array, prediction)  # a tuple only with `mutable`
     _check_same_shape(prediction, batch)
     return loss(prediction, batch["hq"])
 
@@ -60,7 +61,7 @@ def make_mean_gradient(
   def local_gradient(
     params: Params, rows: _Rows, num_keys: jax.Array
   ) -> tuple[jax.Array, Params]:
-    """Mean loss and gradient, of this device's images and then of all."""
+    """Takes mean loss and gradient of this device's images, then of all."""
     gradient = lambda part: value_and_grad(params, part, num_keys)  # noqa: E731
     local = _mean_over_parts(gradient, params, rows, accumulate)
     return jax.lax.pmean(local, DATA_AXES)
@@ -80,7 +81,6 @@ def make_mean_gradient(
     branch_scales: jax.Array | None,
     num_keys: jax.Array,
   ) -> tuple[jax.Array, Params]:
-    _check_division(batch["lq"].shape[0], mesh.size, accumulate)
     return over_devices(params, (batch, branch_scales), num_keys)
 
   return mean_gradient
@@ -92,7 +92,7 @@ def _mean_over_parts(
   rows: _Rows,
   count: int,
 ) -> tuple[jax.Array, Params]:
-  """Mean of `gradient` over `count` equal parts of the rows, one by one."""
+  """Takes the mean of `gradient` over `count` equal parts, one by one."""
   if count == 1:
     return gradient(rows)
 
@@ -105,19 +105,6 @@ def _mean_over_parts(
   zeros = jnp.zeros(()), jax.tree.map(jnp.zeros_like, params)
   total, _ = jax.lax.scan(add_part, zeros, parts)
   return jax.tree.map(lambda x: x / count, total)
-
-
-def _check_division(count: int, num_devices: int, accumulate: int) -> None:
-  """Refuses a batch whose parts would differ in size.
-
-  Raises:
-    ValueError: devices and parts do not divide it.
-  """
-  if count % (num_devices * accumulate):
-    raise ValueError(
-      f"config.train.batch_size={count} must be a multiple of the number of"
-      f" devices, {num_devices}, times config.train.accumulate={accumulate}"
-    )
 
 
 def _check_same_shape(

@@ -74,7 +74,7 @@ def train_and_evaluate(
     logging.info(
       "SemanIR %s, %d parameters, from step %d; compiling",
       plan.model.architecture,
-      sum(leaf.size for leaf in jax.tree.leaves(plan.shapes.params)),
+      sum(leaf.size for leaf in jax.tree.leaves(plan.placed.shapes.params)),
       first,
     )
     with distributed.shared_errors():
@@ -100,16 +100,14 @@ def train_and_evaluate(
 def _record(
   config: Any, folder: pathlib.Path, first: int, changes: Mapping[str, Any]
 ) -> None:
-  """The first process writes down what is started."""
+  """Lets the first process write down what is started."""
   if jax.process_index() == 0:
     write_bytes(folder / "config.json", config.to_json().encode())
     record.record_start(folder, first, changes)
 
 
 def _is_complete(step: int, num_steps: int) -> bool:
-  """Whether no step is left; says so. The record of the run stays as it is
-  then.
-  """
+  """Says whether no step is left. The record of the run stays as it is then."""
   if step >= num_steps:
     logging.info(
       "nothing to train: step %d is saved, config.train.num_steps is %d",

@@ -10,19 +10,19 @@ Loss = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 def l1(prediction: jax.Array, target: jax.Array) -> jax.Array:
-  """Mean absolute error of two arrays of one shape; a float32 scalar."""
+  """Takes the mean absolute error of arrays of one shape; float32 scalar."""
   return jnp.mean(jnp.abs(_difference(prediction, target)))
 
 
 def l2(prediction: jax.Array, target: jax.Array) -> jax.Array:
-  """Mean squared error of two arrays of one shape; a float32 scalar."""
+  """Takes the mean squared error of arrays of one shape; float32 scalar."""
   return jnp.mean(jnp.square(_difference(prediction, target)))
 
 
 def charbonnier(
   prediction: jax.Array, target: jax.Array, *, form: str, epsilon: float
 ) -> jax.Array:
-  """Mean of sqrt(d^2 + epsilon^2) or of sqrt(d^2 + epsilon), a smooth L1.
+  """Averages sqrt(d^2 + epsilon^2) or sqrt(d^2 + epsilon), a smooth L1.
 
   Three losses of the field have this name:
 
@@ -51,10 +51,10 @@ def charbonnier(
 
 
 def fourier_l1(prediction: jax.Array, target: jax.Array) -> jax.Array:
-  """Mean magnitude of the differences of Fourier coefficients.
+  """Takes the mean magnitude of the differences of Fourier coefficients.
 
-  Over the real and the imaginary parts of all H * W frequencies of every image
-  and channel. The transform is not normalised (H * W times the mean at
+  It is over the real and the imaginary parts of all H * W frequencies of every
+  image and channel. The transform is not normalised (H * W times the mean at
   frequency 0), so the loss of white differences grows with the root of H * W: a
   weight belongs to a patch size.
 
@@ -79,7 +79,7 @@ def fourier_l1(prediction: jax.Array, target: jax.Array) -> jax.Array:
 def make_loss(
   name: str, *, form: str, epsilon: float, fft_weight: float
 ) -> Loss:
-  """The loss that a config names.
+  """Builds the loss that a config names.
 
   Args:
     name: "l1", "l2" or "charbonnier".
@@ -118,5 +118,5 @@ def make_loss(
 
 
 def _difference(prediction: jax.Array, target: jax.Array) -> jax.Array:
-  """Prediction minus target in float32, whatever they come in."""
+  """Subtracts target from prediction in float32, whatever they come in."""
   return prediction.astype(jnp.float32) - target.astype(jnp.float32)

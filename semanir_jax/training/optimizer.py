@@ -23,7 +23,7 @@ def make_schedule(
   factor: float,
   final: float,
 ) -> Schedule:
-  """Learning rate as a function of the step alone: resuming needs no state.
+  """Builds the learning rate as a function of the step: it has no state.
 
   Args:
     name: "multistep" or "cosine".
@@ -79,7 +79,7 @@ def make_schedule(
 
   def with_warmup(step: jax.Array | int) -> jax.Array:
     growth = jnp.minimum((step + 1) / max(warmup_steps, 1), 1.0)
-    return schedule(step) * growth
+    return jnp.multiply(schedule(step), growth)
 
   return with_warmup
 
@@ -105,7 +105,7 @@ def make_optimizer(
   weight_decay: float,
   grad_clip_norm: float,
 ) -> optax.GradientTransformation:
-  """AdamW or Muon without its learning rate: the train step multiplies that in.
+  """Builds AdamW or Muon without its learning rate, which the train step adds.
 
   Muon [Jordan 2024, https://kellerjordan.github.io/posts/muon] makes the update
   of a matrix orthogonal; here of the kernels of the linear maps and of the
@@ -155,7 +155,7 @@ def make_optimizer(
 
 
 def _matrices(params: Any) -> Any:
-  """Which axes of a kernel are its matrix's; None for what is no matrix.
+  """Says which axes of a kernel are its matrix's; None for what is no matrix.
 
   Those of a stage's layers are stacked: [layers, in, out].
   """

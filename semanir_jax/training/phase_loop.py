@@ -29,7 +29,7 @@ _STEPS_IN_FLIGHT = 2
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-  """What stays the same during a run."""
+  """Holds what stays the same during a run."""
 
   config: Any
   plan: Plan
@@ -50,7 +50,7 @@ class Run:
 def train_phase(
   run: Run, state: TrainState, phase: Phase, data: TrainIterator
 ) -> tuple[TrainState, bool]:
-  """Steps, reports, validation and checkpoints to the end of a phase.
+  """Does steps, reports, validation and checkpoints to the end of a phase.
 
   Returns:
     The state, and whether the run was preempted; it is saved then.
@@ -62,7 +62,7 @@ def train_phase(
   config, progress = run.config, run.progress
   rows = sharding.batch_sharding(run.plan.mesh)
   data.start_prefetch()
-  flops = step_flops(run.plan.model, phase, run.plan.shapes.params)
+  flops = step_flops(run.plan.model, phase, run.plan.placed.shapes.params)
   in_flight: collections.deque[Any] = collections.deque()
   pending: list[Mapping[str, jax.Array]] = []
 
@@ -81,7 +81,7 @@ def train_phase(
     if run.profile:
       run.profile.before(step)
     batch = sharding.to_global(next(data), rows)
-    state, metrics = run.plan.train_step(state, batch)
+    state, metrics = run.plan.placed.train_step(state, batch)
     progress.count(phase.batch_size, flops)
     in_flight.append(metrics)
     if len(in_flight) > _STEPS_IN_FLIGHT:
@@ -181,7 +181,7 @@ def _check_health(
 
 
 def _validate(run: Run, state: TrainState, step: int) -> float | None:
-  """Mean PSNR over the test sets; None without any, or if preempted."""
+  """Measures mean PSNR over the test sets; None without any or if preempted."""
   return validate(
     run.config,
     run.plan.model,

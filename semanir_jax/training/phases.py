@@ -1,10 +1,12 @@
 """Phases of a run: patch and batch sizes that change at given steps."""
 
-from typing import Any, NamedTuple
+import dataclasses
+from typing import Any
 
 
-class Phase(NamedTuple):
-  """Steps `start + 1` to `stop` of a run.
+@dataclasses.dataclass(frozen=True)
+class Phase:
+  """Says how steps `start + 1` to `stop` of a run are done.
 
   Attributes:
     index: of the phase, from 0.
@@ -22,7 +24,7 @@ class Phase(NamedTuple):
 
 
 def make_phases(config: Any, num_devices: int) -> list[Phase]:
-  """The phases of a config: those of `train.progressive`, or a single one.
+  """Reads the phases of a config: of `train.progressive`, or a single one.
 
   Raises:
     ValueError: their steps are not those of the run, the first has not the

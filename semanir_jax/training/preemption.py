@@ -23,7 +23,7 @@ _STEPS_IN_FLIGHT = 2  # between asking the other processes and reading answers
 
 
 class Stop(enum.IntEnum):
-  """Why to stop after a step; of several processes the greatest counts."""
+  """Says why to stop after a step; of several processes the greatest counts."""
 
   NO = 0
   PREEMPTED = 1
@@ -76,12 +76,13 @@ class Preemption:
 
   @property
   def notice_steps(self) -> int:
-    """How many steps before the last possible one `after_step` must be told of
-    a failure."""
+    """Returns how many steps before the last possible one `after_step` must be
+    told of a failure.
+    """
     return 1 if jax.process_count() == 1 else 1 + _STEPS_IN_FLIGHT
 
   def after_step(self, *, failed: bool = False) -> Stop:
-    """Whether to stop now, and why; call once a step, in every process.
+    """Says whether to stop now, and why; call once a step, in every process.
 
     Several processes get the same answer after the same step: their notices are
     exchanged on the devices, without waiting, and read two steps later.
@@ -100,7 +101,7 @@ class Preemption:
     return Stop(int(self._votes.popleft()))
 
   def agreed(self) -> bool:
-    """Whether any process was noticed; waits for all of them to call it."""
+    """Says whether any process was noticed; waits for all to call it."""
     if jax.process_count() == 1:
       return self._noticed
     flag = np.asarray(self._noticed)

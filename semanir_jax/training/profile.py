@@ -29,13 +29,13 @@ class Profile:
     self._running = False
 
   def before(self, step: int) -> None:
-    """Call before a step."""
+    """Starts the trace where it is due; call before a step."""
     if step == self._first:
       jax.profiler.start_trace(self._folder)
       self._running = True
 
   def after(self, step: int, outputs: object) -> None:
-    """Call after a step, with what it returned."""
+    """Ends the trace where it is due; call after a step, with its outputs."""
     if step == self._last and self._running:
       jax.block_until_ready(outputs)
       self.close()

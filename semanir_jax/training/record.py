@@ -67,7 +67,7 @@ def record_start(
 
 
 def describe() -> dict[str, Any]:
-  """Time, commit, versions and devices, as JSON."""
+  """Returns time, commit, versions and devices, as JSON."""
   return {
     "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     "commit": _commit(),
@@ -79,7 +79,7 @@ def describe() -> dict[str, Any]:
 
 
 def _versions() -> dict[str, str]:
-  """Versions of the packages that results depend on, of those installed."""
+  """Returns the versions of installed packages that results depend on."""
   versions = {}
   for name in _PACKAGES:
     try:
@@ -90,7 +90,7 @@ def _versions() -> dict[str, str]:
 
 
 def _commit() -> str | None:
-  """Git commit of this code, "+changes" behind it if files differ from it."""
+  """Returns the Git commit of this code, with "+changes" if files differ."""
   if not (_ROOT / ".git").exists():
     return None  # installed, maybe below somebody's repository
   try:
@@ -135,8 +135,8 @@ def warn_of_idle_accelerator(device_files: str = "/dev") -> None:
 
 
 def memory_gib() -> dict[str, float]:
-  """Most memory used so far, GiB: by this process, and by the fullest of its
-  devices where they tell.
+  """Returns the most memory used so far, GiB: by this process, and by the
+  fullest of its devices where they tell.
   """
   memory = {"host_memory_gib": _peak_host_memory() / 2**30}
   stats = [device.memory_stats() or {} for device in jax.local_devices()]
@@ -160,7 +160,7 @@ def _peak_host_memory() -> int:
 def config_changes(
   before: Mapping[str, Any], now: Mapping[str, Any]
 ) -> dict[str, tuple[Any, Any]]:
-  """Fields that differ: `{"train.num_steps": (100, 200)}`; absent is None."""
+  """Finds what differs: `{"train.num_steps": (100, 200)}`; absent is None."""
   flat = [_flatten(config) for config in (before, now)]
   names = sorted(set(flat[0]) | set(flat[1]))
   return {
@@ -171,7 +171,7 @@ def config_changes(
 
 
 def _flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-  """Values by dotted name."""
+  """Returns values by dotted name."""
   flat = {}
   for name, value in config.items():
     if isinstance(value, Mapping):

@@ -1,9 +1,10 @@
 """What a run is made of before its first step, each part from the config."""
 
+import dataclasses
 import functools
 import math
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,12 +27,36 @@ from semanir_jax.training.data import make_data, open_train_sources
 from semanir_jax.training.losses import make_loss
 from semanir_jax.training.phases import Phase, make_phases
 from semanir_jax.training.record import config_changes
-from semanir_jax.training.step import TrainState, create_state, make_train_step
+from semanir_jax.training.step import (
+  TrainState,
+  TrainStep,
+  create_state,
+  make_train_step,
+)
 from semanir_jax.training.warm_start import load_parameters
 
 
-class Plan(NamedTuple):
-  """What a config says, ready to run; nothing is on the devices yet.
+@dataclasses.dataclass(frozen=True)
+class PlacedStep:
+  """Holds a train step and the places of its arrays; nothing is placed yet.
+
+  Attributes:
+    train_step: `(state, batch) -> (state, metrics)`, compiled where it is first
+      called, once for every size of batch; it replaces the state in place.
+    init: makes the initial state.
+    shapes: tree of `jax.ShapeDtypeStruct` of the state.
+    shardings: tree of `NamedSharding` of the state.
+  """
+
+  train_step: Any
+  init: Callable[[], TrainState]
+  shapes: TrainState
+  shardings: TrainState
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """Holds what a config says, ready to run; nothing is on the devices yet.
 
   Attributes:
     model: the network.
@@ -39,10 +64,7 @@ class Plan(NamedTuple):
     phases: of the run.
     data: this process's batches, one iterator per phase.
     sets: test sets that are measured while training.
-    train_step: compiled where it is first called, once per phase.
-    init: makes the initial state.
-    shapes: of the state.
-    shardings: of the state.
+    placed: the train step, once for all phases.
   """
 
   model: SemanIR
@@ -50,10 +72,7 @@ class Plan(NamedTuple):
   phases: Sequence[Phase]
   data: Sequence[TrainIterator]
   sets: Sequence[TestSet]
-  train_step: Any
-  init: Any
-  shapes: Any
-  shardings: Any
+  placed: PlacedStep
 
 
 def make_plan(config: Any) -> Plan:
@@ -71,7 +90,7 @@ def make_plan(config: Any) -> Plan:
   phases = make_phases(config, mesh.size)
   model = build.make_model(config.model)
   _check_network(config, model)
-  train_step, init, shapes, shardings = place_step(config, model, mesh)
+  placed = place_step(config, model, mesh)
   with distributed.shared_errors():
     sources = open_train_sources(config)
     data = [make_data(config, sources, phase) for phase in phases]
@@ -81,9 +100,7 @@ def make_plan(config: Any) -> Plan:
       named = {one.name: one.options for one in sets}
       splits.warn_of_seen_images(named, config.data.train)
       sets = [one for one in sets if one.options.get("validate", True)]
-  return Plan(
-    model, mesh, phases, data, sets, train_step, init, shapes, shardings
-  )
+  return Plan(model, mesh, phases, data, sets, placed)
 
 
 # The least value of fields that nothing else checks, or not by their name.
@@ -136,8 +153,10 @@ def _check_network(config: Any, model: SemanIR) -> None:
     )
 
 
-def make_step(config: Any, model: SemanIR, mesh: Mesh) -> tuple[Any, Any]:
-  """The train step and the initialiser of its state."""
+def make_step(
+  config: Any, model: SemanIR, mesh: Mesh
+) -> tuple[TrainStep, Callable[[], TrainState]]:
+  """Builds the train step and the initialiser of its state."""
   optimizer = optimizer_lib.make_optimizer(**config.optimizer)
   schedule = optimizer_lib.make_schedule(
     num_steps=config.train.num_steps, **config.schedule
@@ -162,11 +181,11 @@ def make_step(config: Any, model: SemanIR, mesh: Mesh) -> tuple[Any, Any]:
   return train_step, init
 
 
-def place_step(
-  config: Any, model: SemanIR, mesh: Mesh
-) -> tuple[Any, Any, Any, Any]:
-  """The train step under `jit` with the places of its arrays, the initialiser
-  of its state, and that state's shapes and shardings.
+def place_step(config: Any, model: SemanIR, mesh: Mesh) -> PlacedStep:
+  """Builds the train step and says on which devices its arrays lie.
+
+  Raises:
+    ValueError: a field of the config does not fit.
   """
   train_step, init = make_step(config, model, mesh)
   shapes = jax.eval_shape(init)
@@ -178,7 +197,7 @@ def place_step(
     in_shardings=(shardings, sharding.batch_sharding(mesh)),
     out_shardings=(shardings, None),
   )
-  return train_step, init, shapes, shardings
+  return PlacedStep(train_step, init, shapes, shardings)
 
 
 def check_init_from(config: Any, workdir: str) -> None:
@@ -200,7 +219,7 @@ def check_init_from(config: Any, workdir: str) -> None:
 def start_state(
   config: Any, plan: Plan, checkpoints: Checkpoints
 ) -> tuple[TrainState, Any, dict[str, Any]]:
-  """The state to go on from: the newest checkpoint's, or a new one.
+  """Makes the state to go on from: the newest checkpoint's, or a new one.
 
   A new one is made on the devices, each its part, and takes what fits of
   `config.init_from`.
@@ -217,11 +236,12 @@ def start_state(
   Raises:
     CheckpointError: a checkpoint does not fit or is damaged.
   """
+  placed = plan.placed
   restored = checkpoints.restore_latest(
-    abstract_like(plan.shapes, plan.shardings)
+    abstract_like(placed.shapes, placed.shardings)
   )
   if restored is None:
-    state = jax.jit(plan.init, out_shardings=plan.shardings)()
+    state = jax.jit(placed.init, out_shardings=placed.shardings)()
     if config.init_from:
       state = load_parameters(state, config.init_from)
     return state, None, {}
@@ -240,11 +260,11 @@ def start_state(
 
 
 def step_flops(model: SemanIR, phase: Phase, params: Any) -> int:
-  """Arithmetic of the network in one training step, of all devices together.
+  """Counts the network's arithmetic in a training step, of all devices.
 
-  Three times a forward pass of the batch, whatever is computed again to save
-  memory: the numerator of model FLOPs utilisation. The attention counts in the
-  form that the platform's rule takes on a CPU, not as a kernel does it.
+  It is three times a forward pass of the batch, whatever is computed again to
+  save memory: the numerator of model FLOPs utilisation. The attention counts in
+  the form that the platform's rule takes on a CPU, not as a kernel does it.
 
   Args:
     model: the network.

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-import flax
 import jax
 import jax.numpy as jnp
 import optax
+from flax import struct
 from jax.sharding import Mesh
 
 from semanir_jax.models.drop_path import draw_branch_scales
@@ -17,9 +17,8 @@ from semanir_jax.training.optimizer import Schedule
 Metrics = dict[str, jax.Array]
 
 
-@flax.struct.dataclass
-class TrainState:
-  """Everything that changes during training, but the data's position.
+class TrainState(struct.PyTreeNode):
+  """Holds all that changes during training, but the data's position.
 
   Attributes:
     step: int32 scalar, updates tried so far.
@@ -41,7 +40,7 @@ class TrainState:
 
   @property
   def eval_params(self) -> Params:
-    """The parameters to evaluate and to ship: averaged ones if there are."""
+    """Returns the parameters to evaluate and to ship: averaged if there are."""
     return self.ema_params or self.params
 
 
@@ -52,8 +51,8 @@ def create_state(
   seed: int,
   ema_decay: float,
 ) -> TrainState:
-  """Initial state; call under `jit` with output shardings, so that no device
-  ever holds more than its part.
+  """Makes the initial state; call it under `jit` with output shardings, so that
+  no device ever holds more than its part.
 
   Args:
     model: the network.
@@ -106,6 +105,7 @@ def make_train_step(
       max_keys; empty for the model's own k at every step.
     accumulate: parts that each device computes its images in, so as to hold
       intermediate results of one part only; the update is the whole batch's.
+      Devices and parts divide the batch (`phases.make_phases` sees to it).
 
   Returns:
     `(state, {"lq", "hq"}) -> (state, metrics)`; the metrics are float32 scalars
@@ -115,8 +115,7 @@ def make_train_step(
 
   Raises:
     ValueError: a k or `accumulate` below 1; from the train step, while it is
-      traced: the batch cannot be divided so often, or the model's output has
-      not the shape of the target.
+      traced: the model's output has not the shape of the target.
   """
   if any(num_keys < 1 for num_keys in random_num_keys):
     raise ValueError(f"{random_num_keys=} must all be at least 1")
@@ -155,7 +154,7 @@ def make_train_step(
 
 def _updated(
   state: TrainState,
-  updates: Params,
+  updates: optax.Updates,
   opt_state: optax.OptState,
   learning_rate: jax.Array,
   ema_decay: float,

@@ -19,13 +19,14 @@ def _install_tensorboardx() -> None:
   """Puts a tensorboardX writer where clu looks for its TensorFlow one."""
   name = "clu.metric_writers.summary_writer"
   module = types.ModuleType(name)
-  module.SummaryWriter = object  # clu only names it in annotations on import
+  # clu only names it in annotations on import.
+  vars(module)["SummaryWriter"] = object
   sys.modules[name] = module
   import clu.metric_writers as metric_writers
   from clu.metric_writers import interface, utils
 
   class TensorBoardWriter(interface.MetricWriter):
-    """The part of clu's writer interface that has a meaning here."""
+    """Does the part of clu's writer interface that has a meaning here."""
 
     def __init__(self, logdir: str) -> None:
       import tensorboardX
@@ -34,7 +35,8 @@ def _install_tensorboardx() -> None:
       self._writer = tensorboardX.SummaryWriter(str(logdir), flush_secs=10)
       # Its thread must outlive a full disk: else its queue fills up, and who
       # writes or closes waits for it without end.
-      file = self._writer.file_writer.event_writer._ev_writer
+      writer: Any = self._writer.file_writer
+      file = writer.event_writer._ev_writer
       for name in ("write_event", "flush", "close"):
         setattr(file, name, _tolerant(getattr(file, name)))
 
@@ -55,17 +57,17 @@ def _install_tensorboardx() -> None:
       self._writer.close()
 
     def _ignore(self, *args: Any, **kwargs: Any) -> None:
-      """Nothing in this project writes these."""
+      """Does nothing: nothing in this project writes these."""
 
     write_summaries = write_histograms = write_videos = write_audios = _ignore
     write_pointcloud = write_texts = write_hparams = _ignore
 
   for target in (module, metric_writers, utils):
-    target.SummaryWriter = TensorBoardWriter
+    vars(target)["SummaryWriter"] = TensorBoardWriter
 
 
 def _tolerant(write: Callable[..., None]) -> Callable[..., None]:
-  """`write`, but a full disk is no more than a warning, once."""
+  """Makes a full disk no more than a warning of `write`, once."""
 
   def tolerant(*args: Any) -> None:
     try:

@@ -22,7 +22,7 @@ _NOT_MEASURED = ("num_images", "published", "published_ssim", "validate")
 
 
 def measure_id(config: Any, sets: Sequence[TestSet]) -> str:
-  """A short name for the PSNR that `validate` returns: that of another one, as
+  """Names the PSNR that `validate` returns, in short: that of another name, as
   after a change of the test sets, cannot be compared with it.
 
   Args:

@@ -3,17 +3,18 @@
 from collections.abc import Collection, Mapping
 from typing import Any
 
-import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import logging
+from flax import traverse_util
 
 from semanir_jax.networks.build import CheckpointError
 from semanir_jax.networks.load import load_network
 from semanir_jax.training.step import TrainState
 
 _NAMED = 8  # arrays that a message lists
+_Leaves = Mapping[tuple[str, ...], Any]  # arrays by their path
 
 
 def load_parameters(state: TrainState, name: str) -> TrainState:
@@ -35,16 +36,15 @@ def load_parameters(state: TrainState, name: str) -> TrainState:
     CheckpointError: there is no checkpoint, it is damaged, or most arrays do
       not fit.
   """
-  found = load_network(name)
-  there = flax.traverse_util.flatten_dict(found.params)
-  here = flax.traverse_util.flatten_dict(state.params)
+  there = _flatten(load_network(name).params)
+  here = _flatten(state.params)
   fits = {
     path
     for path, leaf in there.items()
     if path in here and leaf.shape == here[path].shape
   }
   _report(here, there, fits, name)
-  params = flax.traverse_util.unflatten_dict(
+  params = traverse_util.unflatten_dict(
     {
       path: jax.device_put(
         np.asarray(there[path], leaf.dtype), leaf.sharding, may_alias=False
@@ -58,9 +58,13 @@ def load_parameters(state: TrainState, name: str) -> TrainState:
   return state.replace(params=params, ema_params=average)
 
 
+def _flatten(tree: Mapping[str, Any]) -> _Leaves:
+  return traverse_util.flatten_dict(tree)
+
+
 def _report(
-  here: Mapping[tuple[str, ...], Any],
-  there: Mapping[tuple[str, ...], Any],
+  here: _Leaves,
+  there: _Leaves,
   fits: Collection[tuple[str, ...]],
   place: str,
 ) -> None:
@@ -99,10 +103,8 @@ def _report(
       )
 
 
-def _line(
-  name: tuple[str, ...], here: Mapping[Any, Any], there: Mapping[Any, Any]
-) -> str:
-  """As "upsampler/conv/kernel: here (3, 3, 64, 256), there absent"."""
+def _line(name: tuple[str, ...], here: _Leaves, there: _Leaves) -> str:
+  """Says "upsampler/conv/kernel: here (3, 3, 64, 256), there absent"."""
   shapes = [
     tuple(tree[name].shape) if name in tree else "absent"
     for tree in (here, there)

@@ -41,9 +41,9 @@ def test_closing_waits_for_what_is_still_being_written(tmp_path):
 # A process of its own, because of the limit and of what might wait for ever.
 FULL_DISK = """
 import resource, sys
-from semanir_jax.training import writers
+from semanir_jax.training import tensorboard
 
-writer = writers.create_writer(sys.argv[1])
+writer = tensorboard.create_writer(sys.argv[1])
 _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 resource.setrlimit(resource.RLIMIT_FSIZE, (3000, hard))
 for step in range(1000):
@@ -67,7 +67,7 @@ def test_a_full_disk_is_a_warning_and_holds_nobody_up(tmp_path):
 
 
 def test_clus_own_writers_work_with_it(tmp_path):
-  # After writers, because that makes it importable without TensorFlow.
+  # After `tensorboard`, because that makes it importable without TensorFlow.
   from clu import metric_writers
 
   ours = tensorboard.create_writer(str(tmp_path))

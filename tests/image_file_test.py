@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from semanir_jax.images import decoder, deep_png, image_file
+from semanir_jax.images import decoder, encoder, image_file
+from semanir_jax.images.image_file import PixelOptions
+from semanir_jax.machine.files import FileError
 from tests import png_files
 
 
@@ -94,16 +96,72 @@ def test_a_dark_16_bit_image_stays_16_bits(tmp_path, suffix):
   np.testing.assert_array_equal(back, image)
 
 
-@pytest.mark.parametrize("colour_type", [2, 4, 6])
-def test_16_bit_png_undoes_all_five_filters(colour_type):
-  samples = {2: 3, 4: 2, 6: 4}[colour_type]
-  image = _random((10, 6, samples), np.uint16)
-  data = _filtered_png(image, colour_type)
-  np.testing.assert_array_equal(deep_png.decode(data), image)
+_SAMPLES = {2: 3, 4: 2, 6: 4}  # of 16-bit PNG, by its colour type
+# Adam7: first row and column, and steps, of each pass.
+_PASSES = (
+  *((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4)),
+  *((2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)),
+)
 
 
-def _filtered_png(image: np.ndarray, colour_type: int) -> bytes:
+@pytest.mark.parametrize("interlaced", [False, True])
+@pytest.mark.parametrize("colour_type", _SAMPLES)
+@pytest.mark.parametrize("shape", [(1, 1), (10, 6), (9, 17)])
+def test_16_bit_png_undoes_all_five_filters(shape, colour_type, interlaced):
+  image = _random((*shape, _SAMPLES[colour_type]), np.uint16)
+  data = _filtered_png(image, colour_type, interlaced=interlaced)
+  np.testing.assert_array_equal(_decode_joined(data), image)
+
+
+def test_what_is_beside_the_pixels_of_16_bit_png_changes_none(capfd, caplog):
+  image = _random((5, 6, 3), np.uint16)
+  data = _filtered_png(image, 2)
+  body = data[33:-12]
+  for place, kind, what in (
+    (33, b"gAMA", struct.pack(">I", 10_000)),
+    (33, b"sBIT", bytes([12, 12, 12])),
+    (33, b"NEWs", b"of a later version"),
+    (-12, b"tRNS", struct.pack(">3H", *image[0, 0].tolist())),  # too late
+    (-12, b"cHRM", b"short"),
+    (-12, b"iCCP", b"no profile"),
+  ):
+    other = data[:place] + png_files.chunk(kind, what) + data[place:]
+    np.testing.assert_array_equal(_decode_joined(other), image)
+  # The stream of the pixels may come in several pieces, and be too long.
+  rows = zlib.decompress(body[8:-4])
+  packed = zlib.compress(rows + b"more")
+  pieces = [
+    png_files.chunk(b"IDAT", piece) for piece in (packed[:20], packed[20:])
+  ]
+  other = data[:33] + b"".join(pieces) + data[-12:]
+  np.testing.assert_array_equal(_decode_joined(other), image)
+  assert capfd.readouterr() == ("", "")
+  assert not caplog.records
+
+
+def _decode_joined(data: bytes) -> np.ndarray:
+  """Decodes a file to `[H, W, C]` with alpha last where there is one."""
+  parts = decoder.decode(data, "a.png")
+  return np.concatenate([part for part in parts if part is not None], axis=2)
+
+
+def _filtered_png(
+  image: np.ndarray, colour_type: int, *, interlaced: bool = False
+) -> bytes:
   """Encodes sample by sample, as the PNG specification words the filters."""
+  height, width, _ = image.shape
+  passes = [image]
+  if interlaced:
+    passes = [image[y::dy, x::dx] for y, x, dy, dx in _PASSES]
+  raw = b"".join(_filtered_rows(part) for part in passes if part.size)
+  header = struct.pack(
+    ">IIBBBBB", width, height, 16, colour_type, 0, 0, interlaced
+  )
+  return _png(header, zlib.compress(raw))
+
+
+def _filtered_rows(image: np.ndarray) -> bytes:
+  """Filters one picture, each row by the next of the five filters."""
   height, width, samples = image.shape
   rows, step = (
     image.astype(">u2").reshape(height, -1).view(np.uint8),
@@ -119,8 +177,7 @@ def _filtered_png(image: np.ndarray, colour_type: int) -> bytes:
       paeth = min((a, b, c), key=lambda v: abs(a + b - c - v))
       guess = (0, a, b, (a + b) // 2, paeth)[y % 5]
       raw.append((value - guess) % 256)
-  header = struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)
-  return _png(header, zlib.compress(raw))
+  return bytes(raw)
 
 
 def _png(header: bytes, data: bytes, *others: tuple[bytes, bytes]) -> bytes:
@@ -136,20 +193,54 @@ def _png(header: bytes, data: bytes, *others: tuple[bytes, bytes]) -> bytes:
   return png
 
 
-def test_16_bit_png_that_is_damaged_or_short_is_refused():
-  data = bytearray(deep_png.encode(_random((4, 5, 3), np.uint16)))
-  data[len(data) // 2] ^= 1
-  with pytest.raises(ValueError, match="IDAT.* is damaged"):
-    deep_png.decode(bytes(data))
-  header = struct.pack(">IIBBBBB", 5, 4, 16, 2, 0, 0, 0)
-  short = deep_png._png(header, zlib.compress(bytes(4 * 31 - 1)))
-  with pytest.raises(ValueError, match="cut short: 123 of 124"):
-    deep_png.decode(short)
-  for fields, reason in (((8, 2, 0), "8 bits"), ((16, 2, 1), "interlace")):
-    bits, colour_type, interlace = fields
-    header = struct.pack(">IIBBBBB", 5, 4, bits, colour_type, 0, 0, interlace)
-    with pytest.raises(ValueError, match=reason):
-      deep_png.decode(deep_png._png(header, zlib.compress(bytes(124))))
+def _header(width: int, height: int) -> bytes:
+  """The header of a 16-bit RGB PNG."""
+  return struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+
+
+_ROWS = zlib.compress(bytes(4 * 31))  # black, 5x4 px
+_KEY = b"tRNS", bytes(6)
+_DAMAGED = {
+  "Not enough image data": _png(
+    _header(5, 4), zlib.compress(bytes(4 * 31 - 1))
+  ),
+  "incorrect header check": _png(_header(5, 4), b"no pixels of any kind"),
+  "IDAT: CRC error": _png(_header(5, 4), _ROWS).replace(
+    struct.pack(">I", zlib.crc32(b"IDAT" + _ROWS)), b"zero"
+  ),
+  "adaptive filter": _png(_header(5, 4), zlib.compress(b"\t" + bytes(123))),
+  "before its IEND": _png(_header(5, 4), _ROWS)[:-12],
+  "a side of 2000000 px": _png(_header(2_000_000, 1), _ROWS),
+  "colour key": _png(_header(5, 4), _ROWS, _KEY),
+}
+
+
+@pytest.mark.parametrize("reason", _DAMAGED)
+def test_16_bit_png_that_is_damaged_or_short_is_refused(reason, capfd):
+  with pytest.raises(image_file.ImageError, match=f"a.png: .*{reason}") as e:
+    image_file.decode_image(_DAMAGED[reason], "a.png")
+  assert "\n" not in str(e.value)
+  assert capfd.readouterr() == ("", "")
+
+
+def test_16_bit_png_of_a_claimed_size_takes_no_memory(monkeypatch):
+  """Its few bytes cannot become so many: nothing asks for them."""
+  codec = decoder.import_codec("imagecodecs")
+  monkeypatch.setattr(codec, "png_decode", None)  # where they are asked for
+  for side in (10_000, 100_000):
+    data = _png(_header(side, side), _ROWS)
+    with pytest.raises(image_file.ImageError, match="a.png: .*cut short"):
+      image_file.decode_image(data, "a.png")
+
+
+@pytest.mark.parametrize("shape", [(7, 5), (64, 33)])
+@pytest.mark.parametrize("samples", _SAMPLES.values())
+def test_16_bit_png_that_changes_everywhere_stays_as_it_was(shape, samples):
+  image = _random((*shape, samples), np.uint16)
+  for kind in (image, image % 200, np.zeros_like(image)):
+    for pixels in (kind, kind[::-1, ::2]):
+      data = encoder.encode(pixels, ".png", "a.png")
+      np.testing.assert_array_equal(_decode_joined(data), pixels)
 
 
 def test_16_bit_png_alpha_is_kept_or_refused(tmp_path):
@@ -348,9 +439,7 @@ def test_refusals_are_one_line_with_file_and_remedy(tmp_path, name):
   REFUSED[name](path)
   remedy = "convert|save|replace|check"
   for read in (image_file.read_image, image_file.probe_image):
-    with pytest.raises(
-      image_file.ImageError, match=f"(?s){name}: .*({remedy})"
-    ) as e:
+    with pytest.raises(FileError, match=f"(?s){name}: .*({remedy})") as e:
       read(path)
     assert "\n" not in str(e.value)
 
@@ -415,26 +504,25 @@ def test_truncated_16_bit_png_is_refused(tmp_path):
 
 def test_channels():
   gray, colour = _random((4, 5, 1)), _random((4, 5, 3))
-  three = image_file.with_channels(gray, "a.png", channels=3)
+  three = image_file.convert_channels(gray, "a.png", PixelOptions(3))
   np.testing.assert_array_equal(three, np.concatenate([gray] * 3, axis=2))
-  assert image_file.with_channels(gray, "a.png", channels=1, gray="y") is gray
+  luma = PixelOptions(1, "y")
+  assert image_file.convert_channels(gray, "a.png", luma) is gray
   with pytest.raises(image_file.ImageError, match="a.png: is a colour.*gray="):
-    image_file.with_channels(colour, "a.png", channels=1)
+    image_file.convert_channels(colour, "a.png", PixelOptions(1))
   with pytest.raises(image_file.ImageError, match="a.png: is 16-bit colour"):
-    image_file.with_channels(
-      colour.astype(np.uint16), "a.png", channels=1, gray="y"
-    )
+    image_file.convert_channels(colour.astype(np.uint16), "a.png", luma)
   for options in ({"channels": 2}, {"channels": 3, "gray": "y"}):
     with pytest.raises(ValueError, match="channels="):
-      image_file.with_channels(colour, "a.png", **options)
+      PixelOptions(**options)
   with pytest.raises(ValueError, match="gray='luma'"):
-    image_file.with_channels(colour, "a.png", channels=1, gray="luma")
+    PixelOptions(channels=1, gray="luma")
 
 
 def test_gray_y_gives_the_published_jpeg_baseline(shared_data):
   psnrs = []
   for path in sorted((shared_data / "live1").glob("*.png")):
-    clean = image_file.read_image(path, channels=1, gray="y")
+    clean = image_file.read_image(path, PixelOptions(1, "y"))
     file = io.BytesIO()
     Image.fromarray(clean[..., 0]).save(file, "JPEG", quality=10)
     coded = image_file.decode_image(file.getvalue(), path.name)
@@ -464,10 +552,10 @@ def test_write_replaces_whole_files_and_leaves_no_rubbish(
 def test_write_refuses(tmp_path):
   image = _random((4, 4, 3))
   for place in (tmp_path / "none" / "a.png", tmp_path):
-    with pytest.raises(image_file.ImageError, match=str(tmp_path)):
+    with pytest.raises(FileError, match=str(tmp_path)):
       image_file.write_image(place, image)
   (tmp_path / "b.png").mkdir()
-  with pytest.raises(image_file.ImageError, match="b.png: cannot be written"):
+  with pytest.raises(FileError, match="b.png: cannot be written"):
     image_file.write_image(tmp_path / "b.png", image)
   assert [p.name for p in tmp_path.iterdir()] == ["b.png"]
   for name, wrong, reason in (
@@ -478,7 +566,7 @@ def test_write_refuses(tmp_path):
     ("a.tif", _random((4, 4, 4), np.uint16), "16-bit"),
     ("a.jpg", image[..., :1].astype(np.uint16), "16-bit"),
   ):
-    with pytest.raises(image_file.ImageError, match=reason):
+    with pytest.raises(FileError, match=reason):
       image_file.write_image(tmp_path / name, wrong)
 
 

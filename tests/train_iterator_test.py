@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 @pytest.mark.parametrize("notice", [signal.SIGTERM, signal.SIGINT])
 def test_workers_outlive_a_notice_to_their_group(notice):
   iterator = pipeline.make_train_iterator(
-    [sources.photographs("test")],
+    [sources.open_photographs("test")],
     degradation=degradations.GaussianNoise(sigma_255=25.0),
     patch_size=8,
     batch_size=8,
@@ -54,7 +54,8 @@ def test_workers_outlive_a_notice_to_their_group(notice):
 
 _WITH_A_WORKER = """
 import multiprocessing, time
-from semanir_jax.data import degradations, pipeline, sources
+from semanir_jax import degradations
+from semanir_jax.data import pipeline, sources
 
 if __name__ == "__main__":
   iterator = pipeline.make_train_iterator(
