@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from semanir_jax.images import image_file
-from semanir_jax.inference import tile_size, tiled
+from semanir_jax.inference import restorer, tile_size, tiled
 from semanir_jax.inference.restorer import Restorer
 from semanir_jax.inference.tiled import TiledRestorer
 from semanir_jax.models.semanir import SemanIR
@@ -139,16 +139,16 @@ def test_tiles_lie_on_the_grid_and_their_weights_sum_to_one():
 
 @pytest.mark.parametrize("most", [8, 16])
 def test_images_of_many_sizes_share_one_program(most):
-  restorer = TiledRestorer(small.network(small.USHAPE), tile=128)
+  network = TiledRestorer(small.network(small.USHAPE), tile=128)
   # 8 devices: 4 and 8 tiles in batches of 8; 12, 16 and 15 in ones of 16.
-  restorer._memory = most * 128**2 * tile_size.bytes_per_px(small.USHAPE) // 4
+  network._memory = most * 128**2 * tile_size.bytes_per_px(small.USHAPE) // 4
   shapes = {
     8: ((129, 140, 3), (300, 130, 3)),
     16: ((200, 260, 3), (260, 300, 3), (200, 380, 3)),
   }[most]
   before = restorer._run._cache_size()
   for shape in shapes:
-    bands = [band.shape for band in restorer.bands(_random(*shape))]
+    bands = [band.shape for band in network.bands(_random(*shape))]
     assert sum(height for height, _, _ in bands) == shape[0]
     assert {width for _, width, _ in bands} == {shape[1]}
   assert restorer._run._cache_size() - before == 1
