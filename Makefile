@@ -56,6 +56,7 @@ test_fast: $(VENV)/.installed lint
 lint: $(VENV)/.installed
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+	$(RUN) -m pyright --pythonpath $(RUN)
 
 gpu_compiler: $(GPU_COMPILER)/.installed
 	@echo "set PYTHONPATH=$(abspath $(GPU_COMPILER))"
