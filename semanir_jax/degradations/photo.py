@@ -146,10 +146,7 @@ class Photo:
       return side, side, side, side
     # A whole unit for each compression, whose decoder smooths chroma.
     side += _UNIT_PX * (2 if self.twice else 1)
-    phases = (
-      draw_integer(rng, 0, _UNIT_PX - 1),
-      draw_integer(rng, 0, _UNIT_PX - 1),
-    )
+    phases = _draw_phases(rng)
     return side + phases[0], side, side + phases[1], side
 
   def _most(self, field: str) -> float:
@@ -188,11 +185,7 @@ class Photo:
   def _compressed(self, rng: Rng, image: np.ndarray) -> np.ndarray:
     if _happens(rng, self.twice):
       # Of the first file, something has been cut off since.
-      phases = (
-        draw_integer(rng, 0, _UNIT_PX - 1),
-        draw_integer(rng, 0, _UNIT_PX - 1),
-      )
-      image = self._coded(rng, image, phases)
+      image = self._coded(rng, image, _draw_phases(rng))
     return self._coded(rng, image, (0, 0))
 
   def _coded(
@@ -226,9 +219,9 @@ def _uniform(rng: Rng, value: _Interval) -> float:
 
 def _log_uniform(rng: Rng, value: _Interval) -> float:
   low, high = check_interval("", value, 0.0, 255.0)
-  return (
-    low if low == high else float(np.exp(rng.uniform(*np.log([low, high]))))
-  )
+  if low == high:
+    return low
+  return float(np.exp(rng.uniform(*np.log([low, high]))))
 
 
 def _draw_phases(rng: Rng) -> tuple[int, int]:
