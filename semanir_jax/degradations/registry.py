@@ -20,7 +20,7 @@ def make(name: str, **options: Any) -> Degradation | Mixture:
   Args:
     name: "noise", "bicubic", "jpeg", "demosaic", "photo", "chain" or "mixture".
     **options: fields of the dataclass. The members of a chain or a mixture may
-      be given as dicts, `{"name": "noise", "sigma_255": 25}`.
+      be given as dicts, `{"name": "noise", "sigma_255": 25}`, or by name.
 
   Raises:
     ValueError: an unknown name or option (the nearest known one is named), a
@@ -40,8 +40,7 @@ def make(name: str, **options: Any) -> Degradation | Mixture:
     if field.default is dataclasses.MISSING and field.name not in options:
       raise ValueError(f"{name} needs the option {field.name!r}")
   if cls in (Chain, Mixture):
-    members = options["degradations"]
-    options["degradations"] = [m if callable(m) else make(**m) for m in members]
+    options["degradations"] = [_make_member(m) for m in options["degradations"]]
   # Config files give lists; a frozen dataclass holds tuples.
   values = (tuple(v) if isinstance(v, list) else v for v in options.values())
   return cls(**dict(zip(options, values, strict=True)))
@@ -56,6 +55,20 @@ _BY_NAME = {
   "chain": Chain,
   "mixture": Mixture,
 }
+
+
+def _make_member(given: Any) -> Degradation | Mixture:
+  """Makes a degradation of its options or, if it has none, of its name."""
+  if isinstance(given, str):
+    return make(given)
+  if callable(given):
+    return given
+  # A ConfigDict is no Mapping.
+  if hasattr(given, "keys") and "name" in given:
+    return make(**given)
+  raise ValueError(
+    f"degradations has {given!r}; give a dict with its 'name' and options"
+  )
 
 
 def _nearest(word: str, known: list[str]) -> str:
