@@ -364,8 +364,8 @@ def test_what_cannot_be_built_is_refused_at_construction(options, message):
   ("channels", "num_keys", "message"),
   [
     (1, None, r"images \(1, 8, 8, 1\) must be \[B, H, W, 3\]"),
-    (3, 17, r"num_keys=17 must lie in \[1, 16\]"),
-    (3, 0, r"num_keys=0 must lie in \[1, 16\]"),
+    (3, 17, r"num_keys=17 must lie in \[1, 16\] \(max_keys\)"),
+    (3, 0, r"num_keys=0 must lie in \[1, 16\] \(max_keys\)"),
     (3, 3.5, "num_keys=3.5: give a whole number"),
   ],
 )
