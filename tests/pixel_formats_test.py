@@ -114,11 +114,11 @@ def test_every_mode_and_size_keeps_its_kind(tmp_path, scale, mode, side):
 
 def test_alpha_is_enlarged_as_8_bit_images_are():
   alpha = _random(5, 7, 1)
-  enlarged = result_files._scaled_alpha(alpha, 3, np.dtype(np.uint8))
+  enlarged = result_files._scale_alpha(alpha, 3, np.dtype(np.uint8))
   np.testing.assert_array_equal(enlarged, imresize(alpha, 3, rounding="once"))
   for level, expected in ((65535, 255), (30000, 117)):
     flat = np.full((5, 7, 1), level, np.uint16)
-    enlarged = result_files._scaled_alpha(flat, 2, np.dtype(np.uint8))
+    enlarged = result_files._scale_alpha(flat, 2, np.dtype(np.uint8))
     assert enlarged.shape == (10, 14, 1) and (enlarged == expected).all()
 
 

@@ -146,12 +146,12 @@ def test_images_of_many_sizes_share_one_program(most):
     8: ((129, 140, 3), (300, 130, 3)),
     16: ((200, 260, 3), (260, 300, 3), (200, 380, 3)),
   }[most]
-  before = restorer._run._cache_size()
+  before = restorer_lib._run._cache_size()
   for shape in shapes:
     bands = [band.shape for band in network.bands(_random(*shape))]
     assert sum(height for height, _, _ in bands) == shape[0]
     assert {width for _, width, _ in bands} == {shape[1]}
-  assert restorer._run._cache_size() - before == 1
+  assert restorer_lib._run._cache_size() - before == 1
 
 
 @pytest.mark.parametrize(
