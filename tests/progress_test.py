@@ -120,10 +120,10 @@ def test_work_tells_its_rate_and_the_time_left(clock):
   progress = Progress(100, "images")
   clock.now += 20
   assert progress.advance(10)
-  assert str(progress) == "0.50 images/s, 3 min 0 s left"
+  assert progress.describe() == "0.50 images/s, 3 min 0 s left"
   clock.now += 5
   assert progress.advance(100)
-  assert str(progress) == "4.00 images/s, 0 s left"
+  assert progress.describe() == "4.00 images/s, 0 s left"
 
 
 @pytest.mark.parametrize(

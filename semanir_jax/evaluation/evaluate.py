@@ -111,9 +111,8 @@ def _add_set(
           if index < config.num_pictures:
             report.write_pictures(name, result)
       if progress.advance(len(rows)):
-        logging.info(
-          "%s: %d of %d images, %s", name, len(rows), count, progress
-        )
+        speed = progress.describe()
+        logging.info("%s: %d of %d images, %s", name, len(rows), count, speed)
   except ValueError:
     report.add_unfinished(name, rows)
     raise

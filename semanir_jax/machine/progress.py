@@ -53,7 +53,7 @@ class Progress:
     """Returns the seconds that the rest takes at this rate."""
     return (self._total - self._done) / max(self.rate, 1e-9)
 
-  def __str__(self) -> str:
+  def describe(self) -> str:
     """Says it in words, as "0.25 images/s, 1 min 12 s left"."""
     left = format_duration(self.seconds_left)
     return f"{self.rate:.2f} {self._unit}/s, {left} left"

@@ -55,7 +55,8 @@ def restore_all(
       if (row := finished.result()) is not None:
         rows.append(row)
       progress.advance(done)
-      logging.info("%d of %d, %s, %s", done, len(jobs), job.result, progress)
+      speed = progress.describe()
+      logging.info("%d of %d, %s, %s", done, len(jobs), job.result, speed)
       continue
     if len(jobs) == 1 or not isinstance(error, _ERRORS):
       raise error
