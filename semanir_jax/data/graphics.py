@@ -69,4 +69,4 @@ def _draw_shape(
   else:
     letters = rng.choice(list(string.ascii_letters + string.digits), 12)
     font = ImageFont.load_default(max(8, 0.4 * float(extent.max())))
-    draw.text(tuple(box[:2]), "".join(letters), fill=color, font=font)
+    draw.text((box[0], box[1]), "".join(letters), fill=color, font=font)

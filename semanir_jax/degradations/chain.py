@@ -60,7 +60,8 @@ class Chain:
       scale * np.array(member.context(rng)) for member, scale in pairs
     ]
     # Up to whole multiples: the patch stays in step with mosaics and shrinking.
-    sides = -(-sum(contexts) // self.multiple) * self.multiple
+    needed = np.sum(contexts, axis=0)
+    sides = -(-needed // self.multiple) * self.multiple
     above, below, before, after = map(int, sides)
     return above, below, before, after
 

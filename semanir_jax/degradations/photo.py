@@ -135,7 +135,8 @@ class Photo:
         stored = self._compressed(rng, stored)
     target = target if self.deblur else blurred
     lq, hq = (pixels.astype(np.float32) / 255 for pixels in (stored, target))
-    return tuple(np.repeat(x, channels // x.shape[2], axis=2) for x in (lq, hq))
+    times = channels // lq.shape[2]  # gray is R = G = B
+    return np.repeat(lq, times, axis=2), np.repeat(hq, times, axis=2)
 
   def context(self, rng: Rng) -> Context:
     """The most that any draw needs, and a random phase of the last grid."""
@@ -153,8 +154,9 @@ class Photo:
     return check_interval(field, getattr(self, field), 0.0, 255.0)[1]
 
   def _subsamplings(self) -> tuple[str, ...]:
-    single = isinstance(self.subsampling, str)
-    return (self.subsampling,) if single else tuple(self.subsampling)
+    if isinstance(self.subsampling, str):
+      return (self.subsampling,)
+    return tuple(self.subsampling)
 
   def _blurred(self, rng: Rng, image: np.ndarray) -> np.ndarray:
     if not _happens(rng, self.blur):
@@ -231,7 +233,7 @@ def _draw_phases(rng: Rng) -> tuple[int, int]:
 
 def _unit_noise(rng: Rng, shape: tuple[int, ...], shared: float) -> np.ndarray:
   """White noise of variance 1 whose channels correlate by `shared`."""
-  own = rng.normal(0.0, 1.0, shape) if shared < 1 else 0.0
+  own = rng.normal(0.0, 1.0, shape) if shared < 1 else np.zeros(shape)
   if not shared:
     return own
   common = rng.normal(0.0, 1.0, (*shape[:2], 1))

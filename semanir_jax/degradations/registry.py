@@ -57,7 +57,7 @@ _BY_NAME = {
 }
 
 
-def _make_member(given: Any) -> Degradation | Mixture:
+def _make_member(given: Any) -> Any:
   """Makes a degradation of its options or, if it has none, of its name."""
   if isinstance(given, str):
     return make(given)
