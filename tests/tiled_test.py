@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from semanir_jax.images import image_file
-from semanir_jax.inference import restorer, tile_size, tiled
+from semanir_jax.inference import restorer as restorer_lib
+from semanir_jax.inference import tile_size, tiled
 from semanir_jax.inference.restorer import Restorer
 from semanir_jax.inference.tiled import TiledRestorer
 from semanir_jax.models.semanir import SemanIR
