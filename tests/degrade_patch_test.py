@@ -225,7 +225,11 @@ def test_make_builds_from_the_words_of_a_config() -> None:
   ("name", "options", "message"),
   [
     ("nose", {}, "'nose'; did you mean 'noise'"),
-    ("blur", {}, "'blur'; known: noise, bicubic, jpeg, demosaic, mixture"),
+    (
+      "blur",
+      {},
+      "'blur'; known: noise, bicubic, jpeg, demosaic, photo, chain",
+    ),
     ("noise", {"sigma": 5}, "noise has no option 'sigma'.*'sigma_255'"),
     ("noise", {}, "noise needs the option 'sigma_255'"),
     ("noise", {"sigma_255": -1}, "sigma_255=-1 .* between 0.0 and 255.0"),

@@ -8,20 +8,24 @@ clipped. Neither the image nor any global random state is changed.
 
 from semanir_jax.degradations.base import Degradation, modcrop
 from semanir_jax.degradations.bicubic import Bicubic
+from semanir_jax.degradations.chain import Chain
 from semanir_jax.degradations.jpeg import Jpeg
 from semanir_jax.degradations.mixture import Mixture
 from semanir_jax.degradations.mosaic import Demosaic
 from semanir_jax.degradations.noise import GaussianNoise
 from semanir_jax.degradations.patch import degrade_patch
+from semanir_jax.degradations.photo import Photo
 from semanir_jax.degradations.registry import make
 
 __all__ = [
   "Bicubic",
+  "Chain",
   "Degradation",
   "Demosaic",
   "GaussianNoise",
   "Jpeg",
   "Mixture",
+  "Photo",
   "degrade_patch",
   "make",
   "modcrop",

@@ -6,19 +6,21 @@ from typing import Any
 
 from semanir_jax.degradations.base import Degradation
 from semanir_jax.degradations.bicubic import Bicubic
+from semanir_jax.degradations.chain import Chain
 from semanir_jax.degradations.jpeg import Jpeg
 from semanir_jax.degradations.mixture import Mixture
 from semanir_jax.degradations.mosaic import Demosaic
 from semanir_jax.degradations.noise import GaussianNoise
+from semanir_jax.degradations.photo import Photo
 
 
 def make(name: str, **options: Any) -> Degradation | Mixture:
   """Builds a degradation from the words of a config.
 
   Args:
-    name: "noise", "bicubic", "jpeg", "demosaic" or "mixture".
-    **options: fields of the dataclass. The members of a mixture may be given as
-      dicts, `{"name": "noise", "sigma_255": 25}`.
+    name: "noise", "bicubic", "jpeg", "demosaic", "photo", "chain" or "mixture".
+    **options: fields of the dataclass. The members of a chain or a mixture may
+      be given as dicts, `{"name": "noise", "sigma_255": 25}`, or by name.
 
   Raises:
     ValueError: an unknown name or option (the nearest known one is named), a
@@ -37,9 +39,8 @@ def make(name: str, **options: Any) -> Degradation | Mixture:
   for field in fields:
     if field.default is dataclasses.MISSING and field.name not in options:
       raise ValueError(f"{name} needs the option {field.name!r}")
-  if cls is Mixture:
-    members = options["degradations"]
-    options["degradations"] = [m if callable(m) else make(**m) for m in members]
+  if cls in (Chain, Mixture):
+    options["degradations"] = [_member(m) for m in options["degradations"]]
   # Config files give lists; a frozen dataclass holds tuples.
   values = (tuple(v) if isinstance(v, list) else v for v in options.values())
   return cls(**dict(zip(options, values, strict=True)))
@@ -50,8 +51,24 @@ _BY_NAME = {
   "bicubic": Bicubic,
   "jpeg": Jpeg,
   "demosaic": Demosaic,
+  "photo": Photo,
+  "chain": Chain,
   "mixture": Mixture,
 }
+
+
+def _member(given: Any) -> Degradation | Mixture:
+  """A degradation as it is, by its options or, if it has none, by its name."""
+  if isinstance(given, str):
+    return make(given)
+  if callable(given):
+    return given
+  # A ConfigDict is no Mapping.
+  if hasattr(given, "keys") and "name" in given:
+    return make(**given)
+  raise ValueError(
+    f"degradations has {given!r}; give a dict with its 'name' and options"
+  )
 
 
 def _nearest(word: str, known: list[str]) -> str:

@@ -7,6 +7,8 @@ is MATLAB's rgb2gray, 0 to 255.
 
 import numpy as np
 
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # BT.601
+
 # MATLAB's rgb2gray: the luma row of the inverse of its NTSC matrix.
 _RGB2GRAY = np.array([0.298936021293775, 0.587043074451121, 0.114020904255103])
 
@@ -33,6 +35,18 @@ def to_unit(pixels: np.ndarray) -> np.ndarray:
   if pixels.dtype == np.float32:
     return pixels
   return pixels.astype(np.float32) / np.float32(np.iinfo(pixels.dtype).max)
+
+
+def to_luma(image: np.ndarray) -> np.ndarray:
+  """BT.601 luma in full range, that of JPEG files.
+
+  Args:
+    image: `[H, W, 3]` RGB, uint8 or float32, of any scale.
+
+  Returns:
+    `[H, W, 1]` float32 on the scale of the input, not rounded.
+  """
+  return (image @ _LUMA)[:, :, None]
 
 
 def to_y(image: np.ndarray, *, rounded: bool = False) -> np.ndarray:

@@ -70,7 +70,9 @@ def make_data(
     patch_size=phase.patch_size,
     batch_size=phase.batch_size,
     seed=_stream_seed(config.seed, phase.index),
-    augmentation=Augmentation(tuple(data.shrink), tuple(data.saturation)),
+    augmentation=Augmentation(
+      tuple(data.shrink), tuple(data.saturation), data.dither, data.graphics
+    ),
     process_index=jax.process_index(),
     process_count=jax.process_count(),
     num_workers=data.num_workers,

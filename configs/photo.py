@@ -1,0 +1,105 @@
+"""Photographs as people have them: a sensor's noise in JPEG files, any colours.
+
+No paper's protocol: a chain of degradations is drawn for every patch
+(`degradations.photo`), and the tests are fixed links of it on whole images
+of Kodak24 (768x512), CBSD68 and `photos/val`, at three noise levels each:
+
+  independent   noise in every value, clipped and rounded, as a PNG holds it
+  jpeg90        the same, then JPEG of quality 90, 4:2:0
+  jpeg75        the same, then JPEG of quality 75, 4:2:0
+  shared        the same noise in R, G and B
+  half_shared   half of its variance
+  coarse        noise blurred by 0.7 px, scaled to the same standard deviation
+  bayer         noise of an RGGB sensor's samples, interpolated
+
+`clean` is the picture itself, which should come back as it was. The target
+keeps the sharpness of the input: nothing is deblurred.
+
+  python train.py --config=configs/photo.py:U_light --workdir=runs/photo \
+    --config.data.data_dir=data
+  python eval.py --config=configs/photo.py:U_light --workdir=runs/photo \
+    --data_dir=data
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from configs import base
+
+_SIZES = ("U", "U_light", "U_tiny")
+_SIGMAS = (10, 25, 50)
+_JPEG: Mapping[str, Any] = {"jpeg": 1.0, "subsampling": ("4:2:0",)}
+# What each row of the tests adds to stored noise of a sigma.
+FORMS: Mapping[str, Mapping[str, Any]] = {
+  "independent": {},
+  "jpeg90": _JPEG | {"quality": (90, 90)},
+  "jpeg75": _JPEG | {"quality": (75, 75)},
+  "shared": {"shared": (1.0, 1.0)},
+  "half_shared": {"shared": (0.5, 0.5)},
+  "coarse": {"coarse": 1.0, "coarse_px": (0.7, 0.7)},
+  "bayer": {"bayer": 1.0},
+}
+# What a training patch goes through; fields of `Photo`.
+TRAINING: Mapping[str, Any] = {
+  "read_255": (1.0, 50.0),
+  "shot_255": (1.0, 50.0),
+  "shared": (0.0, 1.0),
+  "bayer": 0.2,
+  "coarse": 0.25,
+  "coarse_px": (0.3, 0.8),
+  "blur": 0.3,
+  "blur_px": (0.0, 1.2),
+  "deblur": False,
+  "jpeg": 0.5,
+  "quality": (30, 98),
+  "subsampling": ("4:2:0", "4:2:2", "4:4:4"),
+  "twice": 0.2,
+  "gray": 0.1,
+  "clean": 0.1,
+}
+
+
+def get_config(arg: str = "") -> ConfigDict:
+  """Variants: U (default), U_light, U_tiny; random_k; smoke."""
+  config = base.get_config().unlock()
+  config.model = base.model_options(base.choose(arg, *_SIZES))
+  config.data.train = (*base.DFWB, "photos/train")
+  config.data.degradation = ConfigDict({"name": "photo"} | dict(TRAINING))
+  config.data.patch_size = 128
+  config.data.shrink = (1.0, 2.0)
+  config.data.graphics = 0.05
+  config.loss.name = "l2"
+  config.train.num_steps = 400_000
+  config.schedule.milestones = (200_000, 300_000, 350_000, 375_000)
+  config.eval.sets = _test_sets()
+  return base.apply_variants(config, arg, dict.fromkeys(_SIZES, {}))
+
+
+def stored_noise(sigma: float, form: str) -> ConfigDict:
+  """One of `FORMS` at a standard deviation of 0 to 255."""
+  options = {"name": "photo", "read_255": (sigma, sigma)}
+  return ConfigDict(options | dict(FORMS[form]))
+
+
+def _test_sets() -> dict[str, ConfigDict]:
+  rows = {"clean": stored_noise(0.0, "independent")}
+  rows |= {
+    f"{form}_s{sigma}": stored_noise(float(sigma), form)
+    for form in FORMS
+    for sigma in _SIGMAS
+  }
+  sets = {}
+  for row, degradation in rows.items():
+    for name in ("kodak24", "cbsd68"):
+      sets[f"{name}_{row}"] = base.benchmark(name, degradation, validate=False)
+    # Middles, so that validation while training takes its time from no step.
+    sets[f"photos_{row}"] = base.test_set(
+      "photos/val",
+      degradation,
+      num_images=24,
+      center_crop_px=256,
+      validate=row == "clean" or row.endswith("_s25"),
+    )
+  return sets
