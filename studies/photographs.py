@@ -82,22 +82,11 @@ def study(
   sets = {row: _open_set(set_name, row, data_dir, crop_px) for row in rows}
   path = output / "images.csv"
   known = {records.key(row, _KEY): row for row in records.read_rows(path)}
-  wanted, missing = [], []
-  for row, (source, options) in sets.items():
-    count = min(len(source), max_images or len(source))
-    for index in range(count):
-      for method in opened:
-        facts = {
-          "set": set_name,
-          "row": row,
-          "crop_px": options["center_crop_px"],
-          "image": index,
-          "method": method.name,
-          "made_by": method.made_by,
-        }
-        wanted.append(records.key(facts, _KEY))
-        if wanted[-1] not in known:
-          missing.append((facts, method))
+  wanted = _wanted(set_name, sets, opened, max_images)
+  keys = [records.key(facts, _KEY) for facts, _ in wanted]
+  missing = [
+    pair for key, pair in zip(keys, wanted, strict=True) if key not in known
+  ]
   progress = records.Progress(len(missing), "images")
 
   @functools.lru_cache(maxsize=1)
@@ -114,7 +103,7 @@ def study(
       f"{facts['row']}, {one.name}, {method.name}:"
       f" {measured['input_psnr']:.2f} -> {measured['psnr']:.2f} dB"
     )
-  table = _table([known[key] for key in wanted], rows, methods)
+  table = _table([known[key] for key in keys], rows, methods)
   records.write_rows(output / "table.csv", table)
   made_by = [f"{method.name}: {method.made_by}" for method in opened]
   records.write_text(
@@ -123,6 +112,31 @@ def study(
   )
   draw(output / "pictures.png", sets, opened)
   return table
+
+
+def _wanted(
+  set_name: str,
+  sets: Mapping[str, tuple[Any, Mapping[str, Any]]],
+  methods: Sequence[Method],
+  max_images: int,
+) -> list[tuple[dict[str, Any], Method]]:
+  """What is to be measured: its `_KEY`, and the method; image by image."""
+  return [
+    (
+      {
+        "set": set_name,
+        "row": row,
+        "crop_px": options["center_crop_px"],
+        "image": index,
+        "method": method.name,
+        "made_by": method.made_by,
+      },
+      method,
+    )
+    for row, (source, options) in sets.items()
+    for index in range(min(len(source), max_images or len(source)))
+    for method in methods
+  ]
 
 
 def _open_method(name: str) -> Method:
