@@ -26,7 +26,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from configs import base, demosaic, denoise, jpeg, photo, sr
+from configs import base, demosaic, denoise, jpeg, sr
 from configs._smoke import SMOKE
 
 _RECIPE = {
@@ -82,29 +82,6 @@ NETWORKS: dict[str, tuple[ModuleType, str, dict[str, Any]]] = {
     _FROM_DENOISER | {"train.num_steps": 800, "schedule.hold_steps": 150},
   ),
   "jpeg_color_light": (jpeg, "color,blind,U_light,random_k", _FROM_DENOISER),
-  # A CPU core for two hours; the levels of photos/train are multiples of 3.
-  "photo_light": (
-    photo,
-    "U_light,random_k",
-    {
-      "init_from": "denoise_color_light",
-      "data.train": ("photos/train", "bsds500/train", "bsds500/test"),
-      "data.patch_size": 128,
-      "data.dither": 1,
-      "data.num_threads": 1,
-      "data.degradation.clean": 0.25,
-      "train.batch_size": 2,
-      "train.num_steps": 950,
-      "train.ema_decay": 0.99,
-      "optimizer.name": "muon",
-      "optimizer.grad_clip_norm": 1.0,
-      "schedule.peak": 2e-4,
-      "schedule.warmup_steps": 50,
-      "eval.every_steps": 0,
-      "checkpoint.every_steps": 25,
-      "log.every_steps": 10,
-    },
-  ),
   "demosaic_light": (demosaic, "U_light,random_k", _FROM_DENOISER),
   "sr_x2_light": (
     sr,

@@ -93,6 +93,41 @@ def test_saturation_is_drawn_from_its_range():
   assert abs(np.mean(reds) - (105.98 + 2 * 14.02)) < 2
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_dither_fills_the_gaps_between_levels(channels):
+  image = 3 * (_image(60, 50, channels) // 3)
+  added = _augmented(image, dither=1).astype(int) - image
+  inside = (image > 0) & (image < 255)
+  counts = [np.mean(added[inside] == step) for step in (-1, 0, 1)]
+  np.testing.assert_allclose(counts, 1 / 3, atol=0.03)
+  white = np.full((20, 20, channels), 255, np.uint8)
+  assert set(np.unique(_augmented(white, dither=1))) == {254, 255}
+
+
+def test_dither_comes_before_the_other_changes():
+  image = np.full((64, 64, 3), 99, np.uint8)
+  assert _augmented(image, dither=9, shrink=(2.0, 2.0)).std() < 4.0
+  assert _augmented(image, dither=9).std() > 5.0
+
+
+def test_the_share_of_graphics_is_flat_and_saturated():
+  rng, image = np.random.default_rng(0), 96 + _image(40, 40, 3) // 8
+  augmentation = Augmentation(graphics=0.25)
+  changed = [augmentation(rng, image, smallest=32) for _ in range(200)]
+  drawn = [picture for picture in changed if picture is not image]
+  assert 30 <= len(drawn) <= 70
+  for picture in drawn:
+    assert picture.shape == (64, 64, 3) and picture.dtype == np.uint8
+  equal = [np.all(p[:, 1:] == p[:, :-1], axis=2).mean() for p in drawn]
+  assert np.mean(equal) > 0.8  # flat, between edges
+  assert len({picture.tobytes() for picture in drawn}) == len(drawn)
+  ends = [np.mean((p.min(axis=2) == 0) & (p.max(axis=2) == 255)) for p in drawn]
+  assert np.mean(ends) > 0.4
+  # A ground and 24 shapes, unless mixed along smooth edges.
+  smooth = [len(np.unique(p.reshape(-1, 3), axis=0)) > 25 for p in drawn]
+  assert 0.3 < np.mean(smooth) < 0.7
+
+
 @pytest.mark.parametrize(
   ("ranges", "message"),
   [
@@ -103,6 +138,9 @@ def test_saturation_is_drawn_from_its_range():
     ({"shrink": (1.0, float("inf"))}, "data.shrink"),
     ({"saturation": (-1.0, 1.0)}, "data.saturation=.* at least 0"),
     ({"saturation": (1.0, float("nan"))}, "data.saturation"),
+    ({"dither": -1}, "data.dither=-1 .* between 0 and 127"),
+    ({"dither": 0.5}, "data.dither=0.5 .* whole number"),
+    ({"graphics": 1.5}, "data.graphics=1.5 .* between 0 and 1"),
   ],
 )
 def test_ranges_that_are_none_are_refused(ranges, message):
@@ -144,7 +182,18 @@ def test_what_cannot_be_changed_is_refused():
       degradation=noise,
       augmentation=Augmentation(saturation=(1.0, 2.0)),
     )
-  for ranges in ({"shrink": (1.0, 2.0)}, {"saturation": (1.0, 2.0)}):
+  with pytest.raises(ValueError, match=r"graphics=0.5 .* RGB .* 1 channel"):
+    _batch(
+      [_image(16, 16, 1)],
+      degradation=noise,
+      augmentation=Augmentation(graphics=0.5),
+    )
+  for ranges in (
+    {"shrink": (1.0, 2.0)},
+    {"saturation": (1.0, 2.0)},
+    {"dither": 1},
+    {"graphics": 0.5},
+  ):
     with pytest.raises(ValueError, match="pairs as they are"):
       _batch([pair], degradation=None, augmentation=Augmentation(**ranges))
   _batch([pair], degradation=None, augmentation=Augmentation())
@@ -164,3 +213,6 @@ def test_configs_choose_the_ranges():
   plain, gray = hq(), hq(data__saturation=(0.0, 0.0))
   assert np.ptp(gray, axis=3).max() <= 1.01 / 255 < np.ptp(plain, axis=3).max()
   assert hq(data__shrink=(2.0, 2.0)).std() < 0.8 * plain.std()
+  assert np.any(hq(data__dither=1) != plain)
+  graphic = hq(data__graphics=1.0)
+  assert np.all(graphic[:, 1:] == graphic[:, :-1], axis=3).mean() > 0.5

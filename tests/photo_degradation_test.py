@@ -103,6 +103,16 @@ def test_standard_deviation_and_correlations_of_a_test_form(
       assert _correlation(plane, **shift) == pytest.approx(beside, abs=0.02)
 
 
+def test_ends_of_what_channels_share_are_as_frequent_as_all_else() -> None:
+  correlations = []
+  for seed in range(300):
+    noise = _levels(Photo(25.0, shared=(0.0, 1.0)), _flat(128, 48), seed)
+    correlations.append(np.corrcoef(noise.reshape(-1, 3).T)[0, 1])
+  counts, _ = np.histogram(correlations, [-0.1, 0.1, 0.9, 1.1])
+  # asin(sqrt(0.1)) = 0.2 of a right angle.
+  np.testing.assert_allclose(counts / 300, [0.205, 0.59, 0.205], atol=0.07)
+
+
 def test_noise_of_photons_grows_with_the_light() -> None:
   degradation = Photo(5.0, shot_255=20.0)
   for level in (40, 128, 200):
@@ -115,12 +125,14 @@ def test_noise_of_photons_grows_with_the_light() -> None:
 def test_sensor_noise_is_that_of_a_noisy_mosaic(seed: int) -> None:
   """Malvar's filters are linear: whole images and noise come to the same."""
   image = _random(24, 30, 3) // 2 + 64
-  noise = _levels(Photo(4.0, bayer=1.0), image, seed)
+  degradation = Photo(4.0, shot_255=15.0, bayer=1.0)
+  noise = _levels(degradation, image, seed)
   rng = np.random.RandomState(seed)
   above, before = int(2 * rng.random()), int(2 * rng.random())
   whole = np.pad(image, ((above, 0), (before, 0), (0, 0)), mode="edge")
   sensor = bayer.mosaic(whole.astype(np.float32)).sum(axis=2)
-  noisy = sensor + 4.0 * rng.normal(size=sensor.shape)
+  sigma = np.sqrt(4.0**2 + 15.0**2 * sensor / 255)
+  noisy = sensor + sigma * rng.normal(size=sensor.shape)
   added = bayer.malvar(noisy) - bayer.malvar(sensor)
   np.testing.assert_allclose(noise, added[above:, before:], atol=0.51)
 
@@ -194,6 +206,18 @@ def test_the_target_is_the_image_before_the_blur_or_after() -> None:
   same, blurred = Photo(0.0, deblur=False, **options)(_rng(3), image)
   np.testing.assert_array_equal(lq, same)
   np.testing.assert_allclose(blurred, lq, atol=0.5001 / 255)
+
+
+def test_half_of_the_blurs_differ_along_two_axes() -> None:
+  point = np.zeros((31, 31, 3), np.uint8)
+  point[15, 15] = 255
+  degradation = Photo(0.0, blur=1.0, blur_px=(0.6, 1.2), deblur=False)
+  alike = turned = 0
+  for seed in range(60):
+    kernel = degradation(_rng(seed), point)[1][:, :, 0]
+    alike += np.allclose(kernel, kernel.T, atol=1e-6)
+    turned += not np.allclose(kernel, kernel[:, ::-1], atol=1e-3)
+  assert 18 <= alike <= 42 and turned >= 12
 
 
 def test_gray_pictures_have_equal_channels_in_and_out() -> None:

@@ -33,6 +33,8 @@ COMMON = {
   "loss.fft_weight": 0.0,
   "data.shrink": (1.0, 1.0),
   "data.saturation": (1.0, 1.0),
+  "data.dither": 0,
+  "data.graphics": 0.0,
 }
 SWINIR_SR = {
   "train.batch_size": 32,

@@ -57,6 +57,38 @@ def test_a_single_tile_is_the_network_itself(model):
   np.testing.assert_array_equal(_restored(model, image), expected)
 
 
+def _gray(dtype=np.uint8) -> np.ndarray:
+  levels = _random(HEIGHT, WIDTH, 1).astype(dtype)
+  return np.broadcast_to(levels, (HEIGHT, WIDTH, 3))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_gray_stays_gray_in_rgb(dtype):
+  """One tile: the mean of what the network makes of each channel."""
+  model, image = small.DEEP_USHAPE, _gray(dtype)
+  if dtype == np.float32:
+    image = image / np.float32(255)
+  restored = _restored(model, image)
+  np.testing.assert_array_equal(restored, restored[:, :, :1].repeat(3, axis=2))
+  unit = (
+    image if dtype == np.float32 else image / np.float32(np.iinfo(dtype).max)
+  )
+  raw = Restorer(model, small.params(model))(unit[None].astype(np.float32))[0]
+  assert np.ptp(raw, axis=2).max() > 0.01
+  np.testing.assert_allclose(restored[:, :, 0], raw.mean(axis=2), atol=1e-6)
+
+
+def test_the_whole_image_decides_whether_it_is_gray():
+  model, gray = small.DEEP_USHAPE, _gray()
+  options = {"tile": tile_size.smallest_tile_px(model)}
+  restored = _restored(model, gray, **options)
+  np.testing.assert_array_equal(restored, restored[:, :, :1].repeat(3, axis=2))
+  colour = gray.copy()
+  colour[-1, -1, 2] ^= 1  # in the last tile
+  restored = _restored(model, colour, **options)
+  assert np.all(np.ptp(restored, axis=2)[:40] > 0)
+
+
 # Measured with the U, jax 0.12.0.1 and 0.10.2: noise 86 and 86 dB, photograph
 # 129 and 114, flat and gradient 159 and more; the largest steps of the last
 # three 0.02 and 0.13 levels of 255, 0.0002. A network of random weights finds

@@ -77,8 +77,8 @@ class Augmentation:
       raise ValueError(
         f"config.data.shrink={self.shrink}, saturation={self.saturation},"
         f" dither={self.dither} and graphics={self.graphics} are of clean"
-        " images that are degraded next; pairs as they are take (1, 1), (1, 1),"
-        " 0 and 0"
+        " images that are degraded next; pairs as they are take (1, 1),"
+        " (1, 1), 0 and 0"
       )
     if channels != 3 and self.graphics:
       raise ValueError(

@@ -34,6 +34,7 @@ def draw_graphic(
   size = zoom * width, zoom * height
   picture = Image.new("RGB", size, _color(rng))
   draw = ImageDraw.Draw(picture)
+  draw.fontmode = "1"  # letters of whole pixels; else Pillow smooths them
   for _ in range(rng.integers(3, _MOST_SHAPES + 1)):
     _draw_shape(rng, draw, size)
   return np.asarray(picture.resize((width, height), Image.Resampling.BOX))

@@ -39,7 +39,7 @@ class Chain:
 
   @property
   def multiple(self) -> int:
-    """The least for which every member gets sides that it need not crop."""
+    """Returns the least with which no member has to crop."""
     scales = self._scales_before()
     pairs = zip(self.degradations, scales, strict=True)
     return math.lcm(*(member.multiple * scale for member, scale in pairs))
@@ -54,7 +54,7 @@ class Chain:
     return lq, hq
 
   def context(self, rng: Rng) -> Context:
-    """The sum of all, in px of the target; top and left on the grid."""
+    """Returns the sum of all, in px of the target; top and left on the grid."""
     pairs = zip(self.degradations, self._scales_before(), strict=True)
     contexts = [
       scale * np.array(member.context(rng)) for member, scale in pairs

@@ -139,7 +139,7 @@ class Photo:
     return np.repeat(lq, times, axis=2), np.repeat(hq, times, axis=2)
 
   def context(self, rng: Rng) -> Context:
-    """The most that any draw needs, and a random phase of the last grid."""
+    """Returns the most that any draw needs, and draws the last grid's phase."""
     side = radius(self._most("blur_px")) if self.blur else 0
     side += radius(self._most("coarse_px")) if self.coarse else 0
     side += 2 if self.bayer else 0  # of Malvar's filters
@@ -147,8 +147,8 @@ class Photo:
       return side, side, side, side
     # A whole unit for each compression, whose decoder smooths chroma.
     side += _UNIT_PX * (2 if self.twice else 1)
-    phases = _draw_phases(rng)
-    return side + phases[0], side, side + phases[1], side
+    above, before = _draw_phases(rng)
+    return side + above, side, side + before, side
 
   def _most(self, field: str) -> float:
     return check_interval(field, getattr(self, field), 0.0, 255.0)[1]
@@ -214,6 +214,11 @@ def _happens(rng: Rng, share: float) -> bool:
   return share == 1 or (share > 0 and rng.random() < share)
 
 
+def _draw_phases(rng: Rng) -> tuple[int, int]:
+  """Draws by how much a grid of coding units begins above and before."""
+  return draw_integer(rng, 0, _UNIT_PX - 1), draw_integer(rng, 0, _UNIT_PX - 1)
+
+
 def _uniform(rng: Rng, value: _Interval) -> float:
   low, high = check_interval("", value, 0.0, 255.0)
   return low if low == high else rng.uniform(low, high)
@@ -226,13 +231,8 @@ def _log_uniform(rng: Rng, value: _Interval) -> float:
   return float(np.exp(rng.uniform(*np.log([low, high]))))
 
 
-def _draw_phases(rng: Rng) -> tuple[int, int]:
-  """Draws by how much a grid of coding units begins above and before."""
-  return draw_integer(rng, 0, _UNIT_PX - 1), draw_integer(rng, 0, _UNIT_PX - 1)
-
-
 def _unit_noise(rng: Rng, shape: tuple[int, ...], shared: float) -> np.ndarray:
-  """White noise of variance 1 whose channels correlate by `shared`."""
+  """Draws white noise of variance 1 whose channels correlate by `shared`."""
   own = rng.normal(0.0, 1.0, shape) if shared < 1 else np.zeros(shape)
   if not shared:
     return own
@@ -242,8 +242,10 @@ def _unit_noise(rng: Rng, shape: tuple[int, ...], shared: float) -> np.ndarray:
 
 
 def _sensor_noise(rng: Rng, sigma: np.ndarray) -> np.ndarray:
-  """Noise of an RGGB sensor's samples of standard deviations `[H, W, 3]`,
-  interpolated; the first sample is any of the four.
+  """Draws noise of an RGGB sensor's samples, and interpolates it.
+
+  `sigma` has their standard deviations, `[H, W, 3]`; the first sample is any of
+  the four colours.
   """
   above, before = draw_integer(rng, 0, 1), draw_integer(rng, 0, 1)
   sigma = np.pad(sigma, ((above, 0), (before, 0), (0, 0)), mode="edge")

@@ -37,6 +37,12 @@ def to_unit(pixels: np.ndarray) -> np.ndarray:
   return pixels.astype(np.float32) / np.float32(np.iinfo(pixels.dtype).max)
 
 
+def is_gray(image: np.ndarray) -> bool:
+  """Says whether all C channels of `[H, W, C]` are equal."""
+  first = image[:, :, :1]
+  return bool((image[:1] == first[:1]).all() and (image == first).all())
+
+
 def to_luma(image: np.ndarray) -> np.ndarray:
   """BT.601 luma in full range, that of JPEG files.
 

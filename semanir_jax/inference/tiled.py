@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import jax
 import numpy as np
 
-from semanir_jax.images.color import to_unit
+from semanir_jax.images.color import is_gray, to_unit
 from semanir_jax.inference import ensemble, tile_size
 from semanir_jax.inference.restorer import Restorer
 from semanir_jax.machine import memory, sharding
@@ -84,6 +84,10 @@ class TiledRestorer:
   def bands(self, image: np.ndarray) -> Iterator[np.ndarray]:
     """Restores an image, and hands out what is finished from top to bottom.
 
+    A gray picture stored as RGB stays gray: where all three channels of the
+    image are equal, those of the result are their mean. The whole image decides
+    it, so that tiles without colour in a colour picture are as the others.
+
     Args:
       image: `[H, W, C]` uint8 or uint16, or float32 in [0, 1]; H and W >= 1.
 
@@ -94,7 +98,8 @@ class TiledRestorer:
     Raises:
       ValueError: C does not fit the network, or it returns NaN or infinity.
     """
-    height, width, _ = image.shape
+    height, width, channels = image.shape
+    gray = channels == self.model.out_channels == 3 and is_gray(image)
     rows, columns = self._axes(height, width)
     places = list(itertools.product(rows.starts, columns.starts))
     batch = self._batch_size(len(places), rows.tile, columns.tile)
@@ -124,6 +129,8 @@ class TiledRestorer:
           raise ValueError(
             "the network returned NaN or infinity; use another checkpoint"
           )
+        if gray:
+          band[...] = band.mean(axis=2, keepdims=True)
         yield band
       sums, top = sums[done:], bottom
 
