@@ -11,9 +11,12 @@ import sys
 import tomllib
 import zipfile
 
+import numpy as np
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from semanir_jax.images.image_file import read_image, write_image
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -125,6 +128,16 @@ def test_what_is_installed_is_found_from_an_empty_folder(wheel, tmp_path):
   assert "Trains SemanIR." in ended.stdout
   assert "--workdir" in ended.stdout and "--config" in ended.stdout
   assert not list(empty.iterdir())
+  # The first command of the README, and nothing but its input.
+  write_image(empty / "photo.png", np.full((8, 8, 3), 128, np.uint8))
+  subprocess.run(
+    [sys.executable, target / "bin" / "semanir-restore", "--input=photo.png"],
+    cwd=empty,
+    env=os.environ | {"PYTHONPATH": str(target), "JAX_PLATFORMS": "cpu"},
+    check=True,
+  )
+  restored = read_image(empty / "restored" / "photo.png")
+  assert restored.shape == (8, 8, 3)
 
 
 def _required(*names: str) -> list[str]:

@@ -1,7 +1,6 @@
 """Restores your images with a trained network.
 
-semanir-restore --input=photo.png --output=restored \
-  --checkpoint=denoise_color_light
+semanir-restore --input=photo.png
 semanir-restore --input="photos/**/*.png" --output=restored \
   --checkpoint=runs/denoise --format=jpeg --quality=90
 
@@ -20,16 +19,12 @@ _INPUT = flags.DEFINE_string(
   required=True,
 )
 _OUTPUT = flags.DEFINE_string(
-  "output",
-  None,
-  "Folder for the results; a file name for one image.",
-  required=True,
+  "output", "restored", "Folder for the results; a file name for one image."
 )
 _CHECKPOINT = flags.DEFINE_string(
   "checkpoint",
-  None,
+  "denoise_files_light",
   "Workdir of a run, a step, a file or a bundled name.",
-  required=True,
 )
 _NUM_KEYS = flags.DEFINE_integer(
   "num_keys", None, "k, keys per token; default: the checkpoint's.", 1
