@@ -1,7 +1,7 @@
 """Denoisers without a network, with the noise estimated, as users pick them.
 
-Each takes and returns uint8 `[H, W, 3]`. Their packages are of the studies
-alone (requirements_studies.txt) and imported when they are asked for.
+Each takes and returns uint8 `[H, W, 3]`. Their packages are of the
+extra `studies` and imported when they are asked for.
 """
 
 import importlib
@@ -109,6 +109,6 @@ def _module(name: str) -> ModuleType:
     package = {"cv2": "opencv-python-headless", "pywt": "PyWavelets"}
     missing = package.get(name, name.partition(".")[0])
     raise ValueError(
-      f"{missing} is not installed; pip install -r requirements_studies.txt,"
+      f'{missing} is not installed; pip install "semanir_jax[studies]",'
       " or leave its method out (--methods)"
     ) from error

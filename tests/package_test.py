@@ -21,8 +21,16 @@ from semanir_jax.images.image_file import read_image, write_image
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-# Bring what only some machines have; a checkout installs them by hand.
-NOT_FOR_A_CHECKOUT = {"jax[cuda13]", "jax[tpu]", "etils[epath-gcs]>=1.13"}
+# Bring what only some machines have, or one study; a checkout installs them by
+# hand.
+NOT_FOR_A_CHECKOUT = {
+  "jax[cuda13]",
+  "jax[tpu]",
+  "etils[epath-gcs]>=1.13",
+  "opencv-python-headless>=4.12",
+  "PyWavelets>=1.8",
+  "bm3d>=4.0.3",
+}
 # Beside what a program imports from the package's own dependencies.
 OWN = {"semanir_jax", "configs", "studies", "benchmarks", "tests"}
 

@@ -146,7 +146,7 @@ def test_a_package_that_is_missing_is_named(
 ) -> None:
   monkeypatch.setitem(sys.modules, module, None)
   with pytest.raises(
-    ValueError, match=f"{package} is not installed; pip install -r req"
+    ValueError, match=f"{package} is not installed; pip install .semanir_jax.st"
   ):
     classical.open_filter(name)
 
