@@ -49,7 +49,7 @@ def describe_device() -> dict[str, Any]:
   """What a run is made with, and the rates that its device reaches.
 
   Returns:
-    `environment.describe` with `platform`, `matrix_teraflops`: of a product of
+    `record.describe` with `platform`, `matrix_teraflops`: of a product of
     two large bfloat16 matrices of random numbers, and `copy_gb_s`: bytes read
     and written by a copy of a large array.
   """

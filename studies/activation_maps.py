@@ -144,7 +144,7 @@ def study(
   """Draws and lists the kept tokens of some pixels, at some k.
 
   Args:
-    checkpoint: see `weights.load_network`.
+    checkpoint: see `load.load_network`.
     source: of the picture; its first one.
     output: folder.
     pixels: (row, column) of the input; empty for two.

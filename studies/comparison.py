@@ -41,7 +41,7 @@ def study(
   """Restores pictures with every network at every k, and draws them.
 
   Args:
-    checkpoints: "label=path", see `weights.load_network`.
+    checkpoints: "label=path", see `load.load_network`.
     source: of the clean pictures (`data.sources.open_source`).
     output: folder.
     keys: k; empty for each network's own.

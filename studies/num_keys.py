@@ -39,7 +39,7 @@ def study(
 
   Args:
     config: of the test set and the protocol; see configs/base.py.
-    checkpoints: "label=path", see `weights.load_network`.
+    checkpoints: "label=path", see `load.load_network`.
     output: folder.
     keys: k; empty for the paper's shares of the window and all of it, as far
       as a network has room for them.

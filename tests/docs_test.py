@@ -34,3 +34,22 @@ def test_the_tests_that_hold_the_promises_of_inference_exist():
   for file, test in named:
     source = (ROOT / "tests" / f"{file}.py").read_text()
     assert f"\ndef {test}(" in source, f"tests/{file}.py has no {test}"
+
+
+# What a reader is to write, or what only a GPU has measured.
+NOT_HERE = {"TASK.py", "mine.py", "mytask.py", "mydegradation.py"} | {
+  "sensor_noise.py",
+  "attention_gpu.json",
+  "attention_memory_gpu.json",
+  "models_gpu.json",
+  "train_step_h200.json",
+}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_files_that_a_page_names_exist(page):
+  folders = "semanir_jax|configs|tests|studies|benchmarks|constraints"
+  pattern = rf"\b(?:{folders})/[\w/.]+\.(?:py|json|txt)\b"
+  named = set(re.findall(pattern, (ROOT / page).read_text()))
+  missing = [name for name in sorted(named) if not (ROOT / name).exists()]
+  assert {pathlib.Path(name).name for name in missing} <= NOT_HERE, missing

@@ -16,7 +16,7 @@ def list_images(
 ) -> list[pathlib.Path]:
   """Lists the image files of a folder, sorted by their relative path.
 
-  Files are chosen by `images.SUFFIXES`, in any case; how many others there are
+  Files are chosen by `image_file.SUFFIXES`, in any case; how many others there are
   is logged. Hidden ones, and those of hidden folders below it, are left out.
   Links to folders count as the folders.
 
@@ -44,7 +44,7 @@ def list_images(
 def select_images(
   paths: Iterable[pathlib.Path], place: str
 ) -> list[pathlib.Path]:
-  """Returns those with a suffix of `images.SUFFIXES`; logs how many others.
+  """Returns those with a suffix of `image_file.SUFFIXES`; logs how many others.
 
   Raises:
     ImageError: there is none in `place`.

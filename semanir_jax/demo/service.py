@@ -141,7 +141,7 @@ def restore(
 
   Raises:
     ImageError: the file is damaged, too large, or not for this network.
-    CheckpointError: see `weights.load_network`.
+    CheckpointError: see `load.load_network`.
     ValueError: k or the degradation does not fit.
   """
   start = time.monotonic()

@@ -30,7 +30,7 @@ def encode(
 
   Args:
     image: `[H, W, C]`.
-    suffix: of `images.SUFFIXES`.
+    suffix: of `image_file.SUFFIXES`.
     name: for messages.
     quality: 1 to 100, of JPEG and lossy WebP; None for JPEG at 95 and lossless
       WebP. Other formats are lossless and have none.

@@ -26,7 +26,7 @@ def load_parameters(state: TrainState, name: str) -> TrainState:
 
   Args:
     state: initial state; its arrays say where parameters lie.
-    name: see `weights.load_network`; the moving average is taken where a run
+    name: see `load.load_network`; the moving average is taken where a run
       has one. Every process reads the whole network, 0.1 GB at most.
 
   Returns:

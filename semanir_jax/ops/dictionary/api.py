@@ -32,7 +32,7 @@ def build_dictionary(
       window may see each other.
     max_keys: K, static. None gives the bits form, for which k has no bound but
       N; a number gives the indices form, with k in [1, K].
-    platform: as in `attention.choose_implementation`. On `gpu` a Triton kernel
+    platform: as in `ops.choose_implementation`. On `gpu` a Triton kernel
       builds the dictionary where it can, under a mesh inside `shard_map`;
       elsewhere XLA, a chunk of windows at a time.
 

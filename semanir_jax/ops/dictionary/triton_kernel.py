@@ -6,7 +6,7 @@ it again at every step of the search would take no registers but 33 times the
 products; a row of 4096 float32 scores is 16 KiB, so a row fits for every window
 that a dictionary of N^2 bits is worth building for (`MOST_TOKENS`).
 
-The set is that of `dictionary.select_bits`, bit for bit where a score is the
+The set is that of `selection.select_bits`, bit for bit where a score is the
 same float32 in both. Sums of C products depend on their order by some units in
 the last place, so keys that tie but for that may be chosen otherwise.
 """
@@ -45,7 +45,7 @@ def build_dictionary_triton(
   max_keys: int | None = None,
   launcher: Launcher = launch,
 ) -> Dictionary:
-  """Does what `dictionary.build_dictionary` does, on NVIDIA GPUs.
+  """Does what `api.build_dictionary` does, on NVIDIA GPUs.
 
   Under a mesh it has to be called inside `shard_map`: elsewhere its inputs
   would be gathered.
@@ -136,7 +136,7 @@ def similarity(
       other=0.0,
     )
     scores = tl.dot(query, key, scores, input_precision="ieee")
-  # The same as in `dictionary.similarity`: -0 and denormals tie with +0.
+  # The same as in `selection.similarity`: -0 and denormals tie with +0.
   return tl.where(tl.abs(scores) < TINY, 0.0, scores)
 
 
