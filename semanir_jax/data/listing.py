@@ -16,9 +16,9 @@ def list_images(
 ) -> list[pathlib.Path]:
   """Lists the image files of a folder, sorted by their relative path.
 
-  Files are chosen by `image_file.SUFFIXES`, in any case; how many others there are
-  is logged. Hidden ones, and those of hidden folders below it, are left out.
-  Links to folders count as the folders.
+  Files are chosen by `image_file.SUFFIXES`, in any case; how many others there
+  are is logged. Hidden ones, and those of hidden folders below it, are left
+  out. Links to folders count as the folders.
 
   Raises:
     ImageError: the folder is missing or holds no image.

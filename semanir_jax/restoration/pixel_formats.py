@@ -66,7 +66,7 @@ class Picture(NamedTuple):
 
 
 def read_picture(path: pathlib.Path) -> Picture:
-  """Reads all of an image file; errors of `image_file.read_image`, but alpha."""
+  """Reads all of an image file, alpha too; raises as `read_image` does."""
   return decode_picture(files.read_bytes(path), str(path))
 
 
