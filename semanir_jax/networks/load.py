@@ -68,9 +68,9 @@ def check_there(name: str) -> None:
 
 def find_weights_file(name: str) -> pathlib.Path | None:
   """Finds the file `load_network` reads; None where it looks for a run."""
-  bundled = PRETRAINED / f"{name}{SUFFIX}"
-  if bundled.is_file() and not pathlib.Path(name).exists():
-    return bundled
+  file = PRETRAINED / f"{name}{SUFFIX}"
+  if file.is_file() and not pathlib.Path(name).exists():
+    return file
   return pathlib.Path(name) if name.endswith(SUFFIX) else None
 
 
