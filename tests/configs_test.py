@@ -64,9 +64,9 @@ VARIANTS = {
 }
 # What differs in a step: each is run once. `finetune` has other numbers alone.
 STEPS = {
-  "base": ["", "random_k"],
-  "sr": ["", "x3", "x4", "x8", "x4,light", "B,random_k"],
-  "denoise": ["", "s25,U_light", "gray", "gray,s50", "demo"],
+  "base": [""],
+  "sr": ["", "x3", "x8", "x4,light", "B,random_k"],
+  "denoise": ["", "s25,U_light", "gray", "demo"],
   "jpeg": ["", "q10", "color", "color,q40"],
   "demosaic": [""],
   "photo": ["U_light"],
