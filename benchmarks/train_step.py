@@ -42,11 +42,11 @@ def measure(config: Any) -> dict[str, Any]:
   mesh = sharding.make_mesh(data=config.mesh.data, fsdp=config.mesh.fsdp)
   phase = make_phases(config, mesh.size)[0]
   model = build.make_model(config.model)
-  train_step, init, shapes, shardings = place_step(config, model, mesh)
-  state = jax.jit(init, out_shardings=shardings)()
+  placed = place_step(config, model, mesh)
+  state = jax.jit(placed.init, out_shardings=placed.shardings)()
   batch = _images(model, phase, mesh)
   start = time.perf_counter()
-  compiled = train_step.lower(state, batch).compile()
+  compiled = placed.train_step.lower(state, batch).compile()
   compile_s = time.perf_counter() - start
 
   def call() -> Any:
@@ -55,7 +55,7 @@ def measure(config: Any) -> dict[str, Any]:
     return metrics
 
   milliseconds = median_ms(call, jax.block_until_ready)
-  flops = step_flops(model, phase, shapes.params)
+  flops = step_flops(model, phase, placed.shapes.params)
   return {
     "attention": choose_implementation(
       model.window_size**2,

@@ -5,6 +5,7 @@ from typing import Any
 
 from semanir_jax.data.sources import open_source
 from semanir_jax.evaluation import test_sets, wording
+from semanir_jax.images.image_file import PixelOptions
 
 
 def open_examples(
@@ -30,8 +31,8 @@ def open_examples(
   options = dict(next(iter(sets.values())))
   # Of its pictures: a picture of the user has other sides.
   options |= {"sides_px": (), "center_crop_px": 0, "source": source}
-  pixels = {"channels": options["channels"], "gray": options["gray"] or None}
-  images = open_source(source, **pixels)
+  pixels = PixelOptions(options["channels"], options["gray"] or None)
+  images = open_source(source, pixels=pixels)
   test_set = test_sets.TestSet("pictures", options, images)
   indices = range(min(count, len(images)))
   examples = list(test_sets.examples(test_set, indices))

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from semanir_jax.images.image_file import ImageError, write_image
+from semanir_jax.images.image_file import write_image
+from semanir_jax.machine.files import FileError
 from semanir_jax.networks.build import CheckpointError
 from semanir_jax.restoration.restore import restore_files
 
@@ -31,7 +32,7 @@ def files(folder: pathlib.Path) -> list[str]:
 def refused(runs: dict[str, str], tmp_path: pathlib.Path, **changes: Any):
   """What is said of one image that cannot be restored; nothing may be left."""
   run = changes.pop("run", "color")
-  kind = changes.pop("kind", ImageError | CheckpointError)
+  kind = changes.pop("kind", FileError | CheckpointError)
   source = str(changes.pop("source", tmp_path / "a.png"))
   output = str(changes.pop("output", tmp_path / "out" / "deep"))
   before = files(tmp_path)

@@ -14,6 +14,7 @@ from semanir_jax.evaluation import metrics
 from semanir_jax.images.image_file import write_image
 from semanir_jax.inference.restorer import Restorer
 from semanir_jax.machine.flops import count_flops
+from semanir_jax.models import ablations
 from semanir_jax.models.parameters import abstract_params
 from semanir_jax.models.stage import Stage
 from semanir_jax.networks import build, checkpoint
@@ -291,10 +292,10 @@ def test_variants_change_what_their_name_says():
   assert variants.evaluated_keys(config, "random_k") == (8, 1, 2, 3, 4, 6, 16)
   assert variants.evaluated_keys(fields["full"], "full") == (16,)
   models = {name: build.make_model(f.model) for name, f in fields.items()}
-  assert models["layer"].dictionary == "layer"
-  assert models["random_keys"].dictionary == "random"
-  assert models["cosine"].similarity == "cosine"
-  assert models["no_shift"].shift == "none"
+  assert models["layer"].key_search.in_every_layer
+  assert models["random_keys"].key_search.find is ablations.find_random
+  assert models["cosine"].key_search.find is ablations.find_by_angle
+  assert not models["no_shift"].shift_windows
   # All but those of the same network in another training differ.
   assert len(set(models.values())) == len(models) - 2
 

@@ -10,7 +10,8 @@ import json
 import pathlib
 import re
 import sys
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -28,6 +29,11 @@ from semanir_jax.networks.build import (
 from semanir_jax.networks.loaded_network import LoadedNetwork
 
 FOLDER = "checkpoints"  # inside a workdir
+
+_STRAGGLING_SECONDS = 5.0
+_FILTER_LOCK = threading.Lock()
+_num_filtering = 0
+_usual_hook: Callable[[Any], Any] = sys.unraisablehook
 
 
 def open_manager(
@@ -160,28 +166,59 @@ def check_architecture(
 @contextlib.contextmanager
 def reading(manager: ocp.CheckpointManager, step: int) -> Iterator[None]:
   """Turns whatever goes wrong inside into one CheckpointError."""
-  usual = sys.unraisablehook
+  with _stragglers_unsaid():
+    try:
+      yield
+    except Exception as error:
+      others = [s for s in manager.all_steps() if s != step]
+      remedy = f"use step {max(others)}" if others else "train again"
+      raise CheckpointError(
+        f"{manager.directory / str(step)} cannot be read"
+        f" ({files.first_line(error)}); it is damaged or not of semanir_jax:"
+        f" move it away and {remedy}"
+      ) from error
 
-  # Of many parallel reads the first that fails ends it all; Python would print
-  # a traceback for each of the others. What comes of them later is no more of
-  # this: `cli.run` leaves it out for the programs.
-  def quiet(what: Any) -> None:
-    if not re.search("loop is closed|while reading", str(what.exc_value)):
-      usual(what)
 
-  sys.unraisablehook = quiet
+@contextlib.contextmanager
+def _stragglers_unsaid() -> Iterator[None]:
+  """Leaves out what Python says of reads that fail after the first one did.
+
+  Of many parallel reads the first that fails ends it all; the others end in
+  threads of their own, some after this block. So after an error the filter
+  stays for some seconds.
+  """
+  _filter_unraisable()
   try:
     yield
-  except Exception as error:
-    others = [s for s in manager.all_steps() if s != step]
-    remedy = f"use step {max(others)}" if others else "train again"
-    raise CheckpointError(
-      f"{manager.directory / str(step)} cannot be read"
-      f" ({files.first_line(error)}); it is damaged or not of semanir_jax:"
-      f" move it away and {remedy}"
-    ) from error
-  finally:
-    sys.unraisablehook = usual
+  except BaseException:
+    timer = threading.Timer(_STRAGGLING_SECONDS, _unfilter_unraisable)
+    timer.daemon = True
+    timer.start()
+    raise
+  _unfilter_unraisable()
+
+
+def _filter_unraisable() -> None:
+  """Filters what Python says of unraisable errors; calls may overlap."""
+  global _num_filtering, _usual_hook
+  with _FILTER_LOCK:
+    if sys.unraisablehook is not _say_unraisable:
+      _usual_hook, sys.unraisablehook = sys.unraisablehook, _say_unraisable
+    _num_filtering += 1
+
+
+def _unfilter_unraisable() -> None:
+  """Ends one call of `_filter_unraisable`; the last one restores the hook."""
+  global _num_filtering
+  with _FILTER_LOCK:
+    _num_filtering -= 1
+    if not _num_filtering and sys.unraisablehook is _say_unraisable:
+      sys.unraisablehook = _usual_hook
+
+
+def _say_unraisable(what: Any) -> None:
+  if not re.search("loop is closed|while reading", str(what.exc_value)):
+    _usual_hook(what)
 
 
 def config_to_json(config: Any) -> Mapping[str, Any]:
