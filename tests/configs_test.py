@@ -353,6 +353,8 @@ def test_every_config_states_the_form_of_its_loss(name):
   loss = _config(name).loss
   if name in ("sr", "deblur"):
     assert loss.name == "l1"
+  elif name == "photo":  # ours: JPEG's errors want the squared error
+    assert loss.name == "l2"
   else:
     # GRL's.
     assert (loss.name, loss.form, loss.epsilon) == (
