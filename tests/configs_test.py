@@ -353,7 +353,7 @@ def test_every_config_states_the_form_of_its_loss(name):
   loss = _config(name).loss
   if name in ("sr", "deblur"):
     assert loss.name == "l1"
-  elif name == "photo":  # ours: JPEG's errors want the squared error
+  elif name == "photo":  # ours, no paper's
     assert loss.name == "l2"
   else:
     # GRL's.
