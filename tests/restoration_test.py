@@ -87,14 +87,15 @@ def test_16_bits_that_a_format_does_not_hold_are_told(runs, tmp_path, caplog):
 
 
 def test_a_gray_file_goes_through_a_colour_network(runs, tmp_path):
+  """It comes out as the same picture does that is stored as RGB."""
   pixels = cases.write_random(tmp_path / "a.png", 6, 5, 1)
-  restore_files(runs["color"], str(tmp_path / "a.png"), str(tmp_path / "out"))
-  colour = _expected(runs["color"], np.repeat(pixels, 3, axis=2))
-  result = read_image(tmp_path / "out" / "a.png")
-  luma = colour @ np.array([0.299, 0.587, 0.114])
-  assert result.shape == (6, 5, 1)
-  assert np.abs(result[..., 0] - luma).max() <= 1.0  # rounded once or twice
-  assert np.ptp(colour, axis=2).max() > 3  # else any weights would do
+  write_image(tmp_path / "b.png", np.repeat(pixels, 3, axis=2))
+  for name in ("a.png", "b.png"):
+    restore_files(runs["color"], str(tmp_path / name), str(tmp_path / "out"))
+  gray, stored = (read_image(tmp_path / "out" / n) for n in ("a.png", "b.png"))
+  assert gray.shape == (6, 5, 1)
+  np.testing.assert_array_equal(stored, np.repeat(stored[..., :1], 3, axis=2))
+  assert np.abs(gray[..., 0] - stored[..., 0].astype(float)).max() <= 1
 
 
 def test_k_changes_the_result(runs, tmp_path):
