@@ -14,6 +14,7 @@ from typing import Any
 
 import gradio as gr
 import gradio.themes
+import jax
 from absl import logging
 
 from semanir_jax.demo import service
@@ -124,7 +125,7 @@ def _choose(network: str) -> list[Any]:
     raise _shown(str(error)) from error
   names = [_AS_IT_IS, *service.known_degradations(loaded)]
   return [
-    loaded.describe(),
+    f"network: {loaded.describe()}; on {jax.devices()[0].device_kind}",
     gr.Slider(maximum=loaded.model.max_keys, value=loaded.model.num_keys),
     gr.Dropdown(names, value=_AS_IT_IS),
     gr.Slider(visible=False),
