@@ -30,6 +30,7 @@ from configs import base
 
 _SIZES = ("U", "U_light", "U_tiny")
 _SIGMAS = (10, 25, 50)
+_LEVELS = ("all", *(f"s{sigma}" for sigma in _SIGMAS))
 _JPEG: Mapping[str, Any] = {"jpeg": 1.0, "subsampling": ("4:2:0",)}
 # What each row of the tests adds to stored noise of a sigma.
 FORMS: Mapping[str, Mapping[str, Any]] = {
@@ -62,7 +63,12 @@ TRAINING: Mapping[str, Any] = {
 
 
 def get_config(arg: str = "") -> ConfigDict:
-  """Variants: U (default), U_light, U_tiny; random_k; smoke."""
+  """Builds the config.
+
+  Variants: U (default), U_light, U_tiny; all (default), s10, s25, s50 (tests of
+  one sigma, and clean pictures); random_k; smoke.
+  """
+  level = base.choose(arg, *_LEVELS)
   config = base.get_config().unlock()
   config.model = base.model_options(base.choose(arg, *_SIZES))
   config.data.train = (*base.DFWB, "photos/train")
@@ -70,11 +76,15 @@ def get_config(arg: str = "") -> ConfigDict:
   config.data.patch_size = 128
   config.data.shrink = (1.0, 2.0)
   config.data.graphics = 0.05
-  config.loss.name = "l2"
   config.train.num_steps = 400_000
   config.schedule.milestones = (200_000, 300_000, 350_000, 375_000)
-  config.eval.sets = _test_sets()
-  return base.apply_variants(config, arg, dict.fromkeys(_SIZES, {}))
+  config.eval.sets = {
+    name: test_set
+    for name, test_set in _test_sets().items()
+    if level == "all" or name.endswith((f"_{level}", "_clean"))
+  }
+  variants = dict.fromkeys((*_SIZES, *_LEVELS), {})
+  return base.apply_variants(config, arg, variants)
 
 
 def stored_noise(sigma: float, form: str) -> ConfigDict:

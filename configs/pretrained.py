@@ -26,7 +26,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from configs import base, demosaic, denoise, jpeg, sr
+from configs import base, demosaic, denoise, jpeg, photo, sr
 from configs._smoke import SMOKE
 
 _RECIPE = {
@@ -61,6 +61,24 @@ _LIGHT = {
   "checkpoint.every_steps": 1_000,
 }
 _FROM_DENOISER = _LIGHT | {"init_from": "denoise_color_light"}
+_PHOTO = {
+  "init_from": "denoise_color_light",
+  "data.train": ("photos/train", "bsds500/train", "bsds500/test"),
+  "data.patch_size": 128,
+  "data.dither": 1,
+  "data.num_threads": 1,
+  "data.cache_gib": 2.0,
+  "data.degradation.clean": 0.2,
+  "train.batch_size": 2,
+  "train.num_steps": 1_000,
+  "train.ema_decay": 0.99,
+  "optimizer.name": "muon",
+  "optimizer.grad_clip_norm": 1.0,
+  "schedule.peak": 6e-4,
+  "schedule.warmup_steps": 50,
+  "checkpoint.every_steps": 50,
+  "log.every_steps": 25,
+}
 
 # The task's config, its variants, and what differs from it and from `_RECIPE`.
 NETWORKS: dict[str, tuple[ModuleType, str, dict[str, Any]]] = {
@@ -82,6 +100,8 @@ NETWORKS: dict[str, tuple[ModuleType, str, dict[str, Any]]] = {
     _FROM_DENOISER | {"train.num_steps": 800, "schedule.hold_steps": 150},
   ),
   "jpeg_color_light": (jpeg, "color,blind,U_light,random_k", _FROM_DENOISER),
+  # Of people's own files, on one CPU core.
+  "photo_light": (photo, "U_light,random_k", _PHOTO),
   "demosaic_light": (demosaic, "U_light,random_k", _FROM_DENOISER),
   "sr_x2_light": (
     sr,

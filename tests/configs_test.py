@@ -44,7 +44,7 @@ VARIANTS = {
     (*U, "finetune"),
   ],
   "demosaic": [U],
-  "photo": [U],
+  "photo": [U, ("", "s10", "s25", "s50")],
   "deblur": [U, ("", "realblur_j", "realblur_r")],
   "weather": [U],
   "all_in_one": [U],
@@ -54,6 +54,7 @@ VARIANTS = {
       "denoise_color_tiny",
       "denoise_gray_light",
       "jpeg_color_light",
+      "photo_light",
       "demosaic_light",
       "sr_x2_light",
       "sr_x4_light",
@@ -353,10 +354,8 @@ def test_every_config_states_the_form_of_its_loss(name):
   loss = _config(name).loss
   if name in ("sr", "deblur"):
     assert loss.name == "l1"
-  elif name == "photo":  # ours, no paper's
-    assert loss.name == "l2"
   else:
-    # GRL's.
+    # GRL's; of photo our choice.
     assert (loss.name, loss.form, loss.epsilon) == (
       "charbonnier",
       "squared",
