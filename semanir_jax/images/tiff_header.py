@@ -198,7 +198,7 @@ def _check_extra(
   # Some writers of alpha do not say that it is.
   if extra > 1 or (extra and kinds and kinds[0] not in _ALPHA):
     raise UnsupportedError(
-      f"TIFF of {colours} and {extra} samples more (near infrared, a spot"
+      f"TIFF of {colours}+{extra} samples per pixel (near infrared, a spot"
       f" colour, ...), which would be lost: save a copy of the {colours} alone"
     )
   if extra and is_deep:
