@@ -24,8 +24,8 @@ def check_size(width: int, height: int) -> None:
   """Raises `UnsupportedError` for more pixels than are read."""
   if width * height > MOST_PX:
     raise UnsupportedError(
-      f"claims {width}x{height} px, more than the {MOST_PX >> 20} mebipixels"
-      " that are read: cut it into parts"
+      f"claims {width}x{height} px, and at most {MOST_PX:,} px are read: cut it"
+      " into parts"
     )
 
 

@@ -56,6 +56,7 @@ _DEEP_PNG = {"RGB;16B": 3, "LA;16B": 2, "RGBA;16B": 4}
 _PNG_PIXELS = (b"IHDR", b"IDAT", b"IEND")  # chunks that hold the picture
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 _MOST_PNG_SIDE = 1_000_000  # px; libpng reads no longer one
+_APP1, _SCAN = b"\xe1", b"\xda"  # markers of JPEG
 _AV1_SETUP = b"av1C"  # of AVIF: what its decoder must know
 _AV1_DEEP = 0x40  # AV1 in ISO base media, 2.3.3: high_bitdepth, of its 3rd byte
 # TIFF and EXIF.
@@ -181,6 +182,8 @@ def _open(file: BinaryIO) -> ImageFile.ImageFile:
   file.seek(0)
   if kind == "TIFF":
     tiff_header.check(file, num_bytes)
+  elif kind == "JPEG":
+    tiff_header.check_exif(_exif_of_jpeg(file))
   elif kind in ("AVIF", "HEIC"):
     _import_plugin(kind)
   file.seek(0)
@@ -201,6 +204,23 @@ def _open(file: BinaryIO) -> ImageFile.ImageFile:
   if kind in ("AVIF", "HEIC"):
     _check_depth(image, file)
   return image
+
+
+def _exif_of_jpeg(file: BinaryIO) -> bytes:
+  """Returns EXIF as Pillow puts it together, and reads when it opens a file."""
+  found, place = [], 2
+  while True:
+    file.seek(place)
+    head = file.read(10)
+    marker, length = head[1:2], int.from_bytes(head[2:4])
+    if len(head) < 10 or head[:1] != b"\xff" or marker == _SCAN:
+      return b"".join(found)
+    if marker == b"\xff":  # between segments there may be more of them
+      place += 1
+      continue
+    if marker == _APP1 and head[4:] == b"Exif\0\0":
+      found.append(file.read(max(length - 8, 0)))
+    place += 2 + length
 
 
 def _import_plugin(kind: Literal["AVIF", "HEIC"]) -> None:

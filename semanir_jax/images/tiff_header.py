@@ -53,7 +53,7 @@ _MOST_PER_BYTE = {
   **{8: claims.DEFLATE, 32946: claims.DEFLATE, 50000: 1 << 15},
 }
 _FAX = (3, 4)  # a row like the one above it takes a bit
-_JPEGS = (6, 7)
+_OLD_JPEG = 6
 _OTHER_PACKINGS = {
   **{33003: "JPEG 2000", 33005: "JPEG 2000", 34712: "JPEG 2000"},
   **{22610: "JPEG XR", 34934: "JPEG XR", 50002: "JPEG XL", 52546: "JPEG XL"},
@@ -230,6 +230,8 @@ def _check_claims(directory: _Directory, num_bytes: int) -> None:
   parts *= planes
   found = directory.tags.get(places, ())
   counts = directory.tags.get(lengths, ())[:parts]
-  # Of pixels that are not packed, the length is known without.
-  if len(found) < parts or (packing != 1 and 0 in counts):
+  # JPEG of old has another place for them; of pixels that are not packed, the
+  # length is known without.
+  missing = len(found) < parts or 0 in found[:parts]
+  if packing != _OLD_JPEG and (missing or (packing != 1 and 0 in counts)):
     raise ValueError("lacks parts of its pixels")
