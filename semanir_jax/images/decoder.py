@@ -57,6 +57,7 @@ _PNG_PIXELS = (b"IHDR", b"IDAT", b"IEND")  # chunks that hold the picture
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 _MOST_PNG_SIDE = 1_000_000  # px; libpng reads no longer one
 _APP1, _SCAN = b"\xe1", b"\xda"  # markers of JPEG
+_MOST_SEGMENTS = 1 << 16  # of JPEG, and fill between them
 _AV1_SETUP = b"av1C"  # of AVIF: what its decoder must know
 _AV1_DEEP = 0x40  # AV1 in ISO base media, 2.3.3: high_bitdepth, of its 3rd byte
 # TIFF and EXIF.
@@ -178,7 +179,8 @@ def _open(file: BinaryIO) -> ImageFile.ImageFile:
   if kind is None:
     raise Image.UnidentifiedImageError
   if kind not in _FORMATS:
-    raise UnsupportedError(f"is {kind}, which is not read: save it as PNG")
+    remedy = kinds.REMEDIES.get(kind, "save it as PNG")
+    raise UnsupportedError(f"is {kind}, which is not read: {remedy}")
   file.seek(0)
   if kind == "TIFF":
     tiff_header.check(file, num_bytes)
@@ -209,7 +211,7 @@ def _open(file: BinaryIO) -> ImageFile.ImageFile:
 def _exif_of_jpeg(file: BinaryIO) -> bytes:
   """Returns EXIF as Pillow puts it together, and reads when it opens a file."""
   found, place = [], 2
-  while True:
+  for _ in range(_MOST_SEGMENTS):
     file.seek(place)
     head = file.read(10)
     marker, length = head[1:2], int.from_bytes(head[2:4])
@@ -221,6 +223,7 @@ def _exif_of_jpeg(file: BinaryIO) -> bytes:
     if marker == _APP1 and head[4:] == b"Exif\0\0":
       found.append(file.read(max(length - 8, 0)))
     place += 2 + length
+  raise ValueError("JPEG of more segments than any writer makes")
 
 
 def _import_plugin(kind: Literal["AVIF", "HEIC"]) -> None:

@@ -46,6 +46,11 @@ _FIRST = {
   ),
   b"version https://git-lfs": "a pointer of Git LFS",
 }
+# What to do with what is no picture yet; others are saved as PNG.
+REMEDIES = {
+  "a pointer of Git LFS": "get the file by `git lfs pull`",
+  "a video": "save its frames as PNG",
+}
 _AVIF = {b"avif", b"avis"}
 _HEIC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}
 _HEIF = {b"mif1", b"msf1"}  # which holds one of them, or others
