@@ -228,14 +228,20 @@ def _with_checksums(data: bytearray) -> bytearray:
 
 
 def peak_bytes() -> int:
-  """Returns the most memory that the process had since `forget_peak`."""
+  """Returns the most memory that the process had since `forget_peak`.
+
+  Linux tells it; elsewhere it is not measured: 0.
+  """
+  if sys.platform != "linux":
+    return 0
   status = pathlib.Path("/proc/self/status").read_text()
   return 1024 * int(status.split("VmHWM:")[1].split()[0])
 
 
 def forget_peak() -> int:
   """Returns the memory that the process has now."""
-  pathlib.Path("/proc/self/clear_refs").write_text("5")
+  if sys.platform == "linux":
+    pathlib.Path("/proc/self/clear_refs").write_text("5")
   return peak_bytes()
 
 
