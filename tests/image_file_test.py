@@ -210,7 +210,10 @@ _DAMAGED = {
   ),
   "adaptive filter": _png(_header(5, 4), zlib.compress(b"\t" + bytes(123))),
   "before its IEND": _png(_header(5, 4), _ROWS)[:-12],
-  "a side of 2000000 px": _png(_header(2_000_000, 1), _ROWS),
+  "a side of 2000000 px": _png(
+    _header(2_000_000, 1), zlib.compress(bytes(1 + 6 * 2_000_000))
+  ),
+  "a larger picture than its": _png(_header(2_000, 2_000), _ROWS),
   "colour key": _png(_header(5, 4), _ROWS, _KEY),
 }
 
@@ -229,7 +232,7 @@ def test_16_bit_png_of_a_claimed_size_takes_no_memory(monkeypatch):
   monkeypatch.setattr(codec, "png_decode", None)  # where they are asked for
   for side in (10_000, 100_000):
     data = _png(_header(side, side), _ROWS)
-    with pytest.raises(image_file.ImageError, match="a.png: .*cut short"):
+    with pytest.raises(image_file.ImageError, match="a.png: claims "):
       image_file.decode_image(data, "a.png")
 
 
@@ -445,23 +448,12 @@ def test_refusals_are_one_line_with_file_and_remedy(tmp_path, name):
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # what Pillow thinks
-@pytest.mark.parametrize(
-  ("shape", "dtype", "options"),
-  [
-    ((4, 5, 3), np.float32, {"photometric": "rgb"}),
-    ((4, 5, 3), np.int16, {"photometric": "rgb"}),
-    ((4, 5, 3), np.uint8, {"photometric": "minisblack", "planarconfig": 1}),
-    ((4, 5, 3), np.float32, {"photometric": "rgb", "bigtiff": True}),
-    ((4, 5), np.uint16, {"bigtiff": True, "byteorder": ">"}),
-  ],
-)
-def test_tiff_of_other_kinds_is_not_called_damaged(
-  tmp_path, shape, dtype, options
-):
+def test_tiff_of_other_kinds_is_not_called_damaged(tmp_path):
   import tifffile
 
   path = tmp_path / "a.tif"
-  tifffile.imwrite(path, np.ones(shape, dtype), metadata=None, **options)
+  pixels = np.ones((4, 5), np.uint16)
+  tifffile.imwrite(path, pixels, bigtiff=True, byteorder=">", metadata=None)
   message = "a.tif: a kind of TIFF that is not read.*: save it as PNG of 8 or"
   for read in (image_file.read_image, image_file.probe_image):
     with pytest.raises(image_file.ImageError, match=message) as error:
@@ -561,7 +553,8 @@ def test_write_refuses(tmp_path):
   for name, wrong, reason in (
     ("a.png", image / 255, "round floats"),
     ("a.png", image[..., 0], "H, W, C"),
-    ("a.xyz", image, "unknown suffix"),
+    ("a.xyz", image, "not a suffix that is written"),
+    ("a.avif", image, "not a suffix that is written"),
     ("a.jpg", _random((4, 4, 4)), "a.jpg: .*another format"),
     ("a.tif", _random((4, 4, 4), np.uint16), "16-bit"),
     ("a.jpg", image[..., :1].astype(np.uint16), "16-bit"),

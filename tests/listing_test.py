@@ -20,8 +20,7 @@ def test_list_images(tmp_path, caplog):
   tmp_path = tmp_path / ".hidden itself"
   _touch(
     tmp_path,
-    "b.PNG",
-    "a.jpeg",
+    *("b.PNG", "a.jpeg", "d.jfif", "e.JPE", "f.dib", "g.HEIC", "h.avif"),
     "._a.png",
     ".DS_Store",
     "sub/c.tif",
@@ -31,9 +30,10 @@ def test_list_images(tmp_path, caplog):
   (tmp_path / "folder.png").mkdir()
   (tmp_path / "link.png").symlink_to(tmp_path / "folder.png")
   found = listing.list_images(tmp_path)
-  assert [p.name for p in found] == ["a.jpeg", "b.PNG"]
+  names = ["a.jpeg", "b.PNG", "d.jfif", "e.JPE", "f.dib", "g.HEIC", "h.avif"]
+  assert [p.name for p in found] == names
   found = listing.list_images(tmp_path, recursive=True)
-  assert [p.name for p in found] == ["a.jpeg", "b.PNG", "c.tif"]
+  assert [p.name for p in found] == [*names, "c.tif"]
   assert not caplog.records
   with pytest.raises(ImageError, match="none: no such folder"):
     listing.list_images(tmp_path / "none")
@@ -41,12 +41,10 @@ def test_list_images(tmp_path, caplog):
 
 def test_files_of_other_kinds_are_told(tmp_path, caplog):
   caplog.set_level("INFO")
-  others = ("a.heic", "sub/b.HEIC", "c.heic", "d.gif", "sub/e.gif", "README")
+  others = ("a.psd", "sub/b.PSD", "c.psd", "d.gif", "sub/e.gif", "README")
   _touch(tmp_path, "a.png", *others)
   listing.list_images(tmp_path, recursive=True)
-  message = (
-    "not read, files of other kinds: 3 .heic, 2 .gif, 1 without a suffix"
-  )
+  message = "not read, files of other kinds: 3 .psd, 2 .gif, 1 without a suffix"
   assert f"{tmp_path}: {message}" in caplog.text
   _touch(tmp_path, "x.a", "x.b", "x.c")
   listing.list_images(tmp_path)
@@ -54,9 +52,9 @@ def test_files_of_other_kinds_are_told(tmp_path, caplog):
 
 
 def test_a_folder_of_other_kinds_holds_no_image(tmp_path):
-  _touch(tmp_path, "a.heic", "b.heic")
+  _touch(tmp_path, "a.psd", "b.psd")
   (tmp_path / "empty").mkdir()
-  with pytest.raises(ImageError, match=r"other kinds \(2 .heic\); images are"):
+  with pytest.raises(ImageError, match=r"other kinds \(2 .psd\); images are"):
     listing.list_images(tmp_path)
   with pytest.raises(ImageError, match=r"empty: holds no image; images are"):
     listing.list_images(tmp_path / "empty")

@@ -208,7 +208,8 @@ def test_bad_images_fail_or_are_reported(tmp_path):
   damaged = tmp_path / "in" / "2.png"
   damaged.write_bytes(damaged.read_bytes()[:-40])
   options = {"images_per_shard": 1}
-  with pytest.raises(ImageError, match="2.png: .*truncated"):
+  message = '2.png: .*truncated.*on_bad_image="skip"$'
+  with pytest.raises(ImageError, match=message):
     prepare.prepare(tmp_path / "in", tmp_path / "out", **options)
   index = prepare.prepare(
     tmp_path / "in", tmp_path / "out", on_bad_image="skip", **options

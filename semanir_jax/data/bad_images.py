@@ -86,12 +86,19 @@ def select_good(
     remedy = "none is left"
     if good:
       remedy = (
-        "replace or remove them (training and packing can leave them out:"
-        ' on_bad_image="skip")'
+        "replace or remove them, or leave them out (training, packing):"
+        ' on_bad_image="skip"'
       )
     raise ImageError("\n  ".join([*lines, remedy]))
   logging.warning("Skipped: %s", "\n  ".join(lines))
   return good, bad
+
+
+def with_way_out(error: FileError) -> FileError:
+  """Returns the error of one image with how training and packing go on."""
+  return type(error)(
+    f'{error}; or leave it out (training, packing): on_bad_image="skip"'
+  )
 
 
 def read_or_stand_in(
@@ -113,7 +120,7 @@ def read_or_stand_in(
       return source.read((index + offset) % len(source))
     except FileError as error:
       if on_bad_image == "fail":
-        raise
+        raise with_way_out(error) from error
       if str(error) not in source.bad_images:
         source.bad_images.append(str(error))
         logging.warning("The next image stands in for: %s", error)

@@ -12,6 +12,7 @@ from typing import Any
 import tqdm
 from absl import logging
 
+from semanir_jax.data.bad_images import with_way_out
 from semanir_jax.data.records import array_record
 from semanir_jax.data.sub_images import Cutter, Files
 from semanir_jax.images.image_file import ImageError
@@ -63,7 +64,7 @@ def write_shard(
       bar.update()
       if isinstance(result, FileError):
         if on_bad_image == "fail":
-          raise result
+          raise with_way_out(result)
         logging.warning("Skipped: %s", result)
         bad_images.append(str(result))
         continue

@@ -2,34 +2,51 @@
 
 Pillow reads, except where it would change values without a word: 16-bit colour
 becomes 8 bits there (here imagecodecs reads it in PNG, and tifffile in TIFF,
-with imagecodecs for what is packed), 12-bit and inverted 16-bit TIFF come
-unscaled or not inverted, CMYK becomes colours by a guess, an animation its
-first frame (the last three are refused here).
+with imagecodecs for what is packed), inverted 16-bit TIFF comes not inverted,
+CMYK becomes colours by a guess, an animation its first frame, more than 8 bits
+of HEIC and AVIF are cut (the last four are refused here). What a TIFF file says
+is checked before (`tiff_header`), as is the size that any file claims
+(`claims`).
 """
 
 import contextlib
+import ctypes
 import dataclasses
 import importlib
 import io
 import logging
+import warnings
 from collections.abc import Iterator
 from types import ModuleType
 from typing import BinaryIO, Literal
 
 import numpy as np
-from PIL import Image, ImageFile, PngImagePlugin, TiffImagePlugin
+from PIL import Image, ImageFile, PngImagePlugin, TiffImagePlugin, features
 
+from semanir_jax.images import claims, kinds, tiff_header
+from semanir_jax.images.kinds import UnsupportedError
 from semanir_jax.images.metadata import orientation_of, png_chunks
 from semanir_jax.machine.files import FileError
 
 # People give their own files: a panorama, or one with megabytes of XMP or of an
-# ICC profile, is no attack.
+# ICC profile, is no attack. `claims` has the limit.
 Image.MAX_IMAGE_PIXELS = None
-PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = 1 << 28
-# It warns of what a decoder may ignore; what it may not, it raises.
-logging.getLogger("imagecodecs").setLevel(logging.ERROR)
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = 1 << 26
+# They tell what a decoder may ignore; what it may not, they raise.
+for _library in ("imagecodecs", "PIL", "tifffile"):
+  logging.getLogger(_library).setLevel(logging.CRITICAL)
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+# Pillow's libtiff prints what it thinks of a file, beside raising it. Where it
+# lies inside of Pillow (Windows), it cannot be reached.
+with contextlib.suppress(AttributeError, OSError, TypeError):
+  ctypes.CDLL(Image.core.__file__).TIFFSetErrorHandler(None)
 
-_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
+# Pillow's names of what `kinds.kind_of` names.
+_FORMATS = {
+  **{name: name for name in ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "DIB")},
+  **{"AVIF": "AVIF", "HEIC": "HEIF"},
+}
+_NAMED = "PNG, JPEG, WebP, TIFF, BMP, AVIF, HEIC"
 _GRAY_MODES = ("1", "L", "LA", "I;16", "I;16B", "I;16L")
 _COLOUR_MODES = ("P", "PA", "RGB", "RGBA")
 # Raw data of 2 and 4 bits: the most levels, and what Pillow makes of one.
@@ -39,10 +56,12 @@ _DEEP_PNG = {"RGB;16B": 3, "LA;16B": 2, "RGBA;16B": 4}
 _PNG_PIXELS = (b"IHDR", b"IDAT", b"IEND")  # chunks that hold the picture
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 _MOST_PNG_SIDE = 1_000_000  # px; libpng reads no longer one
-_MOST_PER_BYTE = 1032  # bytes that one byte of deflate's can become
+_APP1, _SCAN = b"\xe1", b"\xda"  # markers of JPEG
+_MOST_SEGMENTS = 1 << 16  # of JPEG, and fill between them
+_AV1_SETUP = b"av1C"  # of AVIF: what its decoder must know
+_AV1_DEEP = 0x40  # AV1 in ISO base media, 2.3.3: high_bitdepth, of its 3rd byte
 # TIFF and EXIF.
 _BITS_PER_SAMPLE, _COMPRESSION, _PHOTOMETRIC = 258, 259, 262
-_TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # + is BigTIFF
 _YCBCR, _TIFF_JPEGS = 6, ([6], [7])
 
 
@@ -119,13 +138,14 @@ def is_turned(data: bytes) -> bool:
 def explained(
   name: str, remedy: str = "replace or remove the file"
 ) -> Iterator[None]:
-  """Turns whatever a codec raises into one line."""
+  """Turns whatever a codec raises into one line, with one remedy."""
   try:
     yield
+  except UnsupportedError as error:
+    raise ImageError(f"{name}: {error}") from error
   except Image.UnidentifiedImageError as error:
     raise ImageError(
-      f"{name}: not an image ({', '.join(_FORMATS)}), or its start is damaged; "
-      f"{remedy}"
+      f"{name}: not an image ({_NAMED}), or its start is damaged; {remedy}"
     ) from error
   except MemoryError as error:
     raise ImageError(
@@ -143,25 +163,100 @@ def import_codec(name: Literal["imagecodecs", "tifffile"]) -> ModuleType:
   Only where a file needs it: each takes a good part of a second to import.
 
   Raises:
-    ValueError: it is not installed.
+    UnsupportedError: it is not installed.
   """
   try:
     return importlib.import_module(name)
   except ImportError as error:
-    raise ValueError(f"16-bit colour: pip install {name}") from error
+    raise UnsupportedError(f"16-bit colour: pip install {name}") from error
 
 
 def _open(file: BinaryIO) -> ImageFile.ImageFile:
+  """Opens a file whose header claims no more than it can hold."""
+  num_bytes = file.seek(0, io.SEEK_END)
+  file.seek(0)
+  kind = kinds.kind_of(file.read(kinds.NUM_FIRST))
+  if kind is None:
+    raise Image.UnidentifiedImageError
+  if kind not in _FORMATS:
+    remedy = kinds.REMEDIES.get(kind, "save it as PNG")
+    raise UnsupportedError(f"is {kind}, which is not read: {remedy}")
+  file.seek(0)
+  if kind == "TIFF":
+    tiff_header.check(file, num_bytes)
+  elif kind == "JPEG":
+    tiff_header.check_exif(_exif_of_jpeg(file))
+  elif kind in ("AVIF", "HEIC"):
+    _import_plugin(kind)
+  file.seek(0)
   try:
-    return Image.open(file, formats=_FORMATS)
+    image = Image.open(file, formats=[_FORMATS[kind]])
   except Image.UnidentifiedImageError as error:
-    file.seek(0)
-    if file.read(4) not in _TIFF_STARTS:
-      raise
-    raise ValueError(
-      "a kind of TIFF that is not read (32 bits, signed, ...), or damaged: save"
-      " it as PNG of 8 or 16 bits"
+    if kind == "TIFF":
+      raise UnsupportedError(
+        "a kind of TIFF that is not read, or damaged: save it as PNG of 8 or"
+        " 16 bits"
+      ) from error
+    raise
+  if kind != "TIFF":
+    # Of a palette or gray, samples may have a single bit.
+    bands = len(image.getbands())
+    bits = 1 if bands == 1 and not _is_deep(image) else 8 * bands
+    claims.check(kind, *image.size, bits, num_bytes)
+  if kind in ("AVIF", "HEIC"):
+    _check_depth(image, file)
+  return image
+
+
+def _exif_of_jpeg(file: BinaryIO) -> bytes:
+  """Returns EXIF as Pillow puts it together, and reads when it opens a file."""
+  found, place = [], 2
+  for _ in range(_MOST_SEGMENTS):
+    file.seek(place)
+    head = file.read(10)
+    marker, length = head[1:2], int.from_bytes(head[2:4])
+    if len(head) < 10 or head[:1] != b"\xff" or marker == _SCAN:
+      return b"".join(found)
+    if marker == b"\xff":  # between segments there may be more of them
+      place += 1
+      continue
+    if marker == _APP1 and head[4:] == b"Exif\0\0":
+      found.append(file.read(max(length - 8, 0)))
+    place += 2 + length
+  raise ValueError("JPEG of more segments than any writer makes")
+
+
+def _import_plugin(kind: Literal["AVIF", "HEIC"]) -> None:
+  """Makes Pillow read a kind of file; `UnsupportedError` where it cannot."""
+  if kind == "AVIF":
+    if not features.check("avif"):
+      raise UnsupportedError(
+        "is AVIF, which this Pillow does not read: save it as PNG"
+      )
+    return
+  try:
+    importlib.import_module("pillow_heif").register_heif_opener()
+  except ImportError as error:
+    raise UnsupportedError(
+      "is HEIC, which is read with pillow-heif: pip install pillow-heif"
     ) from error
+
+
+def _check_depth(image: ImageFile.ImageFile, file: BinaryIO) -> None:
+  """Refuses AVIF and HEIC of more than 8 bits, which Pillow would cut."""
+  if image.format == "HEIF":
+    is_deep = image.info["bit_depth"] > 8
+  else:
+    place = file.tell()
+    file.seek(0)
+    _, *setups = file.read().split(_AV1_SETUP)
+    file.seek(place)
+    is_deep = any(setup[2] & _AV1_DEEP for setup in setups if len(setup) > 2)
+  if is_deep:
+    name = "HEIC" if image.format == "HEIF" else "AVIF"
+    raise UnsupportedError(
+      f"{name} of more than 8 bits per sample: save it as 16-bit PNG"
+    )
 
 
 def _is_gray(image: ImageFile.ImageFile) -> bool:
@@ -189,36 +284,35 @@ def _is_deep(image: ImageFile.ImageFile) -> bool:
 
 
 def _check_supported(image: ImageFile.ImageFile) -> None:
-  """Raises ValueError with a reason and a remedy; reads the header only."""
+  """Raises UnsupportedError for what would change; reads the header only."""
   if image.mode not in _GRAY_MODES + _COLOUR_MODES:
-    raise ValueError(
+    raise UnsupportedError(
       f"{image.format} in mode {image.mode} is not supported: convert it to "
       "gray or sRGB, 8 or 16 bits"
     )
   # MPO: a JPEG photograph first, then its preview or other eye.
-  frames = getattr(image, "n_frames", 1)
-  if image.format != "MPO" and frames > 1:
-    raise ValueError(f"holds {frames} images: save each one alone")
+  several = image.format not in ("MPO", "TIFF")
+  frames = getattr(image, "n_frames", 1) if several else 1
+  if frames > 1:
+    raise UnsupportedError(f"holds {frames} images: save each one alone")
   if "transparency" in image.info:
     if image.mode.startswith("I;16"):
-      raise ValueError("16-bit gray with a transparent level: remove it")
+      raise UnsupportedError("16-bit gray with a transparent level: remove it")
     if _raw_mode(image) in _DEEP_PNG:
-      raise ValueError(
+      raise UnsupportedError(
         "16-bit PNG with a colour key: save it with alpha instead"
       )
   if image.format == "TIFF":
     bits = set(_tiff_tag(image, _BITS_PER_SAMPLE))
-    if not bits <= {1, 2, 4, 8, 16}:
-      raise ValueError(f"TIFF of {bits} bits per sample: save it with 8 or 16")
     photometric = _tiff_tag(image, _PHOTOMETRIC)
     # JPEG's codec makes it RGB; Pillow 12 calls the others RGB too.
     jpeg = _tiff_tag(image, _COMPRESSION) in _TIFF_JPEGS
     if photometric == [_YCBCR] and not jpeg:
-      raise ValueError("TIFF in YCbCr is not supported: convert it to sRGB")
+      raise UnsupportedError(
+        "TIFF in YCbCr is not supported: convert it to sRGB"
+      )
     if bits == {16} and photometric == [0]:
-      raise ValueError("inverted 16-bit TIFF: save it with black as zero")
-    if bits == {16} and len(image.getbands()) == 4:
-      raise ValueError("16-bit TIFF with alpha: remove it, or save as PNG")
+      raise UnsupportedError("inverted 16-bit TIFF: save it with black as zero")
 
 
 def _decode_plain(image: ImageFile.ImageFile) -> np.ndarray:
@@ -260,7 +354,7 @@ def _decode_deep_png(image: ImageFile.ImageFile, data: bytes) -> np.ndarray:
   does not know, which it would refuse.
   """
   if max(image.size) > _MOST_PNG_SIDE:
-    raise ValueError(
+    raise UnsupportedError(
       f"has a side of {max(image.size)} px, more than {_MOST_PNG_SIDE}: cut it"
     )
   parts, file = [data[:8]], io.BytesIO(data)
@@ -272,10 +366,6 @@ def _decode_deep_png(image: ImageFile.ImageFile, data: bytes) -> np.ndarray:
       break
   if parts[-1] != _PNG_END:
     raise ValueError("PNG ends before its IEND chunk")
-  # Else a small file could ask for any amount of memory.
-  most = _MOST_PER_BYTE * sum(map(len, parts))
-  if 2 * _DEEP_PNG[_raw_mode(image)] * image.width * image.height > most:
-    raise ValueError("pixel data cut short")
   return import_codec("imagecodecs").png_decode(b"".join(parts))
 
 

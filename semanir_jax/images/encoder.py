@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from semanir_jax.images.decoder import ImageError, explained, import_codec
+from semanir_jax.images.kinds import WRITTEN
 from semanir_jax.images.metadata import NO_METADATA, Metadata
 
 _SAVE_OPTIONS = {
@@ -30,14 +31,14 @@ def encode(
 
   Args:
     image: `[H, W, C]`.
-    suffix: of `image_file.SUFFIXES`.
+    suffix: of `kinds.WRITTEN`.
     name: for messages.
     quality: 1 to 100, of JPEG and lossy WebP; None for JPEG at 95 and lossless
       WebP. Other formats are lossless and have none.
     metadata: written where the format holds it (BMP: nowhere).
   """
   channels = image.shape[2]
-  kind = Image.registered_extensions()[suffix]
+  kind = WRITTEN[suffix]
   if image.dtype == np.uint16:
     if kind == "PNG" and channels > 1:
       with explained(name, "write 8 bits"):

@@ -9,8 +9,12 @@ show is refused by name, never approximated:
   alpha     dropped where the whole image is opaque, else refused, since what
             shows through is not known; `pixel_formats` keeps it
   refused   CMYK, YCbCr, Lab, 32-bit integer and float, 12-bit and inverted
-            16-bit TIFF and kinds of TIFF that Pillow does not know, 16 bits
-            with a transparent colour, several images in a file
+            16-bit TIFF, signed samples, samples beside the colours and alpha,
+            kinds of TIFF that Pillow does not know, 16 bits with a transparent
+            colour, AVIF and HEIC of more than 8 bits, several images in a file
+            (of a JPEG with previews or a second eye the first is read), and
+            what claims to be larger than its bytes can hold
+HEIC      is read with pillow-heif, where that is installed
 """
 
 import dataclasses
@@ -18,7 +22,7 @@ import pathlib
 
 import numpy as np
 
-from semanir_jax.images import color, decoder, encoder
+from semanir_jax.images import color, decoder, encoder, kinds
 from semanir_jax.images.decoder import ImageError, ImageInfo
 from semanir_jax.machine.files import (
   Path,
@@ -39,7 +43,8 @@ __all__ = [
   "write_image",
 ]
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
+SUFFIXES = kinds.READ
+WRITTEN_SUFFIXES = tuple(kinds.WRITTEN)
 _TO_GRAY = {"y": color.gray_y, "rgb2gray": color.rgb2gray}
 
 
@@ -85,7 +90,8 @@ def read_image(path: Path, pixels: PixelOptions = AS_IN_FILE) -> np.ndarray:
   """Reads an image file.
 
   Args:
-    path: a PNG, JPEG, WebP, TIFF or BMP file.
+    path: a PNG, JPEG, WebP, TIFF, BMP, AVIF or HEIC file, told by its first
+      bytes, not by its name.
     pixels: which channels to give.
 
   Returns:
@@ -146,7 +152,7 @@ def write_image(path: Path, image: np.ndarray) -> None:
   PNG, TIFF, BMP and WebP are lossless; JPEG is written at quality 95, 4:4:4.
 
   Args:
-    path: with a suffix of `SUFFIXES`, in an existing folder.
+    path: with a suffix of `WRITTEN_SUFFIXES`, in an existing folder.
     image: `[H, W, C]` uint8 with C = 1 or 3, or 2 or 4 (alpha last), or uint16
       with C = 1, 3 (PNG, TIFF), 2 or 4 (PNG).
 
@@ -161,6 +167,9 @@ def write_image(path: Path, image: np.ndarray) -> None:
       "or uint16 (clip, scale and round floats first)"
     )
   suffix = path.suffix.lower()
-  if suffix not in SUFFIXES:
-    raise ImageError(f"{path}: unknown suffix; use one of {' '.join(SUFFIXES)}")
+  if suffix not in WRITTEN_SUFFIXES:
+    raise ImageError(
+      f"{path}: not a suffix that is written; use one of"
+      f" {' '.join(WRITTEN_SUFFIXES)}"
+    )
   write_bytes(path, encoder.encode(image, suffix, str(path)))

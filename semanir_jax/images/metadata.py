@@ -15,6 +15,8 @@ from typing import IO, NamedTuple
 
 from PIL import Image, ImageFile, TiffImagePlugin
 
+from semanir_jax.images.tiff_header import check_exif
+
 # Description, camera, resolution, software, date, artist, copyright.
 _KEPT = (270, 271, 272, 282, 283, 296, 305, 306, 315, 33432)
 _EXIF_IFD, _GPS_IFD = 0x8769, 0x8825
@@ -182,8 +184,12 @@ def read_exif(image: ImageFile.ImageFile) -> Image.Exif:
 
   It is the same whether pixels are read after it or not: that of a PNG may lie
   behind them, where Pillow finds it only once it has decoded all of them.
+
+  Raises:
+    ValueError: its tags claim more than it holds.
   """
   if image.format != "PNG" or "exif" in image.info:
+    check_exif(image.info.get("exif") or b"")
     return image.getexif()
   file = image.fp
   assert file is not None  # it is closed by loading
@@ -194,6 +200,7 @@ def read_exif(image: ImageFile.ImageFile) -> Image.Exif:
       break
   file.seek(start)  # Pillow goes on where it was.
   exif = Image.Exif()
+  check_exif(packed)
   exif.load(packed)
   return exif
 

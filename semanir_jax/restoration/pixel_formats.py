@@ -17,7 +17,7 @@
   dots per inch   kept, times the scale of the network; in WebP EXIF's alone
 
 A result has the format of its input where that is PNG, TIFF or WebP (lossless
-then). A JPEG or BMP becomes a PNG: JPEG would put back what a network removed.
+then). All others become a PNG: JPEG would put back what a network removed.
 """
 
 import pathlib
@@ -27,7 +27,7 @@ import numpy as np
 from absl import logging
 
 from semanir_jax.degradations import bayer
-from semanir_jax.images import decoder, image_file
+from semanir_jax.images import decoder, image_file, kinds
 from semanir_jax.images.metadata import Metadata, read_metadata
 from semanir_jax.machine import files
 from semanir_jax.networks.loaded_network import LoadedNetwork
@@ -42,8 +42,8 @@ FORMATS = {
 _LOSSLESS = (".png", ".tif", ".tiff", ".webp")
 _DEEP = (".png", ".tif", ".tiff")
 _PNG = "use --format=png, or name the output .png"
-_NO_ALPHA = (".jpg", ".jpeg", ".bmp")
-_MOST_PX = {".webp": 16_383, ".jpg": 65_500, ".jpeg": 65_500}  # of a side
+_NO_ALPHA = ("JPEG", "BMP")
+_MOST_PX = {"WEBP": 16_383, "JPEG": 65_500}  # of a side
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # BT.601
 
 
@@ -98,7 +98,7 @@ def fit_to_format(picture: Picture, suffix: str, scale: int) -> Picture:
     ImageError: it is too large for the format, or transparent.
   """
   height, width = (scale * side for side in picture.pixels.shape[:2])
-  most = _MOST_PX.get(suffix)
+  most = _MOST_PX.get(kinds.WRITTEN[suffix])
   if most is not None and max(height, width) > most:
     raise image_file.ImageError(
       f"{picture.name}: its result of {height}x{width} px is too large for"
@@ -110,7 +110,7 @@ def fit_to_format(picture: Picture, suffix: str, scale: int) -> Picture:
     raise image_file.ImageError(
       f"{picture.name}: 16-bit TIFF with alpha is not written; {_PNG}"
     )
-  if suffix not in _NO_ALPHA:
+  if kinds.WRITTEN[suffix] not in _NO_ALPHA:
     return picture
   if picture.alpha.min() < np.iinfo(picture.alpha.dtype).max:
     raise image_file.ImageError(

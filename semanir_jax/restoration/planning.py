@@ -9,10 +9,10 @@ from typing import NamedTuple
 from PIL import Image
 
 from semanir_jax.data import folders, listing
-from semanir_jax.images import image_file
+from semanir_jax.images import image_file, kinds
 from semanir_jax.restoration import pixel_formats
 
-_LOSSY = (".jpg", ".jpeg", ".webp")
+_LOSSY = ("JPEG", "WEBP")
 
 
 class Job(NamedTuple):
@@ -103,7 +103,7 @@ def check_quality(jobs: list[Job], quality: int | None) -> None:
   if not 1 <= quality <= 100:
     raise ValueError(f"quality={quality} must lie in [1, 100]")
   for job in jobs:
-    if job.result.suffix.lower() not in _LOSSY:
+    if kinds.WRITTEN.get(job.result.suffix.lower()) not in _LOSSY:
       raise ValueError(
         f"quality={quality} is of JPEG and WebP, but {job.result} is neither;"
         " add --format=jpeg, or leave it out"
@@ -155,12 +155,13 @@ def _lies_below(output: pathlib.Path, root: pathlib.Path) -> bool:
 def _names_a_file(output: pathlib.Path) -> bool:
   """Says whether one result goes to a file; `ImageError` if of no use."""
   suffix = output.suffix.lower()
-  if output.is_dir() or suffix not in Image.registered_extensions():
+  known = {*Image.registered_extensions(), *kinds.READ}
+  if output.is_dir() or suffix not in known:
     return False
-  if suffix not in image_file.SUFFIXES:
+  if suffix not in kinds.WRITTEN:
     raise image_file.ImageError(
       f"{output}: {suffix} is not written; use one of"
-      f" {' '.join(image_file.SUFFIXES)}, or give a folder"
+      f" {' '.join(kinds.WRITTEN)}, or give a folder"
     )
   return True
 
