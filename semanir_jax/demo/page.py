@@ -19,6 +19,7 @@ from absl import logging
 
 from semanir_jax.demo import service
 from semanir_jax.images import image_file
+from semanir_jax.images.level_range import LevelRange
 from semanir_jax.machine import files
 
 _AS_IT_IS = "nothing: restore it as it is"
@@ -36,7 +37,13 @@ def build(names: Sequence[str], folder: pathlib.Path) -> gr.Blocks:
   """
 
   def restore(
-    path: str | None, network: str, k: int, degradation: str, value: int
+    path: str | None,
+    network: str,
+    k: int,
+    degradation: str,
+    value: int,
+    black: int | None,
+    white: int | None,
   ) -> list[Any]:
     if path is None:
       raise gr.Error("Upload an image first.", print_exception=False)
@@ -50,12 +57,13 @@ def build(names: Sequence[str], folder: pathlib.Path) -> gr.Blocks:
         num_keys=k,
         degradation=_options(network, degradation, value),
         folder=results,
+        level_range=LevelRange(black, white),
       )
     except (ValueError, OSError) as error:
       # Where it lies here is nobody's business.
       raise _shown(str(error).replace(f"{folder}{os.sep}", "")) from error
-    pair = (str(outcome.before), str(outcome.after))
-    download = gr.DownloadButton(value=pair[1], interactive=True)
+    pair = (str(outcome.before), str(outcome.shown))
+    download = gr.DownloadButton(value=str(outcome.after), interactive=True)
     return [pair, outcome.report, download]
 
   with gr.Blocks(
@@ -72,6 +80,11 @@ def build(names: Sequence[str], folder: pathlib.Path) -> gr.Blocks:
         k = gr.Slider(1, 2, step=1, label="k: keys per token")
         degradation = gr.Dropdown([_AS_IT_IS], label="Degrade first by")
         value = gr.Slider(1, 100, step=1, visible=False)
+        with gr.Accordion("Levels of the file", open=False):
+          levels = [
+            gr.Number(value=None, precision=0, label=label)
+            for label in ("Black level", "White level")
+          ]
         button = gr.Button("Restore", variant="primary")
       with gr.Column(scale=2, min_width=400):
         pair = gr.ImageSlider(
@@ -86,7 +99,7 @@ def build(names: Sequence[str], folder: pathlib.Path) -> gr.Blocks:
     degradation.input(_slider, [network, degradation], value)
     button.click(
       restore,
-      [path, network, k, degradation, value],
+      [path, network, k, degradation, value, *levels],
       [pair, report, download],
     )
   return page

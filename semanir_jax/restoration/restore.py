@@ -4,6 +4,7 @@ import jax
 from absl import logging
 
 from semanir_jax.evaluation import wording
+from semanir_jax.images.level_range import LevelRange
 from semanir_jax.inference.tiled import TiledRestorer
 from semanir_jax.networks.load import check_there, load_network
 from semanir_jax.restoration import comparison, planning, runner
@@ -22,6 +23,8 @@ def restore_files(
   tile: int | None = None,
   self_ensemble: bool = False,
   dtype: str | None = None,
+  black_level: int | None = None,
+  white_level: int | None = None,
 ) -> None:
   """Restores an image file, or all images of a folder or pattern.
 
@@ -41,6 +44,8 @@ def restore_files(
     tile: see `TiledRestorer`.
     self_ensemble: see `TiledRestorer`.
     dtype: operand type, "float32" or "bfloat16"; None for the checkpoint's.
+    black_level: the integer of the files that is black; None for 0.
+    white_level: the one that is white; None for the largest of their type.
 
   Raises:
     ImageError: a file cannot be read or written; of several, after the others
@@ -48,6 +53,7 @@ def restore_files(
     CheckpointError: see `load_network`.
     ValueError: an option does not fit the network or the format.
   """
+  level_range = LevelRange(black_level, white_level)
   jobs = planning.plan(
     source, output, reference=reference, output_format=output_format
   )
@@ -76,4 +82,4 @@ def restore_files(
   if reference is not None:
     measures = wording.measures(comparison.protocol(network.model.scale))
     logging.info("protocol: %s", measures)
-  runner.restore_all(restorer, open_jobs, quality)
+  runner.restore_all(restorer, open_jobs, quality, level_range)
