@@ -10,6 +10,7 @@ A network for mosaics takes a gray file as a sensor's RGGB mosaic.
 from absl import flags
 
 from semanir_jax import cli
+from semanir_jax.images.level_range import LevelRange
 from semanir_jax.restoration import pixel_formats, restore
 
 _INPUT = flags.DEFINE_string(
@@ -87,8 +88,7 @@ def main() -> None:
     tile=_TILE.value,
     self_ensemble=_SELF_ENSEMBLE.value,
     dtype=_DTYPE.value,
-    black_level=_BLACK_LEVEL.value,
-    white_level=_WHITE_LEVEL.value,
+    level_range=LevelRange(_BLACK_LEVEL.value, _WHITE_LEVEL.value),
   )
 
 

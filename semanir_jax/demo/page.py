@@ -42,8 +42,7 @@ def build(names: Sequence[str], folder: pathlib.Path) -> gr.Blocks:
     k: int,
     degradation: str,
     value: int,
-    black: int | None,
-    white: int | None,
+    *levels: int | None,
   ) -> list[Any]:
     if path is None:
       raise gr.Error("Upload an image first.", print_exception=False)
@@ -57,7 +56,7 @@ def build(names: Sequence[str], folder: pathlib.Path) -> gr.Blocks:
         num_keys=k,
         degradation=_options(network, degradation, value),
         folder=results,
-        level_range=LevelRange(black, white),
+        level_range=LevelRange(*levels),
       )
     except (ValueError, OSError) as error:
       # Where it lies here is nobody's business.
@@ -80,11 +79,7 @@ def build(names: Sequence[str], folder: pathlib.Path) -> gr.Blocks:
         k = gr.Slider(1, 2, step=1, label="k: keys per token")
         degradation = gr.Dropdown([_AS_IT_IS], label="Degrade first by")
         value = gr.Slider(1, 100, step=1, visible=False)
-        with gr.Accordion("Levels of the file", open=False):
-          levels = [
-            gr.Number(value=None, precision=0, label=label)
-            for label in ("Black level", "White level")
-          ]
+        levels = _level_fields()
         button = gr.Button("Restore", variant="primary")
       with gr.Column(scale=2, min_width=400):
         pair = gr.ImageSlider(
@@ -128,6 +123,15 @@ def launch(page: gr.Blocks, host: str, port: int) -> None:
     ) from error
   logging.info("serving at %s; Ctrl-C ends it", address)
   page.block_thread()
+
+
+def _level_fields() -> list[gr.Number]:
+  """Lays out where to say which integers of a file are black and white."""
+  with gr.Accordion("Levels of the file", open=False):
+    return [
+      gr.Number(value=None, precision=0, label=label)
+      for label in ("Black level", "White level")
+    ]
 
 
 def _choose(network: str) -> list[Any]:

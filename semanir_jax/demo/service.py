@@ -22,6 +22,7 @@ from semanir_jax.inference.tiled import TiledRestorer
 from semanir_jax.networks import load, safetensors_file
 from semanir_jax.networks.loaded_network import LoadedNetwork
 from semanir_jax.restoration import pixel_formats, result_files, runner
+from semanir_jax.restoration.hints import find_hint
 from semanir_jax.restoration.pixel_formats import Picture
 
 _FIRST = "denoise_color_light"
@@ -161,6 +162,8 @@ def restore(
   clean = None
   if degradation is None:
     pixels = pixel_formats.network_input(picture, loaded)
+    if hint := find_hint(picture, loaded):
+      notes.append(f"it {hint.text}")
     shape = pixel_formats.result_shape(picture, loaded)
     dtype = pixel_formats.result_type(picture, ".png")
   else:
@@ -174,14 +177,7 @@ def restore(
   own = not loaded.takes_mosaics and clean is None
   before = picture.to_unit(picture.pixels if own else pixels)
   before = measures.as_output(before, scale)
-  images = {"before": before, "restored": after}
-  if picture.level_range and after.dtype == np.uint16:
-    images["shown"] = picture.level_range.to_8_bits(after)
-  stem = pathlib.Path(name).stem[:_STEM_CHARACTERS]
-  files = {kind: folder / f"{stem}_{kind}.png" for kind in images}
-  for kind, file in files.items():
-    data = result_files.encode(file, images[kind], picture)
-    result_files.write(file, data)
+  files = _write(before, after, picture, folder)
   lines = [_report(before, after, clean, time.monotonic() - start)]
   lines += [f"{note[0].upper()}{note[1:]}." for note in notes if note]
   return Outcome(
@@ -190,6 +186,21 @@ def restore(
     shown=files.get("shown", files["restored"]),
     report="\n".join(lines),
   )
+
+
+def _write(
+  before: np.ndarray, after: np.ndarray, picture: Picture, folder: pathlib.Path
+) -> dict[str, pathlib.Path]:
+  """Writes what is shown and the result; returns the files by kind."""
+  images = {"before": before, "restored": after}
+  if picture.level_range and after.dtype == np.uint16:
+    images["shown"] = picture.level_range.to_8_bits(after)
+  stem = pathlib.Path(picture.name).stem[:_STEM_CHARACTERS]
+  files = {kind: folder / f"{stem}_{kind}.png" for kind in images}
+  for kind, file in files.items():
+    data = result_files.encode(file, images[kind], picture)
+    result_files.write(file, data)
+  return files
 
 
 def _check_size(data: bytes, name: str, scale: int) -> None:

@@ -226,20 +226,19 @@ def _read_tiff(
 ) -> tuple[Annotations, list[str]]:
   """Reads the tags of a TIFF."""
   unheld, tags = [], ()
-  values = dict(directory.items())
-  if values.keys() & geotiff.TYPES.keys():
+  numbers = set(directory)
+  places = {
+    number: directory[number] for number in numbers & set(geotiff.TYPES)
+  }
+  if places and turned:
+    unheld.append("GeoTIFF, since the image was turned")
+  elif places:
     try:
-      tags = geotiff.read_tags(values)
+      tags = geotiff.read_tags(places)
     except ValueError:
       unheld.append("GeoTIFF that is damaged")
-    if turned:
-      tags, unheld = (), ["GeoTIFF, since the image was turned", *unheld]
-  iptc = values.get(IPTC_TAG)
-  if isinstance(iptc, tuple):  # Photoshop writes it as integers of 32 bits.
-    iptc = struct.pack(f"{directory._endian}{len(iptc)}I", *iptc)
-  elif isinstance(iptc, int):
-    iptc = struct.pack(f"{directory._endian}I", iptc)
-  unknown = sorted(values.keys() - _KNOWN_TAGS)
-  if unknown:
+  # Photoshop writes it as integers of 32 bits, of which Pillow would read one.
+  iptc = directory._tagdata.get(IPTC_TAG)
+  if unknown := sorted(numbers - _KNOWN_TAGS):
     unheld.append(f"its tags {', '.join(map(str, unknown))}")
   return Annotations(iptc=iptc or None, places=tags), unheld

@@ -19,6 +19,7 @@
   other colours   of PNG (cICP, sRGB, gAMA, cHRM): kept in PNG; elsewhere it is
                   said where that changes how a result is shown
   dots per inch   kept, times the scale of the network; in WebP EXIF's alone
+  XMP, IPTC, text of PNG, comments, GeoTIFF: see `images.annotations`
 
 A result has the format of its input where that is PNG, TIFF or WebP (lossless
 then). A JPEG or BMP becomes a PNG: JPEG would put back what a network removed.
@@ -37,8 +38,10 @@ from semanir_jax.images.level_range import (
   LevelRange,
   unsaid_white_level,
 )
+from semanir_jax.images.lossy import lossy_coding
 from semanir_jax.images.metadata import Metadata, read_metadata
 from semanir_jax.machine import files
+from semanir_jax.networks.learned import find_bundled
 from semanir_jax.networks.loaded_network import LoadedNetwork
 
 FORMATS = {
@@ -66,6 +69,7 @@ class Picture(NamedTuple):
     metadata: what the file says beside them.
     turned: whether the file lies on its side, or mirrored, and was turned.
     level_range: which of its integers are black and white.
+    lossy: the coding of the file, see `lossy_coding`; "" for a lossless one.
   """
 
   name: str
@@ -74,6 +78,7 @@ class Picture(NamedTuple):
   metadata: Metadata
   turned: bool = False
   level_range: LevelRange = FULL_RANGE
+  lossy: str = ""
 
   def to_unit(self, pixels: np.ndarray) -> np.ndarray:
     """Maps integers to float32, see `LevelRange.to_unit`.
@@ -95,7 +100,14 @@ def decode_picture(data: bytes, name: str) -> Picture:
   """Does `read_picture` for the bytes of a file; `name` is for messages."""
   pixels, alpha = decoder.decode(data, name)
   turned = decoder.is_turned(data)
-  return Picture(name, pixels, alpha, read_metadata(data), turned)
+  return Picture(
+    name,
+    pixels,
+    alpha,
+    read_metadata(data),
+    turned,
+    lossy=lossy_coding(data),
+  )
 
 
 def set_levels(picture: Picture, level_range: LevelRange) -> Picture:
@@ -216,9 +228,12 @@ def match_channels(picture: Picture, channels: int) -> np.ndarray:
   if found > channels == 1 and color.is_gray(picture.pixels):
     return picture.pixels[..., :1]
   if found > channels:
+    wanted = {"jpeg": True} if picture.lossy else {"noise": True}
+    name = find_bundled(colour=True, **wanted)
     raise image_file.ImageError(
       f"{picture.name}: is a colour image, but the network is of gray images;"
       " convert it to gray first, or use the checkpoint of a colour network"
+      + (f", as --checkpoint={name}" if name else "")
     )
   if found == channels:
     return picture.pixels

@@ -4,7 +4,7 @@ import jax
 from absl import logging
 
 from semanir_jax.evaluation import wording
-from semanir_jax.images.level_range import LevelRange
+from semanir_jax.images.level_range import FULL_RANGE, LevelRange
 from semanir_jax.inference.tiled import TiledRestorer
 from semanir_jax.networks.load import check_there, load_network
 from semanir_jax.restoration import comparison, planning, runner
@@ -23,8 +23,7 @@ def restore_files(
   tile: int | None = None,
   self_ensemble: bool = False,
   dtype: str | None = None,
-  black_level: int | None = None,
-  white_level: int | None = None,
+  level_range: LevelRange = FULL_RANGE,
 ) -> None:
   """Restores an image file, or all images of a folder or pattern.
 
@@ -44,8 +43,7 @@ def restore_files(
     tile: see `TiledRestorer`.
     self_ensemble: see `TiledRestorer`.
     dtype: operand type, "float32" or "bfloat16"; None for the checkpoint's.
-    black_level: the integer of the files that is black; None for 0.
-    white_level: the one that is white; None for the largest of their type.
+    level_range: which integers of the files are black and white.
 
   Raises:
     ImageError: a file cannot be read or written; of several, after the others
@@ -53,7 +51,6 @@ def restore_files(
     CheckpointError: see `load_network`.
     ValueError: an option does not fit the network or the format.
   """
-  level_range = LevelRange(black_level, white_level)
   jobs = planning.plan(
     source, output, reference=reference, output_format=output_format
   )

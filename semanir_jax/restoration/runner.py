@@ -20,6 +20,7 @@ from semanir_jax.inference.tiled import TiledRestorer
 from semanir_jax.machine import files, memory
 from semanir_jax.machine.progress import Progress, format_duration
 from semanir_jax.restoration import comparison, pixel_formats, result_files
+from semanir_jax.restoration.hints import Hints
 from semanir_jax.restoration.planning import Job
 
 _PROGRESS_SECONDS = 10.0  # between two lines about one image
@@ -53,7 +54,8 @@ def restore_all(
   failures, untried, rows = [], [], []
   progress = Progress(len(jobs), "images")
   remaining = iter(jobs)
-  outcomes = _work_off(restorer, remaining, quality, level_range)
+  hints = Hints()
+  outcomes = _work_off(restorer, remaining, quality, level_range, hints)
   for done, (job, finished) in enumerate(outcomes, 1):
     error = finished.exception()
     if error is None:
@@ -70,6 +72,7 @@ def restore_all(
     if getattr(error.__cause__, "errno", None) in _DISK_FULL:
       # Of the others none could be written either, after hours of work.
       untried += [later.name for later in remaining]
+  hints.summarize(len(jobs))
   if len(rows) > 1:
     means = wording.scores(reports.mean_row(rows))
     logging.info("mean of %d images: %s", len(rows), means)
@@ -110,6 +113,7 @@ def _work_off(
   jobs: Iterable[Job],
   quality: int | None,
   level_range: LevelRange,
+  hints: Hints,
 ) -> Iterator[tuple[Job, futures.Future]]:
   """Restores and writes; yields jobs in order, with what `_write` gave."""
   waiting = collections.deque()
@@ -117,7 +121,7 @@ def _work_off(
     for job in jobs:
       size, finished = 0, futures.Future()
       try:
-        restored = _restore(restorer, job, level_range)
+        restored = _restore(restorer, job, level_range, hints)
         size = restored.num_bytes
         finished = pool.submit(_write, restored, quality)
         del restored  # it holds the image
@@ -135,7 +139,7 @@ def _work_off(
 
 
 def _restore(
-  restorer: TiledRestorer, job: Job, level_range: LevelRange
+  restorer: TiledRestorer, job: Job, level_range: LevelRange, hints: Hints
 ) -> RestoredFile:
   """Restores one file."""
   network, suffix = restorer.network, job.result.suffix.lower()
@@ -150,6 +154,7 @@ def _restore(
       target = comparison.read_reference(job.reference, job, shape, scale)
     levels = np.empty(shape, pixel_formats.result_type(picture, suffix))
     pixels = pixel_formats.network_input(picture, network)
+    hints.tell(picture, network)
     restore_into(levels, restorer, pixels, picture)
   return RestoredFile(
     job=job,
