@@ -10,7 +10,8 @@ import re
 JPEG_START = b"http://ns.adobe.com/xap/1.0/\0"
 PNG_KEYWORD = b"XML:com.adobe.xmp"
 
-# In pixels, of the file as it lay, or a preview; as of EXIF (metadata.py).
+# In pixels, of the file as it lay, or a preview; as of EXIF (metadata.py). A
+# result is upright, or as it was read where no reader turns it.
 _STALE = (
   *(rb"tiff:Orientation", rb"tiff:ImageWidth", rb"tiff:ImageLength"),
   *(rb"tiff:XResolution", rb"tiff:YResolution", rb"tiff:ResolutionUnit"),
@@ -23,10 +24,8 @@ _ELSEWHERE = (
   *(rb"hdrgm:\w+", rb"G?Container:Directory", rb"xmpNote:HasExtendedXMP"),
   *(rb"G?Camera:MotionPhoto\w*", rb"G?Camera:MicroVideo\w*"),
 )
-_PLACES = (
-  rb"mwg-rs:Regions",
-  rb"MP:RegionInfo",
-)  # faces, of the file as it lay
+# Faces, of the file as it lay.
+_PLACES = (rb"mwg-rs:Regions", rb"MP:RegionInfo")
 
 
 def keep_what_is_true(packet: bytes, *, turned: bool) -> bytes:
