@@ -1,10 +1,14 @@
 """What a network says of pictures that it never saw the like of."""
 
+import pathlib
+
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 from configs import all_in_one, photo
+from semanir_jax.evaluation import metrics
 from semanir_jax.images.image_file import read_image, write_image
 from semanir_jax.images.lossy import lossy_coding
 from semanir_jax.images.metadata import NO_METADATA
@@ -224,3 +228,21 @@ def test_colours_are_refused_with_the_name_of_a_network(
     " it to gray first, or use the checkpoint of a colour network, as"
     f" --checkpoint={name}"
   )
+
+
+CASES = pathlib.Path(__file__).resolve().parents[2] / "shared" / "cases"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not CASES.is_dir(), reason=f"needs the files of {CASES}")
+def test_gray_that_is_stored_as_rgb_is_restored_as_gray(tmp_path):
+  name = "gray_noise25_stored_as_RGB.png"
+  jax.config.update("jax_disable_most_optimizations", False)
+  try:
+    restore_files("denoise_gray_light", str(CASES / name), str(tmp_path))
+  finally:
+    jax.config.update("jax_disable_most_optimizations", True)
+  result = read_image(tmp_path / name)
+  assert result.shape == (128, 128, 3)
+  clean = np.repeat(read_image(CASES / "gray_clean.png"), 3, axis=2)
+  assert metrics.psnr(result, clean) >= 28

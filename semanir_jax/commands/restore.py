@@ -52,7 +52,8 @@ _WHITE_LEVEL = flags.DEFINE_integer(
   "white_level",
   None,
   "The same, as 1023 of 10 bits that lie in files of 16; default: the largest"
-  " integer of their type. Results have the same levels.",
+  " integer of their type. Results have the same levels, and references of the"
+  " same type.",
 )
 _OVERWRITE = flags.DEFINE_bool(
   "overwrite", False, "Restore again what has a result already."

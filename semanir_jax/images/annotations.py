@@ -154,6 +154,10 @@ def read_annotations(
       found, unheld = _read_jpeg(image)
   except Exception:  # Whatever a damaged part makes Pillow or struct raise.
     unheld = [*unheld, "a part that is damaged"]
+  if isinstance(
+    packet, str
+  ):  # as text of a TIFF, which Pillow reads as Latin-1
+    packet = packet.encode("latin-1")
   if isinstance(packet, bytes):
     if xmp.names_a_video(packet):
       unheld.append("the video behind it")
