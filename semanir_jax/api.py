@@ -1,11 +1,14 @@
 """Restores arrays from Python: `semanir_jax.load`."""
 
 import os
+import warnings
 from typing import Any
 
 import numpy as np
 
 from semanir_jax.degradations import bayer
+from semanir_jax.images import color
+from semanir_jax.images.level_range import LevelRange
 from semanir_jax.inference.tiled import TiledRestorer
 from semanir_jax.networks.load import load_network
 from semanir_jax.networks.loaded_network import LoadedNetwork
@@ -39,7 +42,13 @@ class Network:
   def __repr__(self) -> str:
     return f"<Network: {self._network.describe(self._num_keys)}>"
 
-  def __call__(self, image: np.ndarray) -> np.ndarray:
+  def __call__(
+    self,
+    image: np.ndarray,
+    *,
+    black_level: int | None = None,
+    white_level: int | None = None,
+  ) -> np.ndarray:
     """Restores one image of any size.
 
     Args:
@@ -47,7 +56,10 @@ class Network:
         black at 0 to white at 1, which noise may exceed by up to 1 (that of the
         benchmarks is not clipped). C = 1 is an RGGB mosaic for a network that
         was trained on mosaics alone, its sides even; C = 3 is one that is
-        filled in already.
+        filled in already. A gray network takes R = G = B too.
+      black_level: the integer that is black; None for 0.
+      white_level: the integer that is white, as 1023 of 10 bits in uint16; None
+        for the largest of the type. The result has the same levels.
 
     Returns:
       `[H * S, W * S, C']`, or two axes where the input has two, but for
@@ -55,51 +67,84 @@ class Network:
       clipped; float32 for float64.
 
     Raises:
-      ValueError: shape, type, range or channels do not fit, or the network
-        returns NaN or infinity.
+      ValueError: shape, type, range, levels or channels do not fit, or the
+        network returns NaN or infinity.
     """
-    image = np.asarray(image)
-    image = image.astype(image.dtype.newbyteorder("="), copy=False)
-    if image.dtype == np.float64:
-      image = image.astype(np.float32)
-    if image.dtype not in _DTYPES or image.ndim not in (2, 3) or not image.size:
-      raise ValueError(
-        f"image of {image.dtype}, shape {image.shape}: give [height, width] or"
-        " [height, width, channels], one image at a time, uint8, uint16 or"
-        " float32"
-      )
-    if np.isnan(image.min()):
-      raise ValueError("the image has NaN: mend what made it")
-    if image.dtype == np.float32 and not (
-      image.min() >= -1 and image.max() <= 2
-    ):
-      raise ValueError(
-        f"float32 image with values from {image.min()} to {image.max()}: white"
-        " is 1, and noise exceeds it by no more than 1; divide by 255"
-      )
+    image = _checked(image)
+    level_range = LevelRange(black_level, white_level)
+    if image.dtype != np.float32:
+      level_range.check(image)
+      if not level_range and (
+        advice := pixel_formats.level_advice(image, "white_level")
+      ):
+        warnings.warn(f"image: {advice}", stacklevel=2)
+    elif level_range:
+      raise ValueError("levels are of integers; of floats black is 0, white 1")
     pixels = image[..., None] if image.ndim == 2 else image
     mosaic = self._network.takes_mosaics and pixels.shape[2] == 1
-    if not mosaic and pixels.shape[2] != self.channels:
-      remedy = "channels are the last axis"
-      if pixels.shape[2] == 4 < pixels.shape[0]:
-        remedy = "leave out alpha: image[..., :3]"
-      elif pixels.shape[2] == 1:
-        gray = "image" if image.ndim == 3 else "image[..., None]"
-        remedy = f"repeat a gray one: np.repeat({gray}, 3, axis=2)"
-      raise ValueError(
-        f"image of shape {image.shape}: this network takes {self.channels}"
-        f" channels; {remedy}"
-      )
+    gray = pixels.shape[2] == 3 > self.channels and color.is_gray(pixels)
     if mosaic:
-      pixels = bayer.fill_in(pixels[..., 0])
-    result = np.concatenate(list(map(np.copy, self._restorer.bands(pixels))))
+      sensor = pixels[..., 0]
+      pixels = bayer.fill_in(
+        level_range.to_unit(sensor) if level_range else sensor
+      )
+    elif gray:
+      pixels = pixels[..., :1]
+    elif pixels.shape[2] != self.channels:
+      raise ValueError(self._explain_channels(image))
+    bands = self._restorer.bands(pixels, level_range)
+    result = np.concatenate(list(map(np.copy, bands)))
     if image.dtype == np.float32:
       result = np.clip(result, 0, 1)
     else:
-      result = pixel_formats.to_levels(
-        result, channels=result.shape[2], dtype=image.dtype
+      result = level_range.from_unit(
+        result, image.dtype, level_range.span(image)
       )
+    if gray and result.shape[2] == 1:
+      result = np.repeat(result, 3, axis=2)
     return result[..., 0] if image.ndim == 2 and not mosaic else result
+
+  def _explain_channels(self, image: np.ndarray) -> str:
+    """Says in a line why an image has the wrong channels, and what to do."""
+    channels = 1 if image.ndim == 2 else image.shape[2]
+    remedy = "channels are the last axis"
+    if channels == 4 < image.shape[0]:
+      remedy = "leave out alpha: image[..., :3]"
+    elif channels == 3 > self.channels:
+      remedy = "it has colours: take a colour network, or make it gray"
+    elif channels == 1:
+      gray = "image" if image.ndim == 3 else "image[..., None]"
+      remedy = f"repeat a gray one: np.repeat({gray}, 3, axis=2)"
+    return (
+      f"image of shape {image.shape}: this network takes {self.channels}"
+      f" channels; {remedy}"
+    )
+
+
+def _checked(image: np.ndarray) -> np.ndarray:
+  """Returns an image in a type of `_DTYPES`.
+
+  Raises:
+    ValueError: it has another shape, type or range.
+  """
+  image = np.asarray(image)
+  image = image.astype(image.dtype.newbyteorder("="), copy=False)
+  if image.dtype == np.float64:
+    image = image.astype(np.float32)
+  if image.dtype not in _DTYPES or image.ndim not in (2, 3) or not image.size:
+    raise ValueError(
+      f"image of {image.dtype}, shape {image.shape}: give [height, width] or"
+      " [height, width, channels], one image at a time, uint8, uint16 or"
+      " float32"
+    )
+  if np.isnan(image.min()):
+    raise ValueError("the image has NaN: mend what made it")
+  if image.dtype == np.float32 and not (image.min() >= -1 and image.max() <= 2):
+    raise ValueError(
+      f"float32 image with values from {image.min()} to {image.max()}: white"
+      " is 1, and noise exceeds it by no more than 1; divide by 255"
+    )
+  return image
 
 
 def load(

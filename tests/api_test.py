@@ -83,6 +83,20 @@ def test_gray_images_may_have_two_axes(files):
   np.testing.assert_array_equal(network(image[..., 0]), result[..., 0])
 
 
+def test_a_gray_network_takes_gray_that_is_stored_as_rgb(files):
+  network = semanir_jax.load(files["gray"])
+  image = _image(8, 8, 1)
+  stored = np.repeat(image, 3, axis=2)
+  for given in (stored, stored / np.float32(255)):
+    result = network(given)
+    assert result.shape == (8, 8, 3) and result.dtype == given.dtype
+    np.testing.assert_array_equal(
+      result, np.repeat(network(given[..., :1]), 3, axis=2)
+    )
+  with pytest.raises(ValueError, match="1 channels; it has colours: take a co"):
+    network(_image(8, 8, 3))
+
+
 def test_a_sensors_image_becomes_rgb(tmp_path):
   path = small.write_network(
     tmp_path / "net.safetensors", degradation={"name": "demosaic"}

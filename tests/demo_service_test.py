@@ -18,6 +18,7 @@ from semanir_jax.degradations import bayer
 from semanir_jax.demo import service
 from semanir_jax.evaluation import measures, metrics
 from semanir_jax.images import image_file
+from semanir_jax.images.level_range import LevelRange
 from semanir_jax.inference.restorer import Restorer
 from semanir_jax.networks import load, safetensors_file
 from semanir_jax.networks.build import CheckpointError
@@ -299,3 +300,47 @@ def test_a_huge_picture_is_refused_by_its_header(
   (tmp_path / "a.png").write_bytes(header)
   with pytest.raises(image_file.ImageError, match="100x100 px are more than"):
     _restored(tmp_path / "a.png", networks["color"])
+
+
+def test_the_levels_of_a_file_are_asked_for_and_kept(networks, tmp_path):
+  rng = np.random.default_rng(0)
+  pixels = rng.integers(0, 1023, (8, 12, 3), np.uint16, endpoint=True)
+  pixels[0, 0, 0] = 1023
+  image_file.write_image(tmp_path / "a.png", pixels)
+  *_, report = _restored(tmp_path / "a.png", networks["color"])
+  assert "\nNo value of its 16 bits needs more than 10 bits" in report
+  assert "give White level=1023." in report
+  outcome = service.restore(
+    (tmp_path / "a.png").read_bytes(),
+    "a.png",
+    networks["color"],
+    num_keys=8,
+    degradation=None,
+    folder=tmp_path,
+    level_range=LevelRange(white=1023),
+  )
+  assert "White level" not in outcome.report
+  before, after, shown = map(
+    image_file.read_image, (outcome.before, outcome.after, outcome.shown)
+  )
+  network = semanir_jax.load(networks["color"])
+  np.testing.assert_array_equal(after, network(pixels, white_level=1023))
+  assert after.dtype == np.uint16 and shown.dtype == np.uint8
+  assert np.abs(shown - after / 1023 * 255).max() <= 0.51
+  assert np.abs(before - pixels / 1023 * 255).max() <= 0.51
+
+
+def test_what_the_network_never_saw_is_in_the_report(networks, tmp_path):
+  _picture(tmp_path / "a.jpg", 8, 12, 3)
+  outcome = service.restore(
+    (tmp_path / "a.jpg").read_bytes(),
+    "a.jpg",
+    networks["color"],
+    num_keys=8,
+    degradation=None,
+    folder=tmp_path,
+  )
+  assert "\nIt is a JPEG, and this network never saw" in outcome.report
+  noise = {"name": "noise", "sigma_255": 40}
+  *_, report = _restored(tmp_path / "a.jpg", networks["color"], noise)
+  assert "It is" not in report

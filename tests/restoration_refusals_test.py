@@ -39,7 +39,7 @@ def test_a_colour_image_is_refused_by_a_gray_network(runs, tmp_path):
   assert message == (
     f"{tmp_path / 'a.png'}: is a colour image, but the network is of gray"
     " images; convert it to gray first, or use the checkpoint of a colour"
-    " network"
+    " network, as --checkpoint=denoise_files_light"
   )
 
 

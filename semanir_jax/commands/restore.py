@@ -10,6 +10,7 @@ A network for mosaics takes a gray file as a sensor's RGGB mosaic.
 from absl import flags
 
 from semanir_jax import cli
+from semanir_jax.images.level_range import LevelRange
 from semanir_jax.restoration import pixel_formats, restore
 
 _INPUT = flags.DEFINE_string(
@@ -43,6 +44,16 @@ _FORMAT = flags.DEFINE_enum(
 )
 _QUALITY = flags.DEFINE_integer(
   "quality", None, "1 to 100, of JPEG (default 95) and WebP (lossless)."
+)
+_BLACK_LEVEL = flags.DEFINE_integer(
+  "black_level", None, "Of the files, in their own integers; default: 0."
+)
+_WHITE_LEVEL = flags.DEFINE_integer(
+  "white_level",
+  None,
+  "The same, as 1023 of 10 bits that lie in files of 16; default: the largest"
+  " integer of their type. Results have the same levels, and references of the"
+  " same type.",
 )
 _OVERWRITE = flags.DEFINE_bool(
   "overwrite", False, "Restore again what has a result already."
@@ -78,6 +89,7 @@ def main() -> None:
     tile=_TILE.value,
     self_ensemble=_SELF_ENSEMBLE.value,
     dtype=_DTYPE.value,
+    level_range=LevelRange(_BLACK_LEVEL.value, _WHITE_LEVEL.value),
   )
 
 

@@ -19,6 +19,7 @@ from absl import logging
 
 from semanir_jax.demo import service
 from semanir_jax.images import image_file
+from semanir_jax.images.level_range import LevelRange
 from semanir_jax.machine import files
 
 _AS_IT_IS = "nothing: restore it as it is"
@@ -36,7 +37,12 @@ def build(names: Sequence[str], folder: pathlib.Path) -> gr.Blocks:
   """
 
   def restore(
-    path: str | None, network: str, k: int, degradation: str, value: int
+    path: str | None,
+    network: str,
+    k: int,
+    degradation: str,
+    value: int,
+    *levels: int | None,
   ) -> list[Any]:
     if path is None:
       raise gr.Error("Upload an image first.", print_exception=False)
@@ -50,12 +56,13 @@ def build(names: Sequence[str], folder: pathlib.Path) -> gr.Blocks:
         num_keys=k,
         degradation=_options(network, degradation, value),
         folder=results,
+        level_range=LevelRange(*levels),
       )
     except (ValueError, OSError) as error:
       # Where it lies here is nobody's business.
       raise _shown(str(error).replace(f"{folder}{os.sep}", "")) from error
-    pair = (str(outcome.before), str(outcome.after))
-    download = gr.DownloadButton(value=pair[1], interactive=True)
+    pair = (str(outcome.before), str(outcome.shown))
+    download = gr.DownloadButton(value=str(outcome.after), interactive=True)
     return [pair, outcome.report, download]
 
   with gr.Blocks(
@@ -72,6 +79,7 @@ def build(names: Sequence[str], folder: pathlib.Path) -> gr.Blocks:
         k = gr.Slider(1, 2, step=1, label="k: keys per token")
         degradation = gr.Dropdown([_AS_IT_IS], label="Degrade first by")
         value = gr.Slider(1, 100, step=1, visible=False)
+        levels = _level_fields()
         button = gr.Button("Restore", variant="primary")
       with gr.Column(scale=2, min_width=400):
         pair = gr.ImageSlider(
@@ -86,7 +94,7 @@ def build(names: Sequence[str], folder: pathlib.Path) -> gr.Blocks:
     degradation.input(_slider, [network, degradation], value)
     button.click(
       restore,
-      [path, network, k, degradation, value],
+      [path, network, k, degradation, value, *levels],
       [pair, report, download],
     )
   return page
@@ -115,6 +123,15 @@ def launch(page: gr.Blocks, host: str, port: int) -> None:
     ) from error
   logging.info("serving at %s; Ctrl-C ends it", address)
   page.block_thread()
+
+
+def _level_fields() -> list[gr.Number]:
+  """Lays out where to say which integers of a file are black and white."""
+  with gr.Accordion("Levels of the file", open=False):
+    return [
+      gr.Number(value=None, precision=0, label=label)
+      for label in ("Black level", "White level")
+    ]
 
 
 def _choose(network: str) -> list[Any]:

@@ -16,14 +16,15 @@ import numpy as np
 
 from semanir_jax import degradations
 from semanir_jax.evaluation import measures, metrics
-from semanir_jax.images import color, decoder, image_file
+from semanir_jax.images import decoder, image_file
+from semanir_jax.images.level_range import FULL_RANGE, LevelRange
 from semanir_jax.inference.tiled import TiledRestorer
 from semanir_jax.networks import load, safetensors_file
 from semanir_jax.networks.loaded_network import LoadedNetwork
 from semanir_jax.restoration import pixel_formats, result_files, runner
+from semanir_jax.restoration.hints import find_hint
 from semanir_jax.restoration.pixel_formats import Picture
 
-_KINDS = ("before", "restored")  # of files
 _FIRST = "denoise_color_light"
 _STEM_CHARACTERS = 100  # of a name: file systems take no 255 with what is added
 MOST_PX = 24_000_000  # of input and result: what a browser shows with ease
@@ -55,11 +56,13 @@ class Outcome(NamedTuple):
   Attributes:
     before: file of what the network got, of the size of the result.
     after: file of the result, a PNG.
+    shown: the same for the eye: 8 bits where the result has other levels.
     report: sizes, seconds, and PSNR where the clean picture is known.
   """
 
   before: pathlib.Path
   after: pathlib.Path
+  shown: pathlib.Path
   report: str
 
 
@@ -127,6 +130,7 @@ def restore(
   num_keys: int,
   degradation: Mapping[str, Any] | None,
   folder: pathlib.Path,
+  level_range: LevelRange = FULL_RANGE,
 ) -> Outcome:
   """Restores a picture.
 
@@ -138,6 +142,7 @@ def restore(
     degradation: options for `degradations.make`, to degrade the picture first;
       None to restore it as it is.
     folder: existing, for the results.
+    level_range: which integers of the file are black and white.
 
   Raises:
     ImageError: the file is damaged, too large, or not for this network.
@@ -150,9 +155,15 @@ def restore(
   scale = loaded.model.scale
   _check_size(data, name, scale)
   picture = pixel_formats.decode_picture(data, name)
+  picture = pixel_formats.set_levels(picture, level_range)
+  notes = []
+  if not level_range:
+    notes.append(pixel_formats.level_advice(picture.pixels, "White level"))
   clean = None
   if degradation is None:
     pixels = pixel_formats.network_input(picture, loaded)
+    if hint := find_hint(picture, loaded):
+      notes.append(f"it {hint.text}")
     shape = pixel_formats.result_shape(picture, loaded)
     dtype = pixel_formats.result_type(picture, ".png")
   else:
@@ -161,18 +172,35 @@ def restore(
     )
     shape, dtype = clean.shape, np.dtype(np.uint8)
   after = np.empty(shape, dtype)
-  runner.restore_into(after, restorer, pixels, name)
+  runner.restore_into(after, restorer, pixels, picture)
   # Gray as it was, not three times over.
   own = not loaded.takes_mosaics and clean is None
-  before = color.to_unit(picture.pixels if own else pixels)
+  before = picture.to_unit(picture.pixels if own else pixels)
   before = measures.as_output(before, scale)
-  stem = pathlib.Path(name).stem[:_STEM_CHARACTERS]
-  files = {kind: folder / f"{stem}_{kind}.png" for kind in _KINDS}
-  for file, levels in zip(files.values(), (before, after), strict=True):
-    result_files.write(file, result_files.encode(file, levels, picture))
-  seconds = time.monotonic() - start
-  report = _report(before, after, clean, seconds)
-  return Outcome(files["before"], files["restored"], report)
+  files = _write(before, after, picture, folder)
+  lines = [_report(before, after, clean, time.monotonic() - start)]
+  lines += [f"{note[0].upper()}{note[1:]}." for note in notes if note]
+  return Outcome(
+    before=files["before"],
+    after=files["restored"],
+    shown=files.get("shown", files["restored"]),
+    report="\n".join(lines),
+  )
+
+
+def _write(
+  before: np.ndarray, after: np.ndarray, picture: Picture, folder: pathlib.Path
+) -> dict[str, pathlib.Path]:
+  """Writes what is shown and the result; returns the files by kind."""
+  images = {"before": before, "restored": after}
+  if picture.level_range and after.dtype == np.uint16:
+    images["shown"] = picture.level_range.to_8_bits(after)
+  stem = pathlib.Path(picture.name).stem[:_STEM_CHARACTERS]
+  files = {kind: folder / f"{stem}_{kind}.png" for kind in images}
+  for kind, file in files.items():
+    data = result_files.encode(file, images[kind], picture)
+    result_files.write(file, data)
+  return files
 
 
 def _check_size(data: bytes, name: str, scale: int) -> None:
@@ -210,11 +238,12 @@ def _degrade(
     )
   pixels = pixel_formats.match_channels(picture, channels)
   if pixels.dtype != np.uint8:
-    pixels = metrics.to_uint8(color.to_unit(pixels))
+    pixels = metrics.to_uint8(picture.to_unit(pixels))
   degrade = degradations.make(**degradation)
   lq, hq = degrade(np.random.RandomState(0), pixels)
   clean = metrics.to_uint8(hq)
-  return picture._replace(pixels=clean, alpha=None), lq, clean
+  picture = picture._replace(pixels=clean, alpha=None, level_range=FULL_RANGE)
+  return picture, lq, clean
 
 
 def _report(

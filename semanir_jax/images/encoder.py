@@ -4,10 +4,12 @@ Pillow writes, but for 16-bit colour: PNG by imagecodecs, TIFF by tifffile.
 """
 
 import io
+from typing import Any
 
 import numpy as np
-from PIL import Image, PngImagePlugin
+from PIL import Image, PngImagePlugin, TiffImagePlugin, TiffTags
 
+from semanir_jax.images import geotiff
 from semanir_jax.images.decoder import ImageError, explained, import_codec
 from semanir_jax.images.kinds import WRITTEN
 from semanir_jax.images.metadata import NO_METADATA, Metadata
@@ -17,6 +19,9 @@ _SAVE_OPTIONS = {
   # `exact`: colours below alpha of zero too.
   "WEBP": {"lossless": True, "exact": True},
 }
+
+# Tags of TIFF, and a type of theirs.
+_DESCRIPTION, _SOFTWARE, _ASCII = 270, 305, 2
 
 
 def encode(
@@ -54,16 +59,56 @@ def encode(
   options = dict(_SAVE_OPTIONS.get(kind, {}))
   if quality is not None and kind in _SAVE_OPTIONS:
     options |= {"quality": quality, "lossless": False}
-  # Pillow takes None for no profile, but not for no EXIF. WebP has no dpi.
-  options |= {key: v for key, v in metadata._asdict().items() if v is not None}
-  options["pnginfo"] = PngImagePlugin.PngInfo()
-  for chunk in metadata.png_colours:
-    options["pnginfo"].add(*chunk)
+  options |= _metadata_options(kind, metadata)
   file = io.BytesIO()
   with explained(name, "choose another format or image"):
     pixels = image[..., 0] if channels == 1 else image
     Image.fromarray(pixels).save(file, kind, **options)
   return file.getvalue()
+
+
+def _metadata_options(kind: str, metadata: Metadata) -> dict[str, Any]:
+  """Returns the options of Pillow that write metadata."""
+  annotations = metadata.annotations
+  options: dict[str, Any] = {
+    "icc_profile": metadata.icc_profile,
+    "exif": metadata.exif,
+    "dpi": metadata.dpi,  # which WebP has not
+  }
+  # Pillow takes None for no profile, but not for no EXIF.
+  options = {key: v for key, v in options.items() if v is not None}
+  if kind == "PNG":
+    options["pnginfo"] = PngImagePlugin.PngInfo()
+    for chunk in (*metadata.png_colours, *annotations.to_png_chunks()):
+      options["pnginfo"].add(*chunk)
+  elif kind == "JPEG":
+    options |= annotations.to_jpeg_options()
+  elif kind == "WEBP" and annotations.xmp is not None:
+    options["xmp"] = annotations.xmp
+  elif kind == "TIFF":
+    options.pop("exif", None)
+    options["tiffinfo"] = _tiff_directory(
+      metadata.load_exif(), annotations.to_tiff_tags()
+    )
+  return options
+
+
+def _tiff_directory(
+  exif: Image.Exif, tags: list[geotiff.Tag]
+) -> TiffImagePlugin.ImageFileDirectory_v2:
+  """Joins EXIF and other tags, of which Pillow writes one or the other."""
+  directory = TiffImagePlugin.ImageFileDirectory_v2()
+  for number in exif:
+    groups = TiffTags.TAGS_V2_GROUPS
+    value = exif.get_ifd(number) if number in groups else exif[number]
+    # Pillow reads Latin-1, but writes ASCII.
+    directory[number] = (
+      value.encode("latin-1") if isinstance(value, str) else value
+    )
+  for tag in tags:
+    directory.tagtype[tag.number] = tag.kind
+    directory[tag.number] = tag.value
+  return directory
 
 
 def _encode_deep_png(image: np.ndarray, metadata: Metadata) -> bytes:
@@ -74,8 +119,13 @@ def _encode_deep_png(image: np.ndarray, metadata: Metadata) -> bytes:
 
 
 def _encode_deep_tiff(image: np.ndarray, metadata: Metadata) -> bytes:
-  """Encodes uint16 RGB, which Pillow cannot write; its EXIF is left out."""
+  """Encodes uint16 RGB, which Pillow cannot write; of EXIF texts alone."""
   file = io.BytesIO()
+  texts = {
+    number: value.encode("latin-1")
+    for number, value in metadata.load_exif().items()
+    if isinstance(value, str)
+  }
   import_codec("tifffile").imwrite(
     file,
     image,
@@ -83,5 +133,15 @@ def _encode_deep_tiff(image: np.ndarray, metadata: Metadata) -> bytes:
     iccprofile=metadata.icc_profile,
     resolution=metadata.dpi,
     resolutionunit=metadata.dpi and "INCH",
+    description=(description := texts.pop(_DESCRIPTION, None)),
+    metadata=None if description else {},  # no second description
+    software=texts.pop(_SOFTWARE, None),
+    extratags=[
+      *((number, _ASCII, 0, text, True) for number, text in texts.items()),
+      *(
+        (tag.number, tag.kind, len(tag.value), tag.value, True)
+        for tag in metadata.annotations.to_tiff_tags()
+      ),
+    ],
   )
   return file.getvalue()

@@ -1,4 +1,4 @@
-"""What an image file says beside its pixels: colours, EXIF, resolution.
+"""What an image file says beside its pixels: colours, EXIF, resolution, text.
 
 Pixels are turned upright when they are read, so the EXIF orientation, the
 embedded preview and what is in pixels (sizes, places, the sensor's resolution)
@@ -10,11 +10,16 @@ import contextlib
 import io
 import struct
 import zlib
-from collections.abc import Iterator
 from typing import IO, NamedTuple
 
 from PIL import Image, ImageFile, TiffImagePlugin
 
+from semanir_jax.images.annotations import (
+  NO_ANNOTATIONS,
+  Annotations,
+  read_annotations,
+)
+from semanir_jax.images.png_chunks import Chunk, pack, png_chunks
 from semanir_jax.images.tiff_header import check_exif
 
 # Description, camera, resolution, software, date, artist, copyright.
@@ -27,6 +32,7 @@ _DROPPED = (
 )
 _ORIENTATION = 274
 _DESCRIPTION, _X_RESOLUTION, _Y_RESOLUTION = 270, 282, 283
+_RESOLUTION = {_X_RESOLUTION, _Y_RESOLUTION, 296}
 # Of an image whose rows are the columns in the file.
 _TURNED = {_X_RESOLUTION: _Y_RESOLUTION, _Y_RESOLUTION: _X_RESOLUTION}
 # Descriptions for programs, with the size: of tifffile, ImageJ and OME.
@@ -54,12 +60,14 @@ class Metadata(NamedTuple):
       of EXIF, or None.
     png_colours: chunks of a PNG, kind and body, that say how it is shown; other
       formats have no place for them.
+    annotations: XMP, IPTC, comments, text, GeoTIFF.
   """
 
   icc_profile: bytes | None = None
   exif: bytes | None = None
   dpi: tuple[float, float] | None = None
-  png_colours: tuple[tuple[bytes, bytes], ...] = ()
+  png_colours: tuple[Chunk, ...] = ()
+  annotations: Annotations = NO_ANNOTATIONS
 
   def for_channels(self, channels: int) -> "Metadata":
     """Leaves out an ICC profile that is not of 1 (gray) or 3 (RGB) channels."""
@@ -73,13 +81,12 @@ class Metadata(NamedTuple):
     """Returns that of an image whose sides are `scale` times as long."""
     if scale == 1:
       return self
-    enlarged = self
+    enlarged = self._replace(annotations=self.annotations.enlarged(scale))
     if self.dpi is not None:
       enlarged = enlarged._replace(dpi=_checked_dpi(*self.dpi, scale))
     if self.exif is None:
       return enlarged
-    exif = Image.Exif()
-    exif.load(self.exif)
+    exif = self.load_exif()
     if str(exif.get(_DESCRIPTION)).startswith(_SIZED):
       del exif[_DESCRIPTION]
     for tag in {_X_RESOLUTION, _Y_RESOLUTION} & set(exif):
@@ -106,6 +113,12 @@ class Metadata(NamedTuple):
           lost.append(kind.decode())
     return lost
 
+  def load_exif(self) -> Image.Exif:
+    """Unpacks EXIF; empty for none."""
+    exif = Image.Exif()
+    exif.load(self.exif or b"")
+    return exif
+
   def to_png_chunks(self) -> bytes:
     """Returns the chunks of a PNG that hold it, to stand before the pixels.
 
@@ -123,13 +136,24 @@ class Metadata(NamedTuple):
       chunks.append((b"pHYs", struct.pack(">IIB", *per_metre, 1)))
     if self.exif is not None:
       chunks.append((b"eXIf", self.exif.removeprefix(b"Exif\0\0")))
-    return b"".join(
-      struct.pack(">I", len(body))
-      + kind
-      + body
-      + struct.pack(">I", zlib.crc32(kind + body))
-      for kind, body in chunks
-    )
+    return pack(chunks + self.annotations.to_png_chunks())
+
+  def lost_in(self, kind: str, *, deep_colour: bool = False) -> list[str]:
+    """Names what a result does not hold, colours of PNG apart.
+
+    Args:
+      kind: "PNG", "TIFF", "JPEG", "WEBP" or "BMP".
+      deep_colour: whether it has 16 bits and colours.
+    """
+    lost = self.annotations.lost_in(kind)
+    exif = self.load_exif()
+    if kind == "BMP" and set(exif) - _RESOLUTION:
+      lost.insert(0, "EXIF")
+    if kind == "TIFF" and deep_colour and {_EXIF_IFD, _GPS_IFD} & set(exif):
+      lost.insert(0, "what EXIF says of camera and place")
+    if self.icc_profile is not None and kind == "BMP":
+      lost.insert(0, "its colour profile")
+    return lost + list(self.annotations.unheld)
 
 
 NO_METADATA = Metadata()
@@ -150,6 +174,9 @@ def read_metadata(data: bytes) -> Metadata:
       found = found._replace(exif=_packed(_upright_exif(image)))
     with contextlib.suppress(Exception):
       found = found._replace(dpi=_upright_dpi(image))
+    turned = orientation_of(image) != 1
+    annotations = read_annotations(image, data, turned=turned)
+    found = found._replace(annotations=annotations)
   if image.format == "PNG":
     found = found._replace(png_colours=_png_colours(io.BytesIO(data)))
   return found
@@ -214,7 +241,7 @@ def orientation_of(image: ImageFile.ImageFile) -> int:
     return 1
 
 
-def _png_colours(file: IO[bytes]) -> tuple[tuple[bytes, bytes], ...]:
+def _png_colours(file: IO[bytes]) -> tuple[Chunk, ...]:
   """Reads `Metadata.png_colours`; behind the pixels they say nothing."""
   found = {}
   for kind, length in png_chunks(file):
@@ -223,15 +250,6 @@ def _png_colours(file: IO[bytes]) -> tuple[tuple[bytes, bytes], ...]:
     if _PNG_COLOURS.get(kind) == length:
       found[kind] = file.read(length)
   return tuple(found.items())
-
-
-def png_chunks(file: IO[bytes]) -> Iterator[tuple[bytes, int]]:
-  """Yields kinds and lengths of chunks; the file stands before their bodies."""
-  place = file.seek(8)  # behind the signature
-  while len(head := file.read(8)) == 8:
-    length = int.from_bytes(head[:4])
-    yield head[4:], length
-    place = file.seek(place + 12 + length)  # with head and checksum
 
 
 def _upright_exif(image: ImageFile.ImageFile) -> Image.Exif:
@@ -251,5 +269,8 @@ def _upright_exif(image: ImageFile.ImageFile) -> Image.Exif:
 
 def _packed(exif: Image.Exif) -> bytes | None:
   """Packs EXIF; None where it is empty or too long."""
+  for tag, value in list(exif.items()):
+    if isinstance(value, str) and not value.isascii():
+      exif[tag] = value.encode("latin-1")  # as it was read; Pillow writes ASCII
   packed = exif.tobytes() if len(exif) else b""
   return packed if 0 < len(packed) <= _MOST_EXIF else None

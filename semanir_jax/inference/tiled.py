@@ -15,7 +15,8 @@ from collections.abc import Iterator
 import jax
 import numpy as np
 
-from semanir_jax.images.color import is_gray, to_unit
+from semanir_jax.images.color import is_gray
+from semanir_jax.images.level_range import FULL_RANGE, LevelRange
 from semanir_jax.inference import ensemble, tile_size
 from semanir_jax.inference.restorer import Restorer
 from semanir_jax.machine import memory, sharding
@@ -81,7 +82,9 @@ class TiledRestorer:
     mesh = sharding.make_local_mesh()
     return Restorer(self.model, self.network.params, mesh=mesh)
 
-  def bands(self, image: np.ndarray) -> Iterator[np.ndarray]:
+  def bands(
+    self, image: np.ndarray, level_range: LevelRange = FULL_RANGE
+  ) -> Iterator[np.ndarray]:
     """Restores an image, and hands out what is finished from top to bottom.
 
     A gray picture stored as RGB stays gray: where all three channels of the
@@ -90,6 +93,7 @@ class TiledRestorer:
 
     Args:
       image: `[H, W, C]` uint8 or uint16, or float32 in [0, 1]; H and W >= 1.
+      level_range: which integers are black and white.
 
     Yields:
       `[h, W * S, C']` float32, nominally in [0, 1], not clipped; all h sum to
@@ -113,7 +117,11 @@ class TiledRestorer:
       reached = (group[-1][0] + rows.tile - top) * scale
       sums = np.pad(sums, ((0, reached - len(sums)), (0, 0), (0, 0)))
       restored = self._restore(
-        [_cut(image, rows, columns, place) for place in group], batch
+        [
+          level_range.to_unit(_cut(image, rows, columns, place))
+          for place in group
+        ],
+        batch,
       )
       for (row, column), tile in zip(group, restored, strict=True):
         weight = rows.weights[row][:, None] * columns.weights[column]
@@ -232,11 +240,11 @@ class _Axis:
 def _cut(
   image: np.ndarray, rows: _Axis, columns: _Axis, place: tuple[int, int]
 ) -> np.ndarray:
-  """Cuts a tile, float32 in [0, 1]; beyond the image it is reflected."""
+  """Cuts a tile; beyond the image it is reflected."""
   taken = [
     reflected_positions(side, axis.size)[start : start + axis.tile]
     for side, axis, start in zip(
       image.shape[:2], (rows, columns), place, strict=True
     )
   ]
-  return to_unit(image[np.ix_(*taken)])
+  return image[np.ix_(*taken)]

@@ -7,7 +7,7 @@ import numpy as np
 from absl import logging
 
 from semanir_jax.evaluation import measures, test_sets, wording
-from semanir_jax.images import color, image_file
+from semanir_jax.images import image_file
 from semanir_jax.restoration.planning import Job
 
 
@@ -68,18 +68,17 @@ def measure(
 
   Args:
     job: for messages.
-    source: the input `[h, w, C']`, see `color.to_unit`.
-    result: `[H, W, C']` uint8 or uint16.
-    target: clean image, of the shape of the result.
+    source: the input, `[h, w, C']` float32, white at 1.
+    result: `[H, W, C']`, the same.
+    target: clean image, the same, of the shape of the result.
     scale: of the network, see `protocol`.
 
   Raises:
     ImageError: they cannot be compared, being too small for SSIM.
   """
-  lq, output, hq = map(color.to_unit, (source, result, target))
-  example = test_sets.Example(job.source.stem, lq, hq)
+  example = test_sets.Example(job.source.stem, source, target)
   try:
-    compared = measures.measure_example(example, output, protocol(scale))
+    compared = measures.measure_example(example, result, protocol(scale))
   except ValueError as error:
     raise image_file.ImageError(
       f"{job.name}: cannot be compared ({error}); leave out --reference"

@@ -4,6 +4,7 @@ import jax
 from absl import logging
 
 from semanir_jax.evaluation import wording
+from semanir_jax.images.level_range import FULL_RANGE, LevelRange
 from semanir_jax.inference.tiled import TiledRestorer
 from semanir_jax.networks.load import check_there, load_network
 from semanir_jax.restoration import comparison, planning, runner
@@ -22,6 +23,7 @@ def restore_files(
   tile: int | None = None,
   self_ensemble: bool = False,
   dtype: str | None = None,
+  level_range: LevelRange = FULL_RANGE,
 ) -> None:
   """Restores an image file, or all images of a folder or pattern.
 
@@ -41,6 +43,7 @@ def restore_files(
     tile: see `TiledRestorer`.
     self_ensemble: see `TiledRestorer`.
     dtype: operand type, "float32" or "bfloat16"; None for the checkpoint's.
+    level_range: which integers of the files are black and white.
 
   Raises:
     ImageError: a file cannot be read or written; of several, after the others
@@ -76,4 +79,4 @@ def restore_files(
   if reference is not None:
     measures = wording.measures(comparison.protocol(network.model.scale))
     logging.info("protocol: %s", measures)
-  runner.restore_all(restorer, open_jobs, quality)
+  runner.restore_all(restorer, open_jobs, quality, level_range)

@@ -5,6 +5,7 @@ import pathlib
 
 import numpy as np
 from absl import logging
+from PIL import Image
 
 from semanir_jax.images import color, decoder, encoder, image_file
 from semanir_jax.images.imresize import imresize
@@ -44,6 +45,17 @@ def encode(
       source.name,
       ", ".join(lost),
       suffix,
+    )
+  lost = metadata.lost_in(
+    Image.registered_extensions()[suffix],
+    deep_colour=pixels.dtype == np.uint16 and pixels.shape[2] > 1,
+  )
+  if lost:
+    logging.warning(
+      "%s: its result, %s, is without: %s",
+      source.name,
+      suffix,
+      ", ".join(lost),
     )
   if source.alpha is not None:
     alpha = _scale_alpha(source.alpha, scale, pixels.dtype)

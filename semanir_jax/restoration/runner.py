@@ -15,10 +15,12 @@ from absl import logging
 from semanir_jax.evaluation import reports, wording
 from semanir_jax.evaluation.reports import Row
 from semanir_jax.images import image_file
+from semanir_jax.images.level_range import FULL_RANGE, LevelRange
 from semanir_jax.inference.tiled import TiledRestorer
 from semanir_jax.machine import files, memory
 from semanir_jax.machine.progress import Progress, format_duration
 from semanir_jax.restoration import comparison, pixel_formats, result_files
+from semanir_jax.restoration.hints import Hints
 from semanir_jax.restoration.planning import Job
 
 _PROGRESS_SECONDS = 10.0  # between two lines about one image
@@ -31,7 +33,10 @@ _MOST_BYTES = 2**28
 
 
 def restore_all(
-  restorer: TiledRestorer, jobs: list[Job], quality: int | None
+  restorer: TiledRestorer,
+  jobs: list[Job],
+  quality: int | None,
+  level_range: LevelRange = FULL_RANGE,
 ) -> None:
   """Restores files; reports the bad ones and goes on.
 
@@ -39,6 +44,7 @@ def restore_all(
     restorer: the network.
     jobs: of `planning.plan`.
     quality: see `result_files.encode`.
+    level_range: which integers of every file are black and white.
 
   Raises:
     ImageError: a file cannot be read or written; of several, after the others
@@ -48,7 +54,8 @@ def restore_all(
   failures, untried, rows = [], [], []
   progress = Progress(len(jobs), "images")
   remaining = iter(jobs)
-  outcomes = _work_off(restorer, remaining, quality)
+  hints = Hints()
+  outcomes = _work_off(restorer, remaining, quality, level_range, hints)
   for done, (job, finished) in enumerate(outcomes, 1):
     error = finished.exception()
     if error is None:
@@ -65,6 +72,7 @@ def restore_all(
     if getattr(error.__cause__, "errno", None) in _DISK_FULL:
       # Of the others none could be written either, after hours of work.
       untried += [later.name for later in remaining]
+  hints.summarize(len(jobs))
   if len(rows) > 1:
     means = wording.scores(reports.mean_row(rows))
     logging.info("mean of %d images: %s", len(rows), means)
@@ -101,7 +109,11 @@ class RestoredFile:
 
 
 def _work_off(
-  restorer: TiledRestorer, jobs: Iterable[Job], quality: int | None
+  restorer: TiledRestorer,
+  jobs: Iterable[Job],
+  quality: int | None,
+  level_range: LevelRange,
+  hints: Hints,
 ) -> Iterator[tuple[Job, futures.Future]]:
   """Restores and writes; yields jobs in order, with what `_write` gave."""
   waiting = collections.deque()
@@ -109,7 +121,7 @@ def _work_off(
     for job in jobs:
       size, finished = 0, futures.Future()
       try:
-        restored = _restore(restorer, job)
+        restored = _restore(restorer, job, level_range, hints)
         size = restored.num_bytes
         finished = pool.submit(_write, restored, quality)
         del restored  # it holds the image
@@ -126,12 +138,15 @@ def _work_off(
       yield job, finished
 
 
-def _restore(restorer: TiledRestorer, job: Job) -> RestoredFile:
+def _restore(
+  restorer: TiledRestorer, job: Job, level_range: LevelRange, hints: Hints
+) -> RestoredFile:
   """Restores one file."""
   network, suffix = restorer.network, job.result.suffix.lower()
   scale = network.model.scale
   with _explain_out_of_memory(job):
     picture = pixel_formats.read_picture(job.source)
+    picture = pixel_formats.set_levels(picture, level_range)
     picture = pixel_formats.fit_to_format(picture, suffix, scale)
     shape = pixel_formats.result_shape(picture, network)
     target = None
@@ -139,7 +154,8 @@ def _restore(restorer: TiledRestorer, job: Job) -> RestoredFile:
       target = comparison.read_reference(job.reference, job, shape, scale)
     levels = np.empty(shape, pixel_formats.result_type(picture, suffix))
     pixels = pixel_formats.network_input(picture, network)
-    restore_into(levels, restorer, pixels, picture.name)
+    hints.tell(picture, network)
+    restore_into(levels, restorer, pixels, picture)
   return RestoredFile(
     job=job,
     picture=picture,
@@ -167,7 +183,12 @@ def _write(restored: RestoredFile, quality: int | None) -> Row | None:
     if restored.target is not None:
       written = result_files.decode(data, job.result, levels.shape[2])
       compared = comparison.measure(
-        job, restored.before, written, restored.target, restored.scale
+        job,
+        *(
+          restored.picture.to_unit(image)
+          for image in (restored.before, written, restored.target)
+        ),
+        scale=restored.scale,
       )
     result_files.write(job.result, data)
     if compared is None:
@@ -187,21 +208,26 @@ def _explain_out_of_memory(job: Job) -> contextlib.AbstractContextManager[None]:
 
 
 def restore_into(
-  levels: np.ndarray, restorer: TiledRestorer, pixels: np.ndarray, name: str
+  levels: np.ndarray,
+  restorer: TiledRestorer,
+  pixels: np.ndarray,
+  picture: pixel_formats.Picture,
 ) -> None:
   """Fills `levels`, the result; only a band of tiles is held as floats.
 
   Args:
-    levels: `[H * S, W * S, C']` uint8 or uint16; C' of the network, or 1 for
-      the luma of 3.
+    levels: `[H * S, W * S, C']` uint8 or uint16; C' as in
+      `pixel_formats.to_levels`.
     restorer: the network.
     pixels: `[H, W, C]`, see `TiledRestorer.bands`.
-    name: of the image, for messages.
+    picture: whose they are.
 
   Raises:
     ImageError: the network returns NaN, or the memory runs out.
   """
   height, _, channels = levels.shape
+  name = picture.name
+  level_range, span = pixel_formats.result_levels(picture, levels.dtype)
   tiles = restorer.tile_px(*pixels.shape[:2])
   if tiles[2] > 1:
     logging.info("%s: in %d tiles of %dx%d px", name, tiles[2], *tiles[:2])
@@ -213,10 +239,14 @@ def restore_into(
   )
   try:
     with memory.explain_out_of_memory(short):
-      for band in restorer.bands(pixels):
+      for band in restorer.bands(pixels, picture.level_range):
         bottom = top + len(band)
         levels[top:bottom] = pixel_formats.to_levels(
-          band, channels=channels, dtype=levels.dtype
+          band,
+          channels=channels,
+          dtype=levels.dtype,
+          level_range=level_range,
+          span=span,
         )
         top = bottom
         if progress.advance(top) and top < height:
@@ -234,7 +264,7 @@ def _warn_of_no_change(
   if levels.shape != picture.pixels.shape:
     return
   before, after = (
-    image if image.dtype == np.uint8 else (image.astype(np.uint32) + 128) // 257
+    image if image.dtype == np.uint8 else picture.level_range.to_8_bits(image)
     for image in (picture.pixels, levels)
   )
   if (before == after).all():
