@@ -372,27 +372,23 @@ def _largest(folder: pathlib.Path) -> pathlib.Path:
   return max(files, key=lambda path: path.stat().st_size)
 
 
-DAMAGE = ["arrays", "manifest.ocdbt", "_METADATA", "item", "config", "all"]
-
-
 def _damage(step: pathlib.Path, part: str) -> None:
-  """Cuts a file of a checkpoint short, as a full disk does, or removes it."""
-  if part == "config":
-    (step / "config" / "metadata").write_text('{"model": {')
-  elif part == "all":
+  """Cuts files of a checkpoint short, as a full disk does, or removes them; see
+  damaged_checkpoint_test for one file alone.
+  """
+  if part == "all":
     shutil.rmtree(step)
     step.mkdir()
+    return
   for item in ("params", "ema_params", "training"):
     if part == "item":
       shutil.rmtree(step / item)
-    elif part == "arrays":
+    else:
       file = _largest(step / item / "ocdbt.process_0" / "d")
       file.write_bytes(file.read_bytes()[:100])
-    elif part not in ("config", "all"):
-      (step / item / part).write_bytes(b"")
 
 
-@pytest.mark.parametrize("part", DAMAGE)
+@pytest.mark.parametrize("part", ["arrays", "item", "all"])
 def test_a_damaged_checkpoint_is_named_with_a_remedy(copy, part):
   step = copy / checkpoint.FOLDER / "4"
   _damage(step, part)

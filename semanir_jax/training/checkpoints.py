@@ -19,7 +19,7 @@ from semanir_jax.training.step import TrainState
 
 # Parts of the state that have an item of their own: inference reads only one.
 _PARAMS = ("params", "ema_params")
-_SCORE, _MEASURE = "psnr", "measure"
+_MEASURE = "measure"  # what a score is of
 
 
 class Checkpoints:
@@ -90,8 +90,7 @@ class Checkpoints:
       self._manager.save(
         step,
         args=ocp.args.Composite(**items),
-        # The score is null where it was not measured.
-        metrics={_SCORE: score, _MEASURE: self._measure},
+        metrics={checkpoint.SCORE: score, _MEASURE: self._measure},
         force=True,
       )
 
@@ -215,7 +214,7 @@ class _BestOfEach(checkpoint_managers.PreservationPolicy):
 
 def _score(metrics: Mapping[str, float]) -> float:
   """Returns what orders checkpoints; those without a score come first."""
-  score = metrics.get(_SCORE)
+  score = metrics.get(checkpoint.SCORE)
   return -math.inf if score is None else score
 
 
