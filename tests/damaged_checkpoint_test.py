@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from jax.sharding import SingleDeviceSharding
 
-from semanir_jax.networks import checkpoint
+from semanir_jax.networks import checkpoint, run_folder
 from semanir_jax.networks.build import CheckpointError
 from semanir_jax.training.checkpoints import Checkpoints, abstract_like
 from semanir_jax.training.step import TrainState
@@ -83,7 +83,7 @@ DAMAGE = {
 
 def _damaged(workdir: pathlib.Path, damage: str, step: int) -> Iterator[str]:
   """Yields the names of all files of a step, each while it is damaged."""
-  folder = workdir / checkpoint.FOLDER / str(step)
+  folder = workdir / run_folder.FOLDER / str(step)
   files = sorted(path for path in folder.rglob("*") if path.is_file())
   assert len(files) > 25
   for file in files:
@@ -121,7 +121,7 @@ def _restore(workdir: pathlib.Path) -> Any:
 
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_run_goes_on_exactly_or_says_why_not(run, damage, warnings):
-  num_refused, step = 0, run / checkpoint.FOLDER / "4"
+  num_refused, step = 0, run / run_folder.FOLDER / "4"
   for name in _damaged(run, damage, 4):
     warnings.clear()
     found = _or_refused(lambda: _restore(run), step)
@@ -146,7 +146,7 @@ def test_a_run_goes_on_exactly_or_says_why_not(run, damage, warnings):
 
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_an_older_step_keeps_no_run_from_going_on(run, damage, warnings):
-  step = run / checkpoint.FOLDER / "2"
+  step = run / run_folder.FOLDER / "2"
   for name in _damaged(run, damage, 2):
     warnings.clear()
     checkpoints = _open(run)
@@ -161,18 +161,18 @@ def test_an_older_step_keeps_no_run_from_going_on(run, damage, warnings):
 
 
 def test_a_step_whose_score_is_lost_stays_as_the_newest_do(run):
-  (run / checkpoint.FOLDER / "2" / "metrics" / "metrics").write_text("")
+  (run / run_folder.FOLDER / "2" / "metrics" / "metrics").write_text("")
   checkpoints = _open(run)
   for step in (6, 7, 8):
     checkpoints.save(step, _state(step), {}, CONFIG, 29.0)
   checkpoints.close()
-  steps = {path.name for path in (run / checkpoint.FOLDER).iterdir()}
+  steps = {path.name for path in (run / run_folder.FOLDER).iterdir()}
   assert steps == {"4", "6", "7", "8"}
 
 
 @pytest.mark.parametrize("text", ["null", "[31.0]", '"31"', '{"psnr": "high"}'])
 def test_scores_of_another_program_are_none(run, text, warnings):
-  step = run / checkpoint.FOLDER / "2"
+  step = run / run_folder.FOLDER / "2"
   (step / "metrics" / "metrics").write_text(text)
   checkpoints = _open(run)
   assert checkpoints.best() == (4, 30.0)
@@ -184,7 +184,7 @@ def test_scores_of_another_program_are_none(run, text, warnings):
 def test_inference_is_exact_or_says_why_not(run, damage, monkeypatch):
   shapes = jax.eval_shape(lambda: _state(4).ema_params)
   monkeypatch.setattr(checkpoint, "abstract_params", lambda _: shapes)
-  num_refused, step = 0, run / checkpoint.FOLDER / "4"
+  num_refused, step = 0, run / run_folder.FOLDER / "4"
   for name in _damaged(run, damage, 4):
     found = _or_refused(lambda: _load(run), step)
     if found is None:

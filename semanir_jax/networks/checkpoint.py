@@ -28,8 +28,8 @@ from semanir_jax.networks.build import (
   reading_config,
 )
 from semanir_jax.networks.loaded_network import LoadedNetwork
+from semanir_jax.networks.run_folder import find_checkpoint
 
-FOLDER = "checkpoints"  # inside a workdir
 SCORE = "psnr"  # what orders steps; null where it was not measured
 
 _STRAGGLING_SECONDS = 5.0
@@ -95,44 +95,11 @@ def restore_tree(shapes: Any) -> ocp.args.PyTreeRestore:
   return ocp.args.PyTreeRestore(shapes, restore_args=to_arrays)
 
 
-def find_checkpoint(path: str) -> tuple[pathlib.Path, int]:
-  """Finds the folder of checkpoints and the step that a path means.
-
-  Args:
-    path: a workdir, its `checkpoints` folder, or one step inside that.
-
-  Returns:
-    The folder of steps, and the step, the newest where the path names none.
-
-  Raises:
-    CheckpointError: nothing is there.
-  """
-  folder = pathlib.Path(path).absolute()
-  step = None
-  if (folder / FOLDER).is_dir():
-    folder = folder / FOLDER
-  elif folder.name.isdigit():
-    folder, step = folder.parent, int(folder.name)
-  there = folder.iterdir() if folder.is_dir() else []
-  steps = sorted(int(p.name) for p in there if p.name.isdigit() and p.is_dir())
-  if not steps:
-    raise CheckpointError(
-      f"no checkpoint in {path}; give the --workdir of a training run, or one"
-      f" of the steps in its {FOLDER} folder"
-    )
-  if step is None:
-    step = steps[-1]
-  if step not in steps:
-    known = ", ".join(map(str, steps))
-    raise CheckpointError(f"no step {step} in {folder}; it has {known}")
-  return folder, step
-
-
 def load_for_inference(path: str) -> LoadedNetwork:
   """Loads a trained network.
 
   Args:
-    path: see `find_checkpoint`.
+    path: see `run_folder.find_checkpoint`.
 
   Returns:
     The network; its parameters are the moving average where there is one.

@@ -15,6 +15,7 @@ from orbax.checkpoint import checkpoint_managers
 
 from semanir_jax.machine import files
 from semanir_jax.networks import build, checkpoint
+from semanir_jax.networks.run_folder import FOLDER
 from semanir_jax.training.step import TrainState
 
 # Parts of the state that have an item of their own: inference reads only one.
@@ -45,7 +46,7 @@ class Checkpoints:
         f"config.checkpoint.keep={keep} must be at least 1 and"
         f" config.checkpoint.keep_best={keep_best} at least 0"
       )
-    self._folder = pathlib.Path(workdir).absolute() / checkpoint.FOLDER
+    self._folder = pathlib.Path(workdir).absolute() / FOLDER
     self._measure = measure
     options = ocp.CheckpointManagerOptions(
       preservation_policy=checkpoint_managers.AnyPreservationPolicy(
