@@ -30,7 +30,7 @@ from absl import flags, logging
 
 from semanir_jax import cli
 from semanir_jax.machine.files import write_bytes
-from semanir_jax.networks import checkpoint
+from semanir_jax.networks import checkpoint, run_folder
 from semanir_jax.training.preemption import EXIT_CODE
 
 _TIMES = flags.DEFINE_integer("times", 20, "Runs that are killed.", 1)
@@ -114,7 +114,7 @@ def trial(
 
 def read_last(workdir: pathlib.Path) -> dict[str, np.ndarray]:
   """All arrays of the newest checkpoint, by name, and the data's position."""
-  folder, step = checkpoint.find_checkpoint(str(workdir))
+  folder, step = run_folder.find_checkpoint(str(workdir))
   with checkpoint.open_manager(folder) as manager:
     items = {
       name: ocp.args.PyTreeRestore()

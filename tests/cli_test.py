@@ -14,7 +14,7 @@ from absl import flags
 
 from semanir_jax import bundled, cli
 from semanir_jax.images.image_file import write_image
-from semanir_jax.networks import checkpoint
+from semanir_jax.networks import run_folder
 from tests import programs, small
 
 pytestmark = pytest.mark.slow
@@ -77,12 +77,12 @@ def _make_inputs(root: pathlib.Path) -> None:
   mosaic.data.degradation = {"name": "demosaic"}
   small.save_run(root / "mosaic", mosaic)
   shutil.copytree(root / "color", root / "damaged")
-  step = root / "damaged" / checkpoint.FOLDER / "2"
+  step = root / "damaged" / run_folder.FOLDER / "2"
   arrays = (step / "ema_params" / "ocdbt.process_0" / "d").iterdir()
   largest = max(arrays, key=lambda path: path.stat().st_size)
   largest.write_bytes(largest.read_bytes()[:100])
   shutil.copytree(root / "color", root / "wrong")
-  config = root / "wrong" / checkpoint.FOLDER / "2" / "config" / "metadata"
+  config = root / "wrong" / run_folder.FOLDER / "2" / "config" / "metadata"
   config.write_text(small.config(model__dim=16).to_json())
 
 

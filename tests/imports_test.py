@@ -7,6 +7,8 @@ in its own package.
 import ast
 import graphlib
 import pathlib
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -123,6 +125,17 @@ def test_what_a_package_must_not_know(folder, forbidden):
     if path.is_relative_to((ROOT / folder).resolve()):
       used = {name.split(".")[0] for name in _imports(path)} & forbidden
       assert not used, f"{path}: {used}"
+
+
+def test_restoring_starts_without_what_only_training_needs():
+  code = (
+    "import sys\n"
+    "from semanir_jax.commands import restore\n"
+    "from semanir_jax.demo import service\n"
+    "slow = {'orbax', 'scipy', 'optax', 'grain', 'clu'}\n"
+    "assert not slow & set(sys.modules), slow & set(sys.modules)\n"
+  )
+  subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=IDS)

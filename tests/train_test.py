@@ -23,7 +23,7 @@ from semanir_jax.data import train_iterator
 from semanir_jax.evaluation import test_sets
 from semanir_jax.images.image_file import ImageError
 from semanir_jax.machine import sharding
-from semanir_jax.networks import build, checkpoint
+from semanir_jax.networks import build, checkpoint, run_folder
 from semanir_jax.training import loop, phase_loop, setup, validation
 from semanir_jax.training.checkpoints import Checkpoints, abstract_like
 from tests import events, small
@@ -70,8 +70,8 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
   uninterrupted, photographs, tmp_path
 ):
   # What is there when a run is killed before it has saved step 4.
-  shutil.copytree(uninterrupted / checkpoint.FOLDER, tmp_path / "checkpoints")
-  shutil.rmtree(tmp_path / checkpoint.FOLDER / "4")
+  shutil.copytree(uninterrupted / run_folder.FOLDER, tmp_path / "checkpoints")
+  shutil.rmtree(tmp_path / run_folder.FOLDER / "4")
   config = train_config(photographs)
   half, position, _ = _last(tmp_path, config)
   assert half.step == 2 and position == train_position(2)
@@ -228,8 +228,8 @@ def test_preemption_ends_a_validation_early(
 def test_a_changed_config_is_reported_by_field(
   uninterrupted, photographs, tmp_path, caplog
 ):
-  shutil.copytree(uninterrupted / checkpoint.FOLDER, tmp_path / "checkpoints")
-  shutil.rmtree(tmp_path / checkpoint.FOLDER / "4")
+  shutil.copytree(uninterrupted / run_folder.FOLDER, tmp_path / "checkpoints")
+  shutil.rmtree(tmp_path / run_folder.FOLDER / "4")
   config = train_config(photographs, eval__every_steps=2, log__every_steps=2)
   loop.train_and_evaluate(config, str(tmp_path))
   lines = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
@@ -301,13 +301,13 @@ def test_phases_change_sizes_and_are_resumed_exactly(photographs, tmp_path):
   assert position == train_position(2)  # of the second phase
   for step in (2, 3):  # between the phases, and inside the second
     part = tmp_path / str(step)
-    shutil.copytree(whole / checkpoint.FOLDER, part / checkpoint.FOLDER)
+    shutil.copytree(whole / run_folder.FOLDER, part / run_folder.FOLDER)
     for later in range(step + 1, 5):
-      shutil.rmtree(part / checkpoint.FOLDER / str(later))
+      shutil.rmtree(part / run_folder.FOLDER / str(later))
     assert loop.train_and_evaluate(config, str(part))
     small.assert_equal_trees(_last(part, config)[0], expected)
   # With other phases it goes on where the run would be that had them all along.
-  shutil.rmtree(part / checkpoint.FOLDER / "4")
+  shutil.rmtree(part / run_folder.FOLDER / "4")
   phases = ((1, 16, 8), (3, 24, 16))
   config = train_config(
     photographs, **settings | {"train__progressive": phases}
@@ -348,7 +348,7 @@ def test_two_runs_in_one_workdir_are_one_too_many(photographs, tmp_path):
 def test_init_from_of_a_run_that_goes_on_has_no_effect(
   uninterrupted, photographs, tmp_path, caplog
 ):
-  shutil.copytree(uninterrupted / checkpoint.FOLDER, tmp_path / "checkpoints")
+  shutil.copytree(uninterrupted / run_folder.FOLDER, tmp_path / "checkpoints")
   config = train_config(
     photographs, train__num_steps=5, init_from="denoise_color_tiny"
   )
@@ -367,7 +367,7 @@ def test_a_run_starts_from_the_parameters_of_another(
   uninterrupted, photographs, tmp_path, caplog
 ):
   caplog.set_level(logging.INFO)
-  source = uninterrupted / checkpoint.FOLDER / "4"
+  source = uninterrupted / run_folder.FOLDER / "4"
   config = train_config(
     photographs,
     init_from=str(source),
@@ -399,7 +399,7 @@ def test_a_profile_is_written_where_asked(profiled):
 
 
 def test_the_last_step_is_saved_whatever_the_interval(profiled):
-  assert [p.name for p in (profiled / checkpoint.FOLDER).iterdir()] == ["2"]
+  assert [p.name for p in (profiled / run_folder.FOLDER).iterdir()] == ["2"]
 
 
 def test_a_validation_that_fails_loses_no_step(photographs, tmp_path):
@@ -568,7 +568,7 @@ def test_the_program_trains_without_tensorflow(tmp_path):
     result.stderr,
     re.MULTILINE,
   )
-  assert (workdir / checkpoint.FOLDER / "2").is_dir()
+  assert (workdir / run_folder.FOLDER / "2").is_dir()
 
 
 @pytest.mark.parametrize(
@@ -608,5 +608,5 @@ def test_the_program_saves_at_a_notice_and_says_so_by_its_code(
   assert program.returncode == code, rest
   assert rest.splitlines()[-1].startswith(end)
   (step,) = re.findall(r"^preempted: saved step (\d+);", rest, re.MULTILINE)
-  names = [path.name for path in (tmp_path / checkpoint.FOLDER).iterdir()]
+  names = [path.name for path in (tmp_path / run_folder.FOLDER).iterdir()]
   assert names == [step]

@@ -24,7 +24,7 @@ from PIL import Image
 from configs import base
 from semanir_jax.images.image_file import write_image
 from semanir_jax.machine import sharding
-from semanir_jax.networks import build, checkpoint
+from semanir_jax.networks import build, run_folder
 from semanir_jax.training import loop, setup
 from semanir_jax.training.checkpoints import Checkpoints, abstract_like
 from tests import events, small
@@ -156,8 +156,8 @@ def uninterrupted(programs, tmp_path_factory) -> pathlib.Path:
 
 def _without_step_4(run: pathlib.Path, copy: pathlib.Path) -> pathlib.Path:
   """A workdir as it is when a run is killed before it has saved step 4."""
-  shutil.copytree(run / checkpoint.FOLDER, copy / checkpoint.FOLDER)
-  shutil.rmtree(copy / checkpoint.FOLDER / "4")
+  shutil.copytree(run / run_folder.FOLDER, copy / run_folder.FOLDER)
+  shutil.rmtree(copy / run_folder.FOLDER / "4")
   return copy
 
 
@@ -237,7 +237,7 @@ def test_one_process_goes_on_for_two(programs, uninterrupted, tmp_path):
     "train.py", workdir, processes=1, devices=1, train__num_steps=5
   )
   assert "from step 4" in ended.logs[0]
-  assert (workdir / checkpoint.FOLDER / "5").is_dir()
+  assert (workdir / run_folder.FOLDER / "5").is_dir()
 
 
 def test_parameters_split_over_processes_change_nothing(
@@ -258,7 +258,7 @@ def test_two_processes_evaluate_exactly_like_one(
   results = []
   for processes in (1, 2):
     workdir = tmp_path / str(processes) / "run"
-    shutil.copytree(uninterrupted / checkpoint.FOLDER, workdir / "checkpoints")
+    shutil.copytree(uninterrupted / run_folder.FOLDER, workdir / "checkpoints")
     programs.run("eval.py", workdir, processes=processes)
     results.append(workdir / "eval")
   one, two = results
@@ -276,7 +276,7 @@ def test_an_image_that_one_process_cannot_read_ends_both(
   shutil.copytree(programs.folder / "test", tmp_path / "test")
   bad = tmp_path / "test" / "3.png"  # the second image of process 1
   bad.write_bytes(bad.read_bytes()[:200])
-  shutil.copytree(uninterrupted / checkpoint.FOLDER, tmp_path / "checkpoints")
+  shutil.copytree(uninterrupted / run_folder.FOLDER, tmp_path / "checkpoints")
   running = programs.start(
     "eval.py", tmp_path, data__data_dir=str(tmp_path), eval__batch_size=1
   )
@@ -339,7 +339,7 @@ def test_a_notice_to_one_process_saves_and_ends_both(programs, tmp_path):
   ended = programs.end(running)
   assert ended.codes == [75, 75], "\n".join(ended.logs)
   assert time.monotonic() - start < 30
-  (step,) = (tmp_path / checkpoint.FOLDER).iterdir()
+  (step,) = (tmp_path / run_folder.FOLDER).iterdir()
   assert f"saved step {step.name}" in ended.logs[0]
   state, position = _last(tmp_path, programs.config())
   assert state.step == int(step.name) == position["batches_taken"]
@@ -364,7 +364,7 @@ def test_an_image_that_one_process_cannot_train_on_saves_and_ends_both(
   workdir = tmp_path / "run"
   ended = programs.end(programs.start("train.py", workdir, **options))
   assert ended.codes == [1, 1], "\n".join(ended.logs)
-  (step,) = (workdir / checkpoint.FOLDER).iterdir()
+  (step,) = (workdir / run_folder.FOLDER).iterdir()
   for log, culprit in zip(ended.logs, ("process 1: ", ""), strict=True):
     assert f"saved step {step.name}; once this is mended" in log
     assert f"error: {culprit}{bad}: image file is truncated" in log

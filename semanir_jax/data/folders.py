@@ -14,7 +14,7 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
-from semanir_jax.data import listing
+from semanir_jax.data import listing, pair_folders
 from semanir_jax.data.bad_images import (
   check_header,
   read_or_stand_in,
@@ -61,7 +61,7 @@ class ImageFolder:
       recursive: look into subfolders too.
 
     Raises:
-      ImageError: no image, or bad ones under "fail".
+      ImageError: no image, bad ones under "fail", or pairs.
     """
     if isinstance(folders, (str, os.PathLike)):
       folders = [folders]
@@ -70,7 +70,9 @@ class ImageFolder:
       if folder.is_file():
         found.append(folder)
       else:
-        found.extend(listing.list_images(folder, recursive=recursive))
+        images = listing.list_images(folder, recursive=recursive)
+        pair_folders.check_clean(folder, images)
+        found.extend(images)
     self._pixels = pixels
     self._on_bad_image = on_bad_image
     self.paths, self.bad_images = select_good(
@@ -127,7 +129,7 @@ class PairedFolder:
     """Pairs the files by name and reads their headers.
 
     Args:
-      root: a folder that holds `input` and `target`, or these two folders.
+      root: a folder of pairs, see `pair_folders.find_pair`, or its two folders.
       pixels: which channels the records get.
       on_bad_image: see `ImageFolder`; a file without partner is a bad one.
       recursive: look into subfolders too.
@@ -136,7 +138,10 @@ class PairedFolder:
       ImageError: no pair, or bad ones under "fail".
     """
     if isinstance(root, (str, os.PathLike)):
-      root = (pathlib.Path(root) / "input", pathlib.Path(root) / "target")
+      found = pair_folders.find_pair(root)
+      if found is None:
+        raise ImageError(f"{root}: holds no pairs; {pair_folders.EXPECTED}")
+      root = found
     inputs, targets = (by_key(folder, recursive=recursive) for folder in root)
     aliases = {name: partner_key(name, targets) for name in inputs}
     pairs: list[_Partners] = [

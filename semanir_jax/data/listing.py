@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from absl import logging
 
+from semanir_jax.data import pair_folders
 from semanir_jax.images import image_file
 from semanir_jax.machine.files import FileError
 
@@ -37,6 +38,8 @@ def list_images(
     found = select_images(files, str(folder))
   except FileError as error:
     hint = "" if recursive else "; subfolders are searched if recursive"
+    if not recursive and any(path.is_dir() for path in folder.iterdir()):
+      hint += f"; {pair_folders.EXPECTED}"
     raise image_file.ImageError(f"{error}{hint}") from error
   return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
 

@@ -26,6 +26,7 @@ from absl import flags
 
 from semanir_jax import cli
 from semanir_jax.data.folders import ImageFolder, PairedFolder
+from semanir_jax.data.pair_folders import find_pair
 from semanir_jax.data.records import INDEX_NAME, read_index
 from semanir_jax.data.shards import is_done, write_shard
 from semanir_jax.data.sub_images import Cutter, Files
@@ -48,10 +49,11 @@ def prepare(
   recursive: bool = False,
   images_per_shard: int = _IMAGES_PER_SHARD,
 ) -> dict[str, Any]:
-  """Packs images, or pairs if `target_folder` is given; goes on if it exists.
+  """Packs images, or pairs; goes on if the pack was begun.
 
   Args:
-    input_folder: images, or the degraded ones of pairs.
+    input_folder: images, or the degraded ones of pairs, or a folder that holds
+      both (`pair_folders`).
     output_folder: made if absent; read it with `ArrayRecordSource`.
     target_folder: clean images of the pairs, named as in `PairedFolder`.
     crop_size: side of sub-images (`Cutter`), px; None packs whole files.
@@ -68,6 +70,8 @@ def prepare(
       options, or one that cannot be written.
     ValueError: options that do not fit together.
   """
+  if target_folder is None and (pair := find_pair(input_folder)):
+    input_folder, target_folder = pair
   if target_folder is None:
     source, scale = (
       ImageFolder(input_folder, on_bad_image=on_bad_image, recursive=recursive),
@@ -192,7 +196,9 @@ def main() -> None:
 
 
 def _define_flags() -> None:
-  flags.DEFINE_string("input", None, "Folder of images.", required=True)
+  flags.DEFINE_string(
+    "input", None, "Folder of images or pairs.", required=True
+  )
   flags.DEFINE_string("target", None, "Clean images, if --input has degraded.")
   flags.DEFINE_string("output", None, "Folder to write.", required=True)
   flags.DEFINE_integer("crop_size", None, "Side of sub-images, px.")

@@ -16,6 +16,7 @@ import pathlib
 from typing import Any, Protocol
 
 from semanir_jax.data.folders import ImageFolder, PairedFolder
+from semanir_jax.data.pair_folders import find_pair
 from semanir_jax.data.records import INDEX_NAME, ArrayRecordSource, TfdsSource
 from semanir_jax.images.image_file import (
   AS_IN_FILE,
@@ -110,7 +111,8 @@ def open_source(
   Args:
     spec: one of
       a folder of images, or one image file;
-      a folder with the subfolders `input` and `target` (pairs);
+      a folder with the subfolders `input` and `target` (pairs), or of other
+      names that mean these (`pair_folders`);
       "INPUT_FOLDER,TARGET_FOLDER" (pairs);
       a folder written by `semanir_jax.data.prepare`;
       "photographs:train", "photographs:test" (no download);
@@ -143,8 +145,8 @@ def open_source(
   folder = pathlib.Path(spec)
   if (folder / INDEX_NAME).exists() or any(folder.glob("*.array_record")):
     return ArrayRecordSource(folder, pixels=pixels)
-  if (folder / "input").is_dir() and (folder / "target").is_dir():
-    return open_paired(folder)
+  if pair := find_pair(folder):
+    return open_paired(pair)
   return ImageFolder(
     folder, pixels=pixels, on_bad_image=on_bad_image, recursive=recursive
   )

@@ -11,7 +11,7 @@ import numpy as np
 from absl import logging
 from PIL import Image
 
-from semanir_jax.data import splits
+from semanir_jax.data import pair_folders, splits
 from semanir_jax.data.sources import (
   ImageFolder,
   Source,
@@ -194,8 +194,7 @@ def _as_they_are(
   """Returns a pair, resized where its benchmark does; float32 in [0, 1]."""
   if "input" not in record:
     raise ValueError(
-      "is a single image where pairs are expected; give a folder that holds"
-      " `input` and `target`, or INPUT_FOLDER,TARGET_FOLDER"
+      f"is a single image where pairs are expected; {pair_folders.EXPECTED}"
     )
   pair = record["input"], record["target"]
   if resize == "all_weather":

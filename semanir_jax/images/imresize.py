@@ -7,10 +7,12 @@ bicubic baseline by 0.6 dB.
 
 import functools
 import math
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
-from scipy import sparse
+
+if TYPE_CHECKING:
+  from scipy import sparse
 
 Rounding = Literal["per_pass", "once", "never"]
 
@@ -79,11 +81,13 @@ def _resize_rows(image: np.ndarray, scale: float) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=128)
-def _weights(size: int, scale: float) -> sparse.csr_array:
+def _weights(size: int, scale: float) -> "sparse.csr_array":
   """Weighs input rows for each output row: `[size * scale, size]`.
 
   It is cached, since training asks for the same few sizes over and over.
   """
+  from scipy import sparse  # 0.5 s that most programs save
+
   shrink = min(scale, 1.0)
   width = _KERNEL_WIDTH / shrink
   num_taps = math.ceil(width) + 2

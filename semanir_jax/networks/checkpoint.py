@@ -16,6 +16,7 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from absl import logging
 from jax.sharding import SingleDeviceSharding
 
 from semanir_jax.machine import files
@@ -27,8 +28,9 @@ from semanir_jax.networks.build import (
   reading_config,
 )
 from semanir_jax.networks.loaded_network import LoadedNetwork
+from semanir_jax.networks.run_folder import find_checkpoint
 
-FOLDER = "checkpoints"  # inside a workdir
+SCORE = "psnr"  # what orders steps; null where it was not measured
 
 _STRAGGLING_SECONDS = 5.0
 _FILTER_LOCK = threading.Lock()
@@ -50,7 +52,41 @@ def open_manager(
   }
   for name in ("params", "ema_params", "training"):
     handlers[name] = ocp.PyTreeCheckpointHandler(type_handler_registry=registry)
-  return ocp.CheckpointManager(folder, item_handlers=handlers, options=options)
+  return _Manager(folder, item_handlers=handlers, options=options)
+
+
+class _Manager(ocp.CheckpointManager):
+  """Reads scores where they are wanted; a step whose score is lost has none.
+
+  By default one broken file of scores keeps all steps from being opened.
+  """
+
+  def __init__(self, *args: Any, **kwargs: Any) -> None:
+    self._named: set[int] = set()  # steps whose lost score was told
+    super().__init__(*args, **kwargs)
+
+  def _get_metrics(self, step: int) -> Mapping[str, Any] | None:
+    if not self._track_best:
+      return None
+    file = self.directory / str(step) / "metrics" / "metrics"
+    try:
+      metrics = json.loads(file.read_text())
+      if not isinstance(metrics, dict) or not isinstance(
+        metrics.get(SCORE), int | float | None
+      ):
+        raise ValueError(f"it holds no {SCORE}")
+      return metrics
+    except (OSError, ValueError) as error:
+      if step not in self._named:
+        self._named.add(step)
+        logging.warning(
+          "%s cannot be read (%s): step %d counts as not measured, and stays"
+          " no longer than the newest do",
+          file,
+          files.first_line(error),
+          step,
+        )
+      return None
 
 
 def restore_tree(shapes: Any) -> ocp.args.PyTreeRestore:
@@ -59,44 +95,11 @@ def restore_tree(shapes: Any) -> ocp.args.PyTreeRestore:
   return ocp.args.PyTreeRestore(shapes, restore_args=to_arrays)
 
 
-def find_checkpoint(path: str) -> tuple[pathlib.Path, int]:
-  """Finds the folder of checkpoints and the step that a path means.
-
-  Args:
-    path: a workdir, its `checkpoints` folder, or one step inside that.
-
-  Returns:
-    The folder of steps, and the step, the newest where the path names none.
-
-  Raises:
-    CheckpointError: nothing is there.
-  """
-  folder = pathlib.Path(path).absolute()
-  step = None
-  if (folder / FOLDER).is_dir():
-    folder = folder / FOLDER
-  elif folder.name.isdigit():
-    folder, step = folder.parent, int(folder.name)
-  there = folder.iterdir() if folder.is_dir() else []
-  steps = sorted(int(p.name) for p in there if p.name.isdigit() and p.is_dir())
-  if not steps:
-    raise CheckpointError(
-      f"no checkpoint in {path}; give the --workdir of a training run, or one"
-      f" of the steps in its {FOLDER} folder"
-    )
-  if step is None:
-    step = steps[-1]
-  if step not in steps:
-    known = ", ".join(map(str, steps))
-    raise CheckpointError(f"no step {step} in {folder}; it has {known}")
-  return folder, step
-
-
 def load_for_inference(path: str) -> LoadedNetwork:
   """Loads a trained network.
 
   Args:
-    path: see `find_checkpoint`.
+    path: see `run_folder.find_checkpoint`.
 
   Returns:
     The network; its parameters are the moving average where there is one.
@@ -154,12 +157,15 @@ def check_architecture(
   Raises:
     CheckpointError: they are of another architecture, or cannot be read.
   """
+  folder = manager.directory / str(step)
   with reading(manager, step):
-    metadata = manager.item_metadata(step)
-    if "params" not in metadata or metadata.get(item, 0) is None:
-      raise ValueError(f"{item} or its metadata is missing")
-    found = metadata[item].tree if item in metadata else {}
-  place = str(manager.directory / str(step))
+    if not (folder / "params").is_dir():
+      raise ValueError("params is missing")
+    found = {}
+    if (folder / item).is_dir():
+      # Of this item alone: what is not read may be damaged.
+      found = ocp.PyTreeCheckpointHandler().metadata(folder / item).tree
+  place = str(folder)
   check_same_shapes({item: expected}, {item: found}, place)
 
 

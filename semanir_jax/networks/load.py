@@ -5,9 +5,9 @@ import hashlib
 import pathlib
 
 from semanir_jax import bundled
-from semanir_jax.networks import checkpoint
 from semanir_jax.networks.build import CheckpointError
 from semanir_jax.networks.loaded_network import LoadedNetwork
+from semanir_jax.networks.run_folder import FOLDER, find_checkpoint
 from semanir_jax.networks.safetensors_file import SUFFIX, read_weights
 
 PRETRAINED = bundled.folder("pretrained")
@@ -19,7 +19,7 @@ def load_network(name: str) -> LoadedNetwork:
 
   Args:
     name: of a network in `pretrained/`, as "denoise_color_light"; a
-      `.safetensors` file; or a run, see `checkpoint.find_checkpoint`.
+      `.safetensors` file; or a run, see `run_folder.find_checkpoint`.
 
   Returns:
     The network, with the config it was trained with, but for a `dtype` that
@@ -31,6 +31,8 @@ def load_network(name: str) -> LoadedNetwork:
   check_there(name)
   file = find_weights_file(name)
   if file is None:
+    from semanir_jax.networks import checkpoint  # a bundled one needs no Orbax
+
     return checkpoint.load_for_inference(name)
   if file.parent == PRETRAINED:
     _check_sum(file)
@@ -54,7 +56,7 @@ def check_there(name: str) -> None:
       " training run, or the name of a bundled network"
     )
   try:
-    checkpoint.find_checkpoint(name)
+    find_checkpoint(name)
   except CheckpointError as error:
     if pathlib.Path(name).exists() or not PRETRAINED.is_dir():
       raise
@@ -81,7 +83,7 @@ def pin(name: str) -> str:
   """
   try:
     if find_weights_file(name) is None:
-      folder, step = checkpoint.find_checkpoint(name)
+      folder, step = find_checkpoint(name)
       return str(folder / str(step))
   except CheckpointError:
     pass  # `load_network` says what there is instead
@@ -98,8 +100,8 @@ def identify(name: str) -> str:
   if file is not None:
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     return f"{file.name}, sha256 {digest[:12]}"
-  folder, step = checkpoint.find_checkpoint(name)
-  run = folder.parent if folder.name == checkpoint.FOLDER else folder
+  folder, step = find_checkpoint(name)
+  run = folder.parent if folder.name == FOLDER else folder
   return f"{run.name}, step {step}"
 
 

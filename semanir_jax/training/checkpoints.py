@@ -15,11 +15,12 @@ from orbax.checkpoint import checkpoint_managers
 
 from semanir_jax.machine import files
 from semanir_jax.networks import build, checkpoint
+from semanir_jax.networks.run_folder import FOLDER
 from semanir_jax.training.step import TrainState
 
 # Parts of the state that have an item of their own: inference reads only one.
 _PARAMS = ("params", "ema_params")
-_SCORE, _MEASURE = "psnr", "measure"
+_MEASURE = "measure"  # what a score is of
 
 
 class Checkpoints:
@@ -45,7 +46,7 @@ class Checkpoints:
         f"config.checkpoint.keep={keep} must be at least 1 and"
         f" config.checkpoint.keep_best={keep_best} at least 0"
       )
-    self._folder = pathlib.Path(workdir).absolute() / checkpoint.FOLDER
+    self._folder = pathlib.Path(workdir).absolute() / FOLDER
     self._measure = measure
     options = ocp.CheckpointManagerOptions(
       preservation_policy=checkpoint_managers.AnyPreservationPolicy(
@@ -90,8 +91,7 @@ class Checkpoints:
       self._manager.save(
         step,
         args=ocp.args.Composite(**items),
-        # The score is null where it was not measured.
-        metrics={_SCORE: score, _MEASURE: self._measure},
+        metrics={checkpoint.SCORE: score, _MEASURE: self._measure},
         force=True,
       )
 
@@ -215,7 +215,7 @@ class _BestOfEach(checkpoint_managers.PreservationPolicy):
 
 def _score(metrics: Mapping[str, float]) -> float:
   """Returns what orders checkpoints; those without a score come first."""
-  score = metrics.get(_SCORE)
+  score = metrics.get(checkpoint.SCORE)
   return -math.inf if score is None else score
 
 

@@ -21,6 +21,7 @@ from semanir_jax.machine.flops import count_flops
 from semanir_jax.models.semanir import SemanIR
 from semanir_jax.networks import build, checkpoint
 from semanir_jax.networks.load import check_there
+from semanir_jax.networks.run_folder import find_checkpoint
 from semanir_jax.training import optimizer as optimizer_lib
 from semanir_jax.training.checkpoints import Checkpoints, abstract_like
 from semanir_jax.training.data import make_data, open_train_sources
@@ -211,7 +212,7 @@ def check_init_from(config: Any, workdir: str) -> None:
   if not config.init_from:
     return
   try:
-    checkpoint.find_checkpoint(workdir)
+    find_checkpoint(workdir)
   except build.CheckpointError:
     check_there(config.init_from)
 
