@@ -15,7 +15,7 @@ jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_disable_most_optimizations", True)
 # What was compiled once is not compiled again: in this process, in the workers
 # of pytest-xdist, which inherit the folder, and in the programs that the tests
-# start. JAX does not write it atomically: what one reads half is compiled again.
+# start. JAX does not write it atomically: half an entry is compiled again.
 # JAX_COMPILATION_CACHE_DIR=~/.cache/x make test keeps it for the next time.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
   _compiled = tempfile.TemporaryDirectory(prefix="semanir_jax_compiled_")
