@@ -125,8 +125,8 @@ from tests import small
 
 checkpoints = Checkpoints(sys.argv[1], keep=3)
 _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-resource.setrlimit(resource.RLIMIT_FSIZE, (3000, hard))
-checkpoints.save(2, small.state(small.USHAPE, 0.9), {}, {})
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+checkpoints.save(2, small.plain_state(2), {}, {})
 try:
   for _ in range(600):  # it is written in the background
     time.sleep(0.1)
@@ -138,7 +138,7 @@ except CheckpointError as error:
 
 def test_a_save_that_fails_is_told_before_the_next_is_due(tmp_path):
   checkpoints = Checkpoints(str(tmp_path), keep=3)
-  checkpoints.save(1, small.state(small.USHAPE, 0.9), {}, {})
+  checkpoints.save(1, small.plain_state(1), {}, {})
   checkpoints.close()
   command = [sys.executable, "-c", FULL_DISK, str(tmp_path)]
   ended = subprocess.run(
@@ -153,7 +153,7 @@ def test_a_save_that_fails_is_told_before_the_next_is_due(tmp_path):
 
 
 def test_only_the_newest_stay(tmp_path):
-  state = small.state(small.USHAPE, 0.9)
+  state = small.plain_state(0)
   checkpoints = Checkpoints(str(tmp_path), keep=2)
   for step in (1, 2, 3, 3):  # saving a step again does nothing
     checkpoints.save(step, state, {"batches_taken": step}, {})
@@ -163,7 +163,7 @@ def test_only_the_newest_stay(tmp_path):
 
 
 def test_the_best_stay_besides_the_newest(tmp_path):
-  state = small.state(small.USHAPE, 0.9)
+  state = small.plain_state(0)
   scores = {1: 20.5, 2: 31.0, 3: None, 4: 30.0, 5: None}
   checkpoints = Checkpoints(str(tmp_path), keep=2, keep_best=1)
   assert checkpoints.newest() is None and checkpoints.best() is None
@@ -185,7 +185,7 @@ def test_the_best_stay_besides_the_newest(tmp_path):
 
 
 def test_scores_of_other_measures_are_not_compared(tmp_path):
-  state = small.state(small.USHAPE, 0.9)
+  state = small.plain_state(0)
   folder = tmp_path / run_folder.FOLDER
 
   def save(measure: str, scores: dict[int, float]) -> tuple[int, float] | None:
@@ -207,7 +207,7 @@ def test_scores_of_other_measures_are_not_compared(tmp_path):
 
 
 def test_without_scores_only_the_newest_stay(tmp_path):
-  state = small.state(small.USHAPE, 0.9)
+  state = small.plain_state(0)
   checkpoints = Checkpoints(str(tmp_path), keep=1, keep_best=0)
   for step in (1, 2):
     checkpoints.save(step, state, {"batches_taken": step}, {}, 3.0 - step)

@@ -13,13 +13,18 @@ jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
 # Tests compile much and compute little.
 jax.config.update("jax_disable_most_optimizations", True)
-# What was compiled once is not compiled again, here and in the programs that
-# the tests start. Of this process alone: JAX does not write it atomically.
-_compiled = tempfile.TemporaryDirectory(prefix="semanir_jax_compiled_")
-jax.config.update("jax_compilation_cache_dir", _compiled.name)
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-os.environ["JAX_COMPILATION_CACHE_DIR"] = _compiled.name
+# What was compiled once is not compiled again: in this process, in the workers
+# of pytest-xdist, which inherit the folder, and in the programs that the tests
+# start. JAX does not write it atomically: half an entry is compiled again.
+# JAX_COMPILATION_CACHE_DIR=~/.cache/x make test keeps it for the next time.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+  _compiled = tempfile.TemporaryDirectory(prefix="semanir_jax_compiled_")
+  os.environ["JAX_COMPILATION_CACHE_DIR"] = _compiled.name
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+jax.config.update(
+  "jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"]
+)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 @pytest.fixture(scope="session")

@@ -10,42 +10,18 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
-import numpy as np
 import pytest
 from jax.sharding import SingleDeviceSharding
 
 from semanir_jax.networks import checkpoint, run_folder
 from semanir_jax.networks.build import CheckpointError
 from semanir_jax.training.checkpoints import Checkpoints, abstract_like
-from semanir_jax.training.step import TrainState
 from tests import small
 
 pytestmark = pytest.mark.slow
 
 CONFIG = checkpoint.config_to_json(small.config())
 SCORES = {2: 31.0, 4: 30.0}
-
-
-def _state(step: int) -> TrainState:
-  """Stands for that of a network: a small array and one in a file of its own.
-
-  No two values of a run are equal.
-  """
-  numbers = np.arange(1050, dtype=np.float32) / 1050 + 10 * step
-
-  def tree(plus: int) -> dict[str, np.ndarray]:
-    return {"bias": numbers[:50] + plus, "kernel": numbers[50:] + plus}
-
-  state = TrainState(
-    step=np.int32(step),
-    params=tree(0),
-    ema_params=tree(1),
-    opt_state={"mu": tree(2)},
-    rng=np.array([step, step + 1], np.uint32),
-    skipped=np.int32(0),
-    skipped_in_row=np.int32(0),
-  )
-  return jax.device_put(state, jax.devices()[0])
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +31,7 @@ def saved(tmp_path_factory) -> pathlib.Path:
   checkpoints = _open(workdir)
   for step, score in SCORES.items():
     position = {"batches_taken": step}
-    checkpoints.save(step, _state(step), position, CONFIG, score)
+    checkpoints.save(step, small.plain_state(step), position, CONFIG, score)
   checkpoints.close()
   return workdir
 
@@ -108,7 +84,7 @@ def _or_refused(attempt: Callable[[], Any], step: pathlib.Path) -> Any:
 
 def _restore(workdir: pathlib.Path) -> Any:
   """Returns what a run goes on from, and its best step."""
-  state = _state(4)
+  state = small.plain_state(4)
   device = SingleDeviceSharding(jax.devices()[0])
   shapes = jax.eval_shape(lambda s: s, state)
   shapes = abstract_like(shapes, jax.tree.map(lambda _: device, shapes))
@@ -131,7 +107,7 @@ def test_a_run_goes_on_exactly_or_says_why_not(run, damage, warnings):
       num_refused += 1
       continue
     (state, data, config), best = found
-    small.assert_equal_trees(state, _state(4))
+    small.assert_equal_trees(state, small.plain_state(4))
     assert data == {"batches_taken": 4} and config == CONFIG
     assert best == (2, 31.0)
     assert all(f"{step}/{name}" in line for line in warnings), warnings
@@ -140,7 +116,7 @@ def test_a_run_goes_on_exactly_or_says_why_not(run, damage, warnings):
   # As the line says.
   shutil.rmtree(step)
   (state, data, _), _ = _restore(run)
-  small.assert_equal_trees(state, _state(2))
+  small.assert_equal_trees(state, small.plain_state(2))
   assert data == {"batches_taken": 2}
 
 
@@ -164,7 +140,7 @@ def test_a_step_whose_score_is_lost_stays_as_the_newest_do(run):
   (run / run_folder.FOLDER / "2" / "metrics" / "metrics").write_text("")
   checkpoints = _open(run)
   for step in (6, 7, 8):
-    checkpoints.save(step, _state(step), {}, CONFIG, 29.0)
+    checkpoints.save(step, small.plain_state(step), {}, CONFIG, 29.0)
   checkpoints.close()
   steps = {path.name for path in (run / run_folder.FOLDER).iterdir()}
   assert steps == {"4", "6", "7", "8"}
@@ -182,7 +158,7 @@ def test_scores_of_another_program_are_none(run, text, warnings):
 
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_inference_is_exact_or_says_why_not(run, damage, monkeypatch):
-  shapes = jax.eval_shape(lambda: _state(4).ema_params)
+  shapes = jax.eval_shape(lambda: small.plain_state(4).ema_params)
   monkeypatch.setattr(checkpoint, "abstract_params", lambda _: shapes)
   num_refused, step = 0, run / run_folder.FOLDER / "4"
   for name in _damaged(run, damage, 4):
@@ -191,10 +167,10 @@ def test_inference_is_exact_or_says_why_not(run, damage, monkeypatch):
       assert name.startswith(("config/", "ema_params/"))
       num_refused += 1
     else:
-      small.assert_equal_trees(found, _state(4).ema_params)
+      small.assert_equal_trees(found, small.plain_state(4).ema_params)
     if "/" not in name or name.startswith("metrics/"):
       older = _load(step.with_name("2"))
-      small.assert_equal_trees(older, _state(2).ema_params)
+      small.assert_equal_trees(older, small.plain_state(2).ema_params)
   assert num_refused >= 4
 
 

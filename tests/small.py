@@ -130,6 +130,27 @@ def _averaged_state(model: SemanIR) -> TrainState:
   return jax.jit(create)()
 
 
+def plain_state(step: int) -> TrainState:
+  """Stands for a train state where no network is needed: of a few arrays, with
+  no two values equal, of other steps neither.
+  """
+  numbers = np.arange(1050, dtype=np.float32) / 1050 + 10 * step
+
+  def tree(plus: int) -> dict[str, np.ndarray]:
+    return {"bias": numbers[:50] + plus, "kernel": numbers[50:] + plus}
+
+  state = TrainState(
+    step=np.int32(step),
+    params=tree(0),
+    ema_params=tree(1),
+    opt_state={"mu": tree(2)},
+    rng=np.array([step, step + 1], np.uint32),
+    skipped=np.int32(0),
+    skipped_in_row=np.int32(0),
+  )
+  return jax.device_put(state, jax.devices()[0])
+
+
 def save_run(
   workdir: pathlib.Path, config: ConfigDict, *, steps: tuple[int, ...] = (2,)
 ) -> pathlib.Path:

@@ -234,7 +234,7 @@ def test_one_process_goes_on_for_two(programs, uninterrupted, tmp_path):
   assert position == expected_position
   _assert_close(state.params, expected.params, atol=1e-5)
   ended = programs.run(
-    "train.py", workdir, processes=1, devices=1, train__num_steps=5
+    "train.py", workdir, processes=1, devices=4, train__num_steps=5
   )
   assert "from step 4" in ended.logs[0]
   assert (workdir / run_folder.FOLDER / "5").is_dir()
