@@ -5,9 +5,8 @@ import pathlib
 
 import numpy as np
 from absl import logging
-from PIL import Image
 
-from semanir_jax.images import color, decoder, encoder, image_file
+from semanir_jax.images import color, decoder, encoder, image_file, kinds
 from semanir_jax.images.imresize import imresize
 from semanir_jax.machine import files
 from semanir_jax.restoration import pixel_formats
@@ -47,7 +46,7 @@ def encode(
       suffix,
     )
   lost = metadata.lost_in(
-    Image.registered_extensions()[suffix],
+    kinds.WRITTEN[suffix],
     deep_colour=pixels.dtype == np.uint16 and pixels.shape[2] > 1,
   )
   if lost:
