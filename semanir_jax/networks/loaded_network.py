@@ -7,6 +7,8 @@ from typing import Any
 from semanir_jax.degradations import bayer
 from semanir_jax.models.semanir import SemanIR
 
+# Of degradations with many options, those that say how much it takes.
+_SHOWN = {"photo": ("read_255", "quality")}
 _COLOURS = {1: "gray", 3: "RGB"}
 
 
@@ -55,7 +57,11 @@ class LoadedNetwork:
     """
     degradation = dict(self.degradation)
     task = degradation.pop("name", "pairs of images")
-    values = "".join(f", {key} {value}" for key, value in degradation.items())
+    values = "".join(
+      f", {key} {value}"
+      for key, value in degradation.items()
+      if key in _SHOWN.get(task, degradation)
+    )
     model = self.model
     before, after = (
       _COLOURS.get(channels, f"{channels} channels")
