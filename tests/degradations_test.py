@@ -1,4 +1,4 @@
-"""The four degradations: purity, options and the anchors of the test sets."""
+"""All degradations: purity, options and the anchors of the test sets."""
 
 import pathlib
 
@@ -10,8 +10,13 @@ from semanir_jax.degradations import (
   Bicubic,
   Demosaic,
   GaussianNoise,
+  Haze,
   Jpeg,
   Mixture,
+  MotionBlur,
+  Rain,
+  Raindrop,
+  Snow,
 )
 from semanir_jax.evaluation import metrics
 from semanir_jax.images.color import gray_y
@@ -21,6 +26,11 @@ ALL = (
   Bicubic(3),
   Jpeg((10, 40)),
   Demosaic(),
+  MotionBlur(),
+  Rain(),
+  Snow(),
+  Raindrop(),
+  Haze(),
   Mixture((GaussianNoise(25), Jpeg(10), Demosaic())),
 )
 
@@ -66,7 +76,9 @@ def test_a_degradation_is_pure(degradation) -> None:
 
 
 @pytest.mark.parametrize(
-  "degradation", [GaussianNoise(5), Bicubic(2), Jpeg(90)], ids=repr
+  "degradation",
+  [GaussianNoise(5), Bicubic(2), Jpeg(90), MotionBlur(), Rain(), Raindrop()],
+  ids=repr,
 )
 def test_gray_images_stay_gray(degradation) -> None:
   lq, hq = degradation(_rng(), _random(16, 24, 1))

@@ -228,7 +228,7 @@ def test_make_builds_from_the_words_of_a_config() -> None:
     (
       "blur",
       {},
-      "'blur'; known: noise, bicubic, jpeg, demosaic, photo, chain",
+      "'blur'; known: noise, bicubic, jpeg, demosaic, photo, motion_blur",
     ),
     ("noise", {"sigma": 5}, "noise has no option 'sigma'.*'sigma_255'"),
     ("noise", {}, "noise needs the option 'sigma_255'"),
