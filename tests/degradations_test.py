@@ -124,6 +124,19 @@ def test_stored_noise_is_what_a_file_holds() -> None:
   np.testing.assert_array_equal(same, hq)
 
 
+def test_truncated_noise_is_the_cast_of_the_all_in_one_papers() -> None:
+  image = _random(40, 30, 3)
+  noise = np.random.RandomState(0).normal(0.0, 1.0, image.shape)
+  cast = np.clip(image + 25 * noise, 0, 255).astype(np.uint8)
+  degradation = GaussianNoise(25, stored=1.0, rounding="down")
+  lq, _ = degradation(np.random.RandomState(0), image)
+  np.testing.assert_array_equal(np.rint(255 * lq), cast)
+  assert np.mean(255 * lq - np.clip(image + 25 * noise, 0, 255)) < -0.4
+  every = np.arange(256, dtype=np.uint8).reshape(16, 16, 1)
+  still = GaussianNoise(0, stored=1.0, rounding="down")(_rng(), every)
+  np.testing.assert_array_equal(*still)
+
+
 def test_the_share_of_stored_noise_is_that_of_the_images() -> None:
   rng, image = np.random.RandomState(0), _random(9, 7, 3)
   noise = GaussianNoise(50, stored=0.25)
