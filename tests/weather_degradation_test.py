@@ -53,6 +53,7 @@ def test_it_is_pure_and_its_input_is_a_files(name: str) -> None:
     Haze(),
     Raindrop(radius_px=(3.0, 9.0), view_px=20.0, blur_px=1.5, drops=1500),
     Raindrop(radius_px=12.0, view_px=30.0, blur_px=0.0, drops=900, glare=0.0),
+    Raindrop(radius_px=8.0, view_px=9.0, blur_px=5.0, drops=900, glare=0.0),
   ],
   ids=repr,
 )
@@ -366,6 +367,22 @@ def test_a_drop_is_its_formula() -> None:
     alpha = 0.9 * (3 * rise**2 - 2 * rise**3)
     expected = (1 - alpha) * glared + alpha * np.minimum(light, 1.0)
     np.testing.assert_allclose(lq[row, column], expected, atol=2.1e-3)
+
+
+@pytest.mark.usefixtures("in_the_middle")
+def test_what_a_drop_shows_is_smoothed_by_its_deviation() -> None:
+  """It is shrunk before, by 4: the smoothing is within some levels."""
+  image = ndimage.uniform_filter(random_image(200, 200, 3), (3, 3, 1))
+  image[:, :70] //= 3
+  options = {"soft": 0.01, "view_px": 30.0}
+  smooth = ndimage.gaussian_filter(image.astype(float), (8.0, 8.0, 0))
+  found = 255 * _one_drop(image, blur_px=8.0, **options)
+  expected = 255 * _one_drop(np.rint(smooth).astype(np.uint8), **options)
+  y, x = np.mgrid[-60:140, -70:130]
+  inside = np.hypot(y, x) < 18
+  error = (found - expected)[inside]
+  assert np.std(expected[inside]) > 20
+  assert np.abs(error.mean()) < 0.5 and np.std(error) < 3
 
 
 @pytest.mark.usefixtures("in_the_middle")

@@ -129,7 +129,8 @@ class Raindrop:
     del rng
     largest = int(np.ceil(_FARTHEST * ends(self.radius_px)[1]))
     blur = radius(ends(self.blur_px)[1])
-    side = largest + int(np.ceil(ends(self.view_px)[1])) + blur + 1
+    # Up to two cells more, where what a drop shows is shrunk.
+    side = largest + int(np.ceil(ends(self.view_px)[1])) + blur + 20
     return side, side, side, side
 
   def _draw_drops(self, rng: Rng, where: scene.Scene) -> np.ndarray:
@@ -212,14 +213,20 @@ class _Lens(NamedTuple):
   ) -> np.ndarray:
     """Returns the smoothed picture y and x px from the middle of a drop."""
     reach = int(np.ceil(max(np.abs(y).max(), np.abs(x).max()))) + 1
-    edge = radius(self.blur)
-    around = np.arange(-reach - edge, reach + edge + 1)
+    # What will be smooth is first shrunk: several times less to compute.
+    step = max(1, int(self.blur / 2.0))
+    cells = -(-(reach + radius(self.blur)) // step)
+    around = np.arange(-cells * step, (cells + 1) * step)
     rows = _mirrored(drop.row + around, clean.shape[0])
     columns = _mirrored(drop.column + around, clean.shape[1])
     part = clean[rows[:, None], columns[None, :]]
+    if step > 1:
+      count = 2 * cells + 1
+      part = part.reshape(count, step, count, step, -1).mean(axis=(1, 3))
     if self.blur:
-      part = ndimage.gaussian_filter(part, (self.blur, self.blur, 0.0))
-    places = np.stack([y, x]) + reach + edge
+      sigma = self.blur / step
+      part = ndimage.gaussian_filter(part, (sigma, sigma, 0.0))
+    places = (np.stack([y, x]) - (step - 1) / 2.0) / step + cells
     planes = [
       ndimage.map_coordinates(part[:, :, channel], places, order=1)
       for channel in range(clean.shape[2])
