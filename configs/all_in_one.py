@@ -65,11 +65,14 @@ def _add_outdoor(config: Any) -> None:
   """Adds motion blur and weather to what is learned and measured."""
   members, weights = zip(*weather.TRAINING.values(), strict=True)
   mixture = config.data.degradation
-  mixture.degradations += tuple(
-    ConfigDict(member) for member in (deblur.TRAINING, *members)
+  # Before the others: of two with one name, the demo offers the last.
+  mixture.degradations = (
+    *(ConfigDict(member) for member in (deblur.TRAINING, *members)),
+    *mixture.degradations,
   )
-  # 4 of noise, JPEG and mosaics; 2 of blur; 6 of weather.
-  mixture.weights += (2.0, *(6.0 * w / sum(weights) for w in weights))
+  # 2 of blur; 6 of weather; 4 of noise, JPEG and mosaics.
+  parts = (6.0 * weight / sum(weights) for weight in weights)
+  mixture.weights = (2.0, *parts, *mixture.weights)
   config.data.train += ("photos/train",)
   config.data.dither = 1  # levels of photos/train are multiples of 3
   for form, degradation in {**weather.FORMS, **deblur.FORMS}.items():

@@ -67,7 +67,7 @@ _SIGMAS = ("s15", "s25", "s50")
 _SIZES = ("U", "U_light", "U_tiny")
 # How a noisy image is kept, by word: as it is, or as 8 bits.
 _FILES: dict[str, dict[str, Any]] = {
-  "": {},
+  "unclipped": {},
   "stored": {"stored": True},
   "truncated": {"stored": True, "rounding": "down"},
 }
@@ -77,8 +77,8 @@ def get_config(arg: str = "") -> ConfigDict:
   """Builds the config.
 
   Variants: color (default), gray; blind (default: sigma 0 to 50), s15, s25,
-  s50; U (default), U_light, U_tiny; stored (noise as 8-bit files hold it),
-  truncated (the same, cast to 8 bits); finetune (from --config.init_from,
+  s50; U (default), U_light, U_tiny; unclipped (default), stored (noise as 8-bit
+  files hold it), truncated (cast to 8 bits); finetune (from --config.init_from,
   runs/denoise_s15 without it); demo; random_k; smoke.
   """
   color = base.choose(arg, *_COLORS)
@@ -104,7 +104,7 @@ def get_config(arg: str = "") -> ConfigDict:
       )
     }
   variants = dict.fromkeys(
-    (*_COLORS, "blind", *_SIGMAS, *_SIZES, "stored"), {}
+    (*_COLORS, "blind", *_SIGMAS, *_SIZES, *_FILES), {}
   ) | {
     "truncated": {"eval.protocol.also": ("psnr_float",)},
     "gray": base.GRAY | {"data.gray": "rgb2gray"},
