@@ -99,7 +99,8 @@ def psnr_float(a: np.ndarray, b: np.ndarray, *, crop_px: int = 0) -> float:
 
   Source: PromptIR, AdaIR, MoCE-IR, whose figures are of such results.
   """
-  levels = 255.0 * np.clip(np.asarray(a, np.float64), 0.0, 1.0)
+  # float32 is not widened before, as in `to_uint8`: levels stay whole.
+  levels = (np.clip(np.asarray(a), 0.0, 1.0) * 255.0).astype(np.float64)
   _, target = _prepare(to_uint8(a), b, crop_px, "rgb")
   rows, columns = (slice(crop_px, side - crop_px) for side in levels.shape[:2])
   return _decibel(float(np.mean(np.square(levels[rows, columns] - target))))
