@@ -66,9 +66,8 @@ class GaussianNoise:
     # Drawn behind the noise, so that a seed's noise is the same for any share.
     if self.stored and rng.random() < self.stored:
       levels = 255.0 * np.clip(noisy, 0.0, 1.0)
-      # A level without noise may be a rounding error short of itself.
       down = self.rounding == "down"
-      levels = np.floor(levels + 1e-9) if down else np.rint(levels)
+      levels = np.floor(levels) if down else np.rint(levels)
       noisy = levels / 255.0
     return noisy.astype(np.float32), to_unit(image)
 
