@@ -284,6 +284,8 @@ def test_synthetic_forms_are_fixed_and_measured_beside_real_pairs(
     options = sets[key]
     assert (options.source, options.num_images) == ("photos/val", 24)
     assert options.center_crop_px == 256 and options.validate
+    for share in ("blur", "streaks", "veil", "lights", "jpeg"):
+      assert options.degradation.get(share, 1.0) in (0.0, 1.0)
     for value in options.degradation.values():  # a form, no range
       assert (
         not isinstance(value, tuple)
