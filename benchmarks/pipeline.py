@@ -31,25 +31,36 @@ _SECONDS = flags.DEFINE_float("seconds", 5.0, "Time to measure each task.")
 _QUICK = flags.DEFINE_bool("quick", False, "One batch of each task, for tests.")
 _OUT = flags.DEFINE_string("out", None, "JSON file to write the rows to.")
 
+# Config, variants, and the one degradation of the config's that is measured.
 _TASKS = (
-  ("denoise", "color,s25"),
-  ("denoise", "gray,blind"),
-  ("sr", "x2"),
-  ("sr", "x4"),
-  ("jpeg", "color,blind"),
-  ("jpeg", "gray,q10"),
-  ("demosaic", ""),
-  ("deblur", ""),
+  ("denoise", "color,s25", None),
+  ("denoise", "gray,blind", None),
+  ("sr", "x2", None),
+  ("sr", "x4", None),
+  ("jpeg", "color,blind", None),
+  ("jpeg", "gray,q10", None),
+  ("demosaic", "", None),
+  ("deblur", "", None),
+  ("deblur", "synthetic", None),
+  ("weather", "synthetic", None),
+  ("weather", "synthetic", "rain"),
+  ("weather", "synthetic", "snow"),
+  ("weather", "synthetic", "raindrop"),
+  ("weather", "synthetic", "haze"),
 )
 _BATCH_SIZE = 8
 
 
-def measure(task: str, variant: str, pairs: str | None) -> dict[str, Any]:
+def measure(
+  task: str, variant: str, only: str | None, pairs: str | None
+) -> dict[str, Any]:
   """Times the input pipeline of one config.
 
   Args:
     task: name of a config file.
     variant: its variants.
+    only: a degradation to draw instead of all of a mixture, by its name and
+      with its defaults; None for the config's.
     pairs: folder of pairs, for tasks without a degradation.
 
   Returns:
@@ -57,7 +68,7 @@ def measure(task: str, variant: str, pairs: str | None) -> dict[str, Any]:
   """
   config = importlib.import_module(f"configs.{task}").get_config(variant)
   data = config.data
-  options = data.degradation.to_dict()
+  options = {"name": only} if only else data.degradation.to_dict()
   source = open_source(
     "photographs:train" if options else pairs,
     pixels=PixelOptions(data.channels, data.gray or None),
@@ -83,7 +94,7 @@ def measure(task: str, variant: str, pairs: str | None) -> dict[str, Any]:
   elapsed = time.monotonic() - clock
   iterator.close()
   return {
-    "config": f"{task}:{variant}",
+    "config": f"{task}:{variant}" + (f", {only}" if only else ""),
     "patch_size": data.patch_size,
     "batch_size": _BATCH_SIZE,
     "batches_per_core_second": batches / spent,
@@ -98,13 +109,13 @@ def main() -> None:
   if _DATA_DIR.value:
     pairs = str(pathlib.Path(_DATA_DIR.value) / "gopro_samples")
   rows = []
-  for task, variant in _TASKS:
-    if task == "deblur" and pairs is None:
+  for task, variant, only in _TASKS:
+    if (task, variant) == ("deblur", "") and pairs is None:
       continue
-    row = measure(task, variant, pairs)
+    row = measure(task, variant, only, pairs)
     rows.append(row)
     print(
-      f"{row['config']:22} patch {row['patch_size']:3} px"
+      f"{row['config']:28} patch {row['patch_size']:3} px"
       f" {row['batches_per_core_second']:7.1f} batches/s"
       f" {row['patches_per_core_second']:7.0f} patches/s per core",
       flush=True,

@@ -24,4 +24,10 @@ BENCHMARKS: Mapping[str, tuple[str, int]] = {
   "test1": ("outdoor_rain/test1", 750),
   "snow100k_l": ("snow100k/test_l", 16_801),
   "raindrop": ("raindrop/test_a", 58),
+  # A few pairs beside the benchmarks they are of, not the benchmarks.
+  "gopro_samples": ("gopro_samples", 4),
+  "reds_samples": ("reds_samples", 12),
+  "outdoor_rain_samples": ("outdoor_rain_samples", 4),
+  "rain200l_samples": ("rain200l_samples", 3),
+  "raindrop_samples": ("raindrop_samples", 4),
 }

@@ -7,6 +7,11 @@ quarter an RGGB mosaic filled in by Malvar's filters. Test sets are degraded as
 in the tasks' own configs, and measured without a border, which demosaicking has
 there: 10 px (`--config.eval.protocol.crop_px=10` for that row).
 
+`outdoor` adds what configs/deblur.py:synthetic and configs/weather.py:synthetic
+learn, with their test forms and real pairs: a third of the examples as above, a
+sixth motion blur, the rest weather and clean pictures. Patches are drawn from
+`photos/train` too.
+
 Recipe: that of configs/denoise.py.
 
   python train.py --config=configs/all_in_one.py:U_light \
@@ -15,9 +20,11 @@ Recipe: that of configs/denoise.py.
     --workdir=runs/all
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
-from configs import base
+from configs import base, deblur, weather
 
 _SIZES = ("U", "U_light", "U_tiny")
 
@@ -25,7 +32,7 @@ _SIZES = ("U", "U_light", "U_tiny")
 def get_config(arg: str = "") -> ConfigDict:
   """Builds the config.
 
-  Variants: U (default), U_light, U_tiny; random_k; smoke.
+  Variants: U (default), U_light, U_tiny; outdoor; random_k; smoke.
   """
   size = base.choose(arg, *_SIZES)
   config = base.get_config().unlock()
@@ -48,7 +55,32 @@ def get_config(arg: str = "") -> ConfigDict:
     "live1_q10": base.benchmark("live1", base.jpeg(10, 10)),
     "mcmaster_mosaic": base.benchmark("mcmaster", _malvar(), crop_multiple=8),
   }
-  return base.apply_variants(config, arg, dict.fromkeys(_SIZES, {}))
+  if "outdoor" in arg.split(","):
+    _add_outdoor(config)
+  words = (*_SIZES, "outdoor")
+  return base.apply_variants(config, arg, dict.fromkeys(words, {}))
+
+
+def _add_outdoor(config: Any) -> None:
+  """Adds motion blur and weather to what is learned and measured."""
+  members, weights = zip(*weather.TRAINING.values(), strict=True)
+  mixture = config.data.degradation
+  # Before the others: of two with one name, the demo offers the last.
+  mixture.degradations = (
+    *(ConfigDict(member) for member in (deblur.TRAINING, *members)),
+    *mixture.degradations,
+  )
+  # 2 of blur; 6 of weather; 4 of noise, JPEG and mosaics.
+  parts = (6.0 * weight / sum(weights) for weight in weights)
+  mixture.weights = (2.0, *parts, *mixture.weights)
+  config.data.train += ("photos/train",)
+  config.data.dither = 1  # levels of photos/train are multiples of 3
+  for form, degradation in {**weather.FORMS, **deblur.FORMS}.items():
+    config.eval.sets[f"photos_{form}"] = base.photos_val(degradation)
+  for name in ("gopro_samples", "reds_samples"):
+    config.eval.sets[name] = base.samples(name)
+  for name in weather.SAMPLES:
+    config.eval.sets[name] = base.samples(name, resize="all_weather")
 
 
 def _malvar() -> ConfigDict:

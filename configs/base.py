@@ -103,7 +103,7 @@ def get_config(arg: str = "") -> Any:
   config.eval.protocol.crop_px = 0  # border left out; the scale in SR
   config.eval.protocol.ssim = "valid"  # "zero_pad" (GRL), "3d" (deblurring)
   config.eval.protocol.psnr_b = False  # PSNR-B too (JPEG)
-  config.eval.protocol.also = ()  # more columns: "psnr_y_rounded", "ssim_3d"
+  config.eval.protocol.also = ()  # more columns: "psnr_float", "ssim_3d_y"
 
   config.checkpoint = ConfigDict()
   config.checkpoint.every_steps = 5_000  # 0: at the end and at SIGTERM only
@@ -139,6 +139,7 @@ def noise(
   *,
   channel_order: str = "rgb",
   stored: bool = False,
+  rounding: str = "nearest",
 ) -> ConfigDict:
   """Describes white Gaussian noise.
 
@@ -147,11 +148,14 @@ def noise(
     high: where it is drawn between the two; None for `low` alone.
     channel_order: "rgb" or "bgr", in which the numbers are drawn.
     stored: whether the noisy image is clipped and rounded, as a file holds it.
+    rounding: of stored images, "nearest" or "down".
   """
   sigma_255 = (low, low if high is None else high)
   options = {"sigma_255": sigma_255, "channel_order": channel_order}
   if stored:  # or an older run's scores would be of another measure
     options["stored"] = 1.0  # share of the images
+  if rounding != "nearest":
+    options["rounding"] = rounding
   return ConfigDict({"name": "noise"} | options)
 
 
@@ -167,6 +171,26 @@ def benchmark(name: str, degradation: Any, **options: Any) -> ConfigDict:
   """
   source, num_images = BENCHMARKS[name]
   return test_set(source, degradation, num_images=num_images, **options)
+
+
+def samples(name: str, **options: Any) -> ConfigDict:
+  """Describes a few real pairs, which no training chooses its best step by.
+
+  Arguments as of `test_set`.
+  """
+  return benchmark(name, {}, validate=False, **options)
+
+
+def photos_val(degradation: Any) -> ConfigDict:
+  """Describes the middles of `photos/val`, 256 px, of one degradation."""
+  return test_set("photos/val", degradation, num_images=24, center_crop_px=256)
+
+
+def train_on_photographs(config: Any) -> None:
+  """Has a config train on clean photographs: ours and those of BSDS500."""
+  config.data.train = ("photos/train", "bsds500/train", "bsds500/test")
+  # The levels of photos/train were rounded to multiples of 3.
+  config.data.dither = 1
 
 
 def test_set(

@@ -13,6 +13,11 @@ patch is one window of the lowest level of the U. By default every sigma trains
 from scratch; `finetune` is how SwinIR trains sigma 25 and 50: from the network
 of sigma 15, in half the steps, with halved milestones and rate.
 
+`stored` has noise clipped and rounded to 8 bits, as a file holds it; the word
+`truncated` that of the all-in-one papers (PromptIR, AdaIR, MoCE-IR): drawn for
+RGB, clipped and cast to uint8, which rounds down; PSNR is printed of the result
+that is not rounded, too. docs/protocols.md has their figures.
+
   python eval.py --baseline --config=configs/denoise.py:color,s25 \
     --data_dir=data --workdir=/tmp/noisy
   python train.py --config=configs/denoise.py:color,s25 \
@@ -60,40 +65,48 @@ _PUBLISHED = {
 _COLORS = ("color", "gray")
 _SIGMAS = ("s15", "s25", "s50")
 _SIZES = ("U", "U_light", "U_tiny")
+# How a noisy image is kept, by word: as it is, or as 8 bits.
+_FILES: dict[str, dict[str, Any]] = {
+  "unclipped": {},
+  "stored": {"stored": True},
+  "truncated": {"stored": True, "rounding": "down"},
+}
 
 
 def get_config(arg: str = "") -> ConfigDict:
   """Builds the config.
 
   Variants: color (default), gray; blind (default: sigma 0 to 50), s15, s25,
-  s50; U (default), U_light, U_tiny; stored (noise as 8-bit files hold it, which
-  no published figure is of); finetune (from --config.init_from,
+  s50; U (default), U_light, U_tiny; unclipped (default), stored (noise as 8-bit
+  files hold it), truncated (cast to 8 bits); finetune (from --config.init_from,
   runs/denoise_s15 without it); demo; random_k; smoke.
   """
   color = base.choose(arg, *_COLORS)
   level = base.choose(arg, "blind", *_SIGMAS)
   size = base.choose(arg, *_SIZES)
-  demo, stored = (word in arg.split(",") for word in ("demo", "stored"))
+  demo = "demo" in arg.split(",")
+  stored = _FILES[base.choose(arg, *_FILES)]
   config = base.get_config().unlock()
   config.model = base.model_options("U_tiny" if demo else size)
   ends = (0.0, 50.0) if level == "blind" else (float(level[1:]),) * 2
-  config.data.degradation = base.noise(*ends, stored=stored)
+  config.data.degradation = base.noise(*ends, **stored)
   config.data.patch_size = 128
   config.data.train = base.DFWB
   config.train.num_steps = 1_600_000
   config.schedule.milestones = (800_000, 1_200_000, 1_400_000, 1_500_000)
-  config.eval.sets = _test_sets(color, level, stored=stored)
+  config.eval.sets = _test_sets(color, level, stored)
   if demo:
     config.eval.sets = {
       "photographs": base.test_set(
         "photographs:test",
-        base.noise(25.0, stored=stored),
+        base.noise(25.0, **stored),
         **_pixels(color),
       )
     }
   variants = dict.fromkeys(
-    (*_COLORS, "blind", *_SIGMAS, *_SIZES, "stored"), {}
+    (*_COLORS, "blind", *_SIGMAS, *_SIZES, *_FILES), {}
   ) | {
+    "truncated": {"eval.protocol.also": ("psnr_float",)},
     "gray": base.GRAY | {"data.gray": "rgb2gray"},
     "finetune": base.finetune(config, "runs/denoise_s15"),
     "demo": _DEMO,
@@ -119,7 +132,7 @@ _DEMO = {
 
 
 def _test_sets(
-  color: str, level: str, *, stored: bool
+  color: str, level: str, stored: dict[str, Any]
 ) -> dict[str, ConfigDict]:
   """Describes the paper's test sets; of a blind network at three sigmas."""
   blind = level == "blind"
@@ -127,10 +140,9 @@ def _test_sets(
   for index, sigma in enumerate(_SIGMAS):
     if not blind and sigma != level:
       continue
-    # SwinIR draws colour noise for BGR pixels.
-    degradation = base.noise(
-      float(sigma[1:]), channel_order="bgr", stored=stored
-    )
+    # SwinIR draws colour noise for BGR pixels, PromptIR for RGB.
+    order = "rgb" if "rounding" in stored else "bgr"
+    degradation = base.noise(float(sigma[1:]), channel_order=order, **stored)
     for name, psnr in _PUBLISHED[f"{color},blind" if blind else color].items():
       sets[f"{name}_{sigma}" if blind else name] = base.benchmark(
         name,

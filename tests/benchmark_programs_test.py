@@ -28,7 +28,7 @@ def test_pipeline_benchmark_measures_every_task(tmp_path, shared_data):
   )
   rows = json.loads(out.read_text())["rows"]
   tasks = {row["config"].split(":")[0] for row in rows}
-  assert tasks == {"denoise", "sr", "jpeg", "demosaic", "deblur"}
+  assert tasks == {"denoise", "sr", "jpeg", "demosaic", "deblur", "weather"}
   assert all(row["batches_per_core_second"] > 0 for row in rows)
 
 

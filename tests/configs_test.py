@@ -36,7 +36,7 @@ VARIANTS = {
     ("", "gray"),
     ("", "s15", "s25", "s50"),
     (*U, "demo", "finetune"),
-    ("", "stored"),
+    ("", "stored", "truncated"),
   ],
   "jpeg": [
     ("", "color"),
@@ -45,9 +45,9 @@ VARIANTS = {
   ],
   "demosaic": [U],
   "photo": [U, ("", "s10", "s25", "s50")],
-  "deblur": [U, ("", "realblur_j", "realblur_r")],
-  "weather": [U],
-  "all_in_one": [U],
+  "deblur": [U, ("", "realblur_j", "realblur_r", "synthetic")],
+  "weather": [U, ("", "synthetic")],
+  "all_in_one": [U, ("", "outdoor")],
   "pretrained": [
     (
       "denoise_color_light",
@@ -71,9 +71,9 @@ STEPS = {
   "jpeg": ["", "q10", "color", "color,q40"],
   "demosaic": [""],
   "photo": ["U_light"],
-  "deblur": ["", "realblur_j"],
-  "weather": [""],
-  "all_in_one": [""],
+  "deblur": ["", "realblur_j", "synthetic"],
+  "weather": ["", "synthetic"],
+  "all_in_one": ["", "outdoor"],
   "pretrained": ["", "sr_x4_light"],
   "ablation": [""],
 }
@@ -166,6 +166,7 @@ def data_dir(tmp_path_factory):
   root = tmp_path_factory.mktemp("data")
   rng = np.random.default_rng(0)
   singles = ("div2k", "flickr2k", "wed", "bsds500/train", "bsds500/test")
+  singles += ("photos/train",)
   pairs = ("gopro/train", "realblur_j/train", "realblur_r/train", "allweather")
   folders = [
     *singles,
@@ -236,13 +237,90 @@ def test_published_figures_stand_in_the_configs(config):
   assert found == PUBLISHED[config]
 
 
-def test_noise_in_files_is_of_every_set_and_has_no_published_figures():
-  for arg in ("stored", "gray,s25,stored", "demo,stored"):
+@pytest.mark.parametrize("word", ["stored", "truncated"])
+def test_noise_in_files_is_of_every_set_and_is_not_the_papers(word):
+  for arg in (word, f"gray,s25,{word}", f"demo,{word}"):
     config = _config("denoise", arg)
-    assert config.data.degradation.stored == 1
-    for options in config.eval.sets.values():
-      assert options.degradation.stored == 1 and not options.published
-  assert "stored" not in _config("denoise").data.degradation
+    sets = config.eval.sets.values()
+    down = "down" if word == "truncated" else "nearest"
+    for options in (config.data.degradation, *(s.degradation for s in sets)):
+      assert options.stored == 1
+      assert options.get("rounding", "nearest") == down
+    assert not any(options.published for options in sets)
+  plain = _config("denoise").data.degradation
+  assert "stored" not in plain and "rounding" not in plain
+  tested = _config("denoise", f"s25,{word}").eval.sets.cbsd68.degradation
+  assert tested.channel_order == ("rgb" if word == "truncated" else "bgr")
+
+
+_WEATHER = ("rain_veil", "rain", "rain_thin", "snow", "raindrop", "haze")
+_BLUR = ("blur_10", "blur_20", "blur_regions", "blur_lights")
+# Pairs, and how many there are.
+_SAMPLES = {
+  "gopro_samples": 4,
+  "reds_samples": 12,
+  "outdoor_rain_samples": 4,
+  "rain200l_samples": 3,
+  "raindrop_samples": 4,
+}
+
+
+@pytest.mark.parametrize(
+  ("name", "arg", "forms", "samples"),
+  [
+    ("deblur", "synthetic", _BLUR, tuple(_SAMPLES)[:2]),
+    ("weather", "synthetic", (*_WEATHER, "clean"), tuple(_SAMPLES)[2:]),
+    ("all_in_one", "outdoor", (*_BLUR, *_WEATHER, "clean"), tuple(_SAMPLES)),
+  ],
+)
+def test_synthetic_forms_are_fixed_and_measured_beside_real_pairs(
+  name, arg, forms, samples
+):
+  config = _config(name, arg)
+  sets = config.eval.sets
+  pictures = {key for key in sets if key.startswith("photos_")}
+  assert pictures == {f"photos_{form}" for form in forms}
+  for key in pictures:
+    options = sets[key]
+    assert (options.source, options.num_images) == ("photos/val", 24)
+    assert options.center_crop_px == 256 and options.validate
+    for share in ("blur", "streaks", "veil", "lights", "jpeg"):
+      assert options.degradation.get(share, 1.0) in (0.0, 1.0)
+    for value in options.degradation.values():  # a form, no range
+      assert (
+        not isinstance(value, tuple)
+        or value[0] == value[-1]
+        or (key == "photos_blur_regions" and value == (10.0, 20.0))
+      )
+  assert {key for key in sets if "samples" in key} == set(samples)
+  for key in samples:
+    assert (sets[key].source, sets[key].num_images) == (key, _SAMPLES[key])
+    assert not sets[key].degradation and not sets[key].validate
+    assert not sets[key].published
+  assert config.data.dither == 1 and "photos/train" in config.data.train
+  assert "bsds500/train" in config.data.train
+
+
+def test_what_an_outdoor_network_learns():
+  parts = _config("all_in_one", "outdoor").data.degradation
+  shares = np.array(parts.weights) / sum(parts.weights)
+  names = [part.name for part in parts.degradations]
+  by_name = {
+    name: sum(s for s, n in zip(shares, names, strict=True) if n == name)
+    for name in names
+  }
+  np.testing.assert_allclose(by_name["motion_blur"], 1 / 6)
+  assert by_name["rain"] > by_name["snow"] > by_name["haze"] > 0
+  learned = _config("weather", "synthetic").data.degradation
+  kinds = [
+    (part.get("veil", 1.0), part.get("blur", 1.0))
+    for part in learned.degradations
+    if part.name == "rain"
+  ]
+  assert kinds == [(1.0, 1.0), (0.0, 1.0), (0.0, 0.0)]  # veil, none, thin
+  clean = [part for part in learned.degradations if part.name == "noise"]
+  assert [part.sigma_255 for part in clean] == [(0.0, 0.0)]
+  assert len(_config("all_in_one").data.degradation.degradations) == 3
 
 
 def test_deblurring_states_the_published_ssim():
@@ -254,7 +332,9 @@ def test_deblurring_states_the_published_ssim():
   "name, arg",
   [
     ("all_in_one", ""),
+    ("all_in_one", "outdoor"),
     ("deblur", ""),
+    ("deblur", "synthetic"),
     ("demosaic", ""),
     ("denoise", "color"),
     ("denoise", "demo"),
@@ -264,6 +344,7 @@ def test_deblurring_states_the_published_ssim():
     ("jpeg", "gray"),
     ("sr", ""),
     ("weather", ""),
+    ("weather", "synthetic"),
     *(("pretrained", network) for network in pretrained.NETWORKS),
   ],
 )
@@ -367,6 +448,9 @@ def test_every_config_states_the_form_of_its_loss(name):
 def test_smoke_needs_no_download_but_for_pairs():
   for name in ("denoise", "jpeg", "sr", "demosaic", "all_in_one"):
     assert _config(name, "smoke").data.train == ("photographs:train",)
+  for name in ("deblur:synthetic", "weather:synthetic", "all_in_one:outdoor"):
+    config = _config(*f"{name},smoke".split(":"))
+    assert config.data.train == ("photographs:train",)
   for name in ("deblur", "weather"):
     assert _config(name, "smoke").data.train == _config(name, "").data.train
 

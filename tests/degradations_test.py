@@ -1,4 +1,4 @@
-"""The four degradations: purity, options and the anchors of the test sets."""
+"""All degradations: purity, options and the anchors of the test sets."""
 
 import pathlib
 
@@ -10,8 +10,13 @@ from semanir_jax.degradations import (
   Bicubic,
   Demosaic,
   GaussianNoise,
+  Haze,
   Jpeg,
   Mixture,
+  MotionBlur,
+  Rain,
+  Raindrop,
+  Snow,
 )
 from semanir_jax.evaluation import metrics
 from semanir_jax.images.color import gray_y
@@ -21,6 +26,11 @@ ALL = (
   Bicubic(3),
   Jpeg((10, 40)),
   Demosaic(),
+  MotionBlur(),
+  Rain(),
+  Snow(),
+  Raindrop(),
+  Haze(),
   Mixture((GaussianNoise(25), Jpeg(10), Demosaic())),
 )
 
@@ -66,7 +76,9 @@ def test_a_degradation_is_pure(degradation) -> None:
 
 
 @pytest.mark.parametrize(
-  "degradation", [GaussianNoise(5), Bicubic(2), Jpeg(90)], ids=repr
+  "degradation",
+  [GaussianNoise(5), Bicubic(2), Jpeg(90), MotionBlur(), Rain(), Raindrop()],
+  ids=repr,
 )
 def test_gray_images_stay_gray(degradation) -> None:
   lq, hq = degradation(_rng(), _random(16, 24, 1))
@@ -110,6 +122,19 @@ def test_stored_noise_is_what_a_file_holds() -> None:
   np.testing.assert_array_equal(metrics.to_uint8(stored), metrics.to_uint8(lq))
   np.testing.assert_allclose(stored * 255, np.rint(stored * 255), atol=1e-4)
   np.testing.assert_array_equal(same, hq)
+
+
+def test_truncated_noise_is_the_cast_of_the_all_in_one_papers() -> None:
+  image = _random(40, 30, 3)
+  noise = np.random.RandomState(0).normal(0.0, 1.0, image.shape)
+  cast = np.clip(image + 25 * noise, 0, 255).astype(np.uint8)
+  degradation = GaussianNoise(25, stored=1.0, rounding="down")
+  lq, _ = degradation(np.random.RandomState(0), image)
+  np.testing.assert_array_equal(np.rint(255 * lq), cast)
+  assert np.mean(255 * lq - np.clip(image + 25 * noise, 0, 255)) < -0.4
+  every = np.arange(256, dtype=np.uint8).reshape(16, 16, 1)
+  still = GaussianNoise(0, stored=1.0, rounding="down")(_rng(), every)
+  np.testing.assert_array_equal(*still)
 
 
 def test_the_share_of_stored_noise_is_that_of_the_images() -> None:

@@ -228,7 +228,7 @@ def test_make_builds_from_the_words_of_a_config() -> None:
     (
       "blur",
       {},
-      "'blur'; known: noise, bicubic, jpeg, demosaic, photo, chain",
+      "'blur'; known: noise, bicubic, jpeg, demosaic, photo, motion_blur",
     ),
     ("noise", {"sigma": 5}, "noise has no option 'sigma'.*'sigma_255'"),
     ("noise", {}, "noise needs the option 'sigma_255'"),
@@ -237,6 +237,7 @@ def test_make_builds_from_the_words_of_a_config() -> None:
     ("noise", {"sigma_255": [1, 2, 3]}, "sigma_255"),
     ("noise", {"sigma_255": "25"}, "sigma_255='25'"),
     ("noise", {"sigma_255": 5, "channel_order": "rbg"}, "'rbg'"),
+    ("noise", {"sigma_255": 5, "rounding": "up"}, "rounding='up'.*'down'"),
     ("bicubic", {"scale": 1}, "scale=1 .*2 or more"),
     ("bicubic", {"scale": 2.0}, "scale=2.0"),
     ("bicubic", {"scale": 2, "rounding": "never"}, "rounding='never'"),

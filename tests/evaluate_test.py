@@ -243,6 +243,25 @@ def test_columns_are_measured_as_they_are_named():
   )
 
 
+def test_the_float_column_is_of_what_was_not_rounded():
+  clean = np.full((16, 18, 3), 100, np.uint8)
+  example = test_sets.Example(
+    "a", np.full(clean.shape, 90.3, np.float32) / 255, clean / np.float32(255)
+  )
+  output = np.full(clean.shape, 100.4, np.float32) / 255
+  protocol = PROTOCOL | {"also": ("psnr_float",)}
+  row = measures.measure_example(example, output, protocol).row
+  for name, error in (("psnr_float", 0.4), ("input_psnr_float", 9.7)):
+    expected = 20 * np.log10(255 / error)
+    assert row[name] == pytest.approx(expected, abs=1e-3)
+  assert row["psnr"] == np.inf
+  baseline = measures.measure_example(example, None, protocol).row
+  assert baseline["psnr_float"] == row["input_psnr_float"]
+  # Of an enlarged input there are 8 bits alone.
+  rounded = measures.measure(clean, clean, protocol)
+  assert rounded["psnr_float"] == np.inf
+
+
 @pytest.mark.parametrize(
   "name", ["psnr", "ssim_y", "lpips", "psnr_valid", "psnr_y_rounde"]
 )

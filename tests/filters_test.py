@@ -7,6 +7,8 @@ from scipy import ndimage
 from semanir_jax.degradations.filters import (
   correlate,
   gaussian_kernel,
+  line_kernel,
+  path_kernel,
   radius,
 )
 
@@ -65,3 +67,32 @@ def test_a_part_is_filtered_as_in_the_whole_bit_for_bit() -> None:
   np.testing.assert_array_equal(
     part, whole[10 + reach : 35 - reach, 7 + reach : 40 - reach]
   )
+
+
+def test_a_path_is_spread_bilinearly() -> None:
+  points = np.array([[0.0, 0.0], [-1.5, 2.25], [2.0, -3.0]])
+  expected = np.zeros((7, 7))
+  expected[3, 3] += 1
+  expected[5, 0] += 1
+  for row, down in ((1, 0.5), (2, 0.5)):
+    expected[row, 5] += 0.75 * down
+    expected[row, 6] += 0.25 * down
+  np.testing.assert_allclose(path_kernel(points), expected / 3, atol=1e-12)
+  np.testing.assert_array_equal(path_kernel(np.zeros((4, 2))), [[1.0]])
+
+
+@pytest.mark.parametrize(("length", "degrees"), [(9, 90), (20.5, 30), (40, 0)])
+def test_a_line_has_its_length_and_its_direction(
+  length: float, degrees: float
+) -> None:
+  angle = np.deg2rad(degrees)
+  kernel = line_kernel(length, angle)
+  reach = len(kernel) // 2
+  y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
+  along = x * np.cos(angle) - y * np.sin(angle)  # anticlockwise: upwards
+  across = x * np.sin(angle) + y * np.cos(angle)
+  assert kernel.sum() == pytest.approx(1)
+  spread = np.sum(kernel * along**2)
+  assert spread == pytest.approx(length**2 / 12, rel=0.1)
+  assert np.sum(kernel * across**2) < 0.4
+  np.testing.assert_allclose(kernel, kernel[::-1, ::-1], atol=1e-12)

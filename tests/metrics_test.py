@@ -79,6 +79,24 @@ def test_a_gray_image_has_one_value_whatever_the_channel(metric) -> None:
   assert len(values) == 1
 
 
+def test_psnr_of_a_float_result_is_clipped_and_not_rounded() -> None:
+  target = _flat(100, 12, 14, 3)
+  result = np.full((12, 14, 3), 100.4 / 255)
+  expected = 10 * np.log10(255**2 / 0.4**2)
+  assert metrics.psnr_float(result, target) == pytest.approx(expected)
+  assert metrics.psnr(metrics.to_uint8(result), target) == np.inf
+  result[0] = 1.3  # the border is left out
+  inner = metrics.psnr_float(result, target, crop_px=1)
+  assert inner == pytest.approx(expected)
+  white, beyond = _flat(255, 12, 14, 3), np.full((12, 14, 3), 1.7)
+  assert metrics.psnr_float(beyond, white) == np.inf
+  a, b = _noise_pair(20, 24, 3)
+  value = metrics.psnr_float(a / np.float32(255), b)
+  assert value == pytest.approx(metrics.psnr(a, b), abs=1e-6)
+  with pytest.raises(ValueError, match="crop the target"):
+    metrics.psnr_float(result, b)
+
+
 @pytest.mark.parametrize("variant", ["valid", "zero_pad", "3d"])
 def test_ssim_of_identical_images_is_one(variant: str) -> None:
   a, _ = _noise_pair(13, 17, 3)

@@ -160,6 +160,7 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
   },
   "denoise:color,s25": RGB,
   "denoise:gray": RGB,
+  "denoise:color,s25,truncated": RGB | {"also": ("psnr_float",)},
   "jpeg:gray": RGB | {"psnr_b": True, "also": ("ssim_zero_pad",)},
   "jpeg:color,q10": RGB | {"psnr_b": True, "also": ("ssim_zero_pad",)},
   "demosaic:": RGB | {"crop_px": 10},

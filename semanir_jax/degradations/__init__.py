@@ -9,13 +9,18 @@ clipped. Neither the image nor any global random state is changed.
 from semanir_jax.degradations.base import Degradation, modcrop
 from semanir_jax.degradations.bicubic import Bicubic
 from semanir_jax.degradations.chain import Chain
+from semanir_jax.degradations.haze import Haze
 from semanir_jax.degradations.jpeg import Jpeg
 from semanir_jax.degradations.mixture import Mixture
 from semanir_jax.degradations.mosaic import Demosaic
+from semanir_jax.degradations.motion_blur import MotionBlur
 from semanir_jax.degradations.noise import GaussianNoise
 from semanir_jax.degradations.patch import degrade_patch
 from semanir_jax.degradations.photo import Photo
+from semanir_jax.degradations.rain import Rain
+from semanir_jax.degradations.raindrop import Raindrop
 from semanir_jax.degradations.registry import make
+from semanir_jax.degradations.snow import Snow
 
 __all__ = [
   "Bicubic",
@@ -23,9 +28,14 @@ __all__ = [
   "Degradation",
   "Demosaic",
   "GaussianNoise",
+  "Haze",
   "Jpeg",
   "Mixture",
+  "MotionBlur",
   "Photo",
+  "Rain",
+  "Raindrop",
+  "Snow",
   "degrade_patch",
   "make",
   "modcrop",

@@ -94,3 +94,47 @@ def check_interval(
 def draw_integer(rng: Rng, low: int, high: int) -> int:
   """Draws from low ... high, both included, by either kind of generator."""
   return low + int(rng.random() * (high - low + 1))
+
+
+def happens(rng: Rng, share: float) -> bool:
+  """Draws whether; nothing is drawn where it is certain."""
+  return share == 1 or (share > 0 and rng.random() < share)
+
+
+def ends(value: float | Sequence[float]) -> tuple[float, float]:
+  """Returns (low, high) of an option that `check_interval` has accepted."""
+  low_high = tuple(value) if isinstance(value, Sequence) else (value,)
+  return low_high[0], low_high[-1]
+
+
+def draw_uniform(rng: Rng, value: float | Sequence[float]) -> float:
+  """Draws between low and high; nothing is drawn where they are equal."""
+  low, high = ends(value)
+  return low if low == high else float(rng.uniform(low, high))
+
+
+def draw_log_uniform(rng: Rng, value: float | Sequence[float]) -> float:
+  """Draws a logarithm uniformly; nothing where low and high are equal."""
+  low, high = ends(value)
+  if low == high:
+    return low
+  return float(np.exp(rng.uniform(*np.log([low, high]))))
+
+
+def check_log_interval(
+  field: str, value: float | Sequence[float], highest: float, instead: str
+) -> None:
+  """Raises ValueError unless `draw_log_uniform` can draw of an option.
+
+  Args:
+    field: its name.
+    value: one number, 0 or more, or (low, high), low above 0.
+    highest: that `high` may be.
+    instead: what to set for none at all, for the message.
+  """
+  low, high = check_interval(field, value, 0.0, highest)
+  if low == 0.0 < high:
+    raise ValueError(
+      f"{field}={value} has no logarithm to draw at 0; give a small number, or"
+      f" {instead}"
+    )

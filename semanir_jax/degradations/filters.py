@@ -1,4 +1,4 @@
-"""Small filters: Gaussian kernels, and their correlation with an image."""
+"""Small filters: Gaussians, paths, and their correlation with an image."""
 
 import numpy as np
 
@@ -30,6 +30,44 @@ def gaussian_kernel(
   sigma, other = max(sigma, 0.1), max(other, 0.1)
   kernel = np.exp(-0.5 * ((along / sigma) ** 2 + (across / other) ** 2))
   return kernel / kernel.sum()
+
+
+def path_kernel(points: np.ndarray) -> np.ndarray:
+  """Spreads a light that moves over points: each on its four nearest pixels.
+
+  Args:
+    points: `[n, 2]` float, px below and to the right of the middle; each stays
+      for 1 / n of the time. Weights are bilinear.
+
+  Returns:
+    `[2 r + 1, 2 r + 1]` float64 of sum 1, r the least that holds them all.
+  """
+  reach = int(np.ceil(np.abs(points).max()))
+  kernel = np.zeros((2 * reach + 1, 2 * reach + 1))
+  corner = np.floor(points).astype(int)
+  rest = points - corner
+  for down in (0, 1):
+    for right in (0, 1):
+      weight = np.abs(1 - down - rest[:, 0]) * np.abs(1 - right - rest[:, 1])
+      # A point on the last pixel has no next one, and gives it nothing.
+      row, column = np.minimum(corner + reach + (down, right), 2 * reach).T
+      np.add.at(kernel, (row, column), weight)
+  return kernel / len(points)
+
+
+def line_kernel(length: float, angle: float) -> np.ndarray:
+  """Spreads a light that moves evenly along a straight line.
+
+  Args:
+    length: px.
+    angle: radians, anticlockwise from the direction of the rows.
+
+  Returns:
+    As of `path_kernel`.
+  """
+  # A quarter of a pixel apart, or nearer.
+  along = np.linspace(-length / 2, length / 2, int(4 * length) + 1)
+  return path_kernel(np.outer(along, [-np.sin(angle), np.cos(angle)]))
 
 
 def correlate(image: np.ndarray, kernel: np.ndarray) -> np.ndarray:

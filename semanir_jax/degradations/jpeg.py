@@ -1,11 +1,9 @@
 """JPEG compression."""
 
 import dataclasses
-import io
 from typing import ClassVar
 
 import numpy as np
-from PIL import Image
 
 from semanir_jax.degradations.base import (
   Context,
@@ -15,6 +13,7 @@ from semanir_jax.degradations.base import (
   check_share,
   draw_integer,
 )
+from semanir_jax.degradations.camera import UNIT_PX, compress, draw_phases
 from semanir_jax.images.color import check_uint8, to_unit
 
 
@@ -45,18 +44,13 @@ class Jpeg:
     check_uint8(image)
     low, high = check_interval("quality", self.quality, 1, 100)
     quality = low if low == high else draw_integer(rng, low, high)
-    picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
-    file = io.BytesIO()
-    picture.save(file, "JPEG", quality=quality, subsampling="4:2:0")
-    with Image.open(file) as decoded:
-      pixels = np.asarray(decoded)
-    return to_unit(pixels.reshape(image.shape)), to_unit(image)
+    return to_unit(compress(image, quality)), to_unit(image)
 
   def context(self, rng: Rng) -> Context:
     # Nothing is drawn for 0: the seeds of such trainings keep their batches.
     if self.aligned and rng.random() < self.aligned:
-      return 0, 16, 0, 16
+      return 0, UNIT_PX, 0, UNIT_PX
     # A random phase of the 16x16 coding units (4:2:0), and one whole unit more
     # on every side, since the decoder smooths chroma across units.
-    phases = draw_integer(rng, 0, 15), draw_integer(rng, 0, 15)
-    return 16 + phases[0], 16, 16 + phases[1], 16
+    above, before = draw_phases(rng)
+    return UNIT_PX + above, UNIT_PX, UNIT_PX + before, UNIT_PX

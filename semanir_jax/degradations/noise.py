@@ -26,7 +26,9 @@ class GaussianNoise:
       colour tests of SwinIR draw for BGR images, those of Restormer and KAIR
       for RGB; it matters only where a seed must give the same noise as theirs.
     stored: share of the images whose noise is clipped and rounded to 8 bits, as
-      a file holds it. No published figures are of such noise.
+      a file holds it.
+    rounding: "nearest", or "down" as the cast to uint8 of the all-in-one papers
+      (PromptIR, AdaIR, MoCE-IR); of `stored` images alone.
 
   For the test form, pass one number and a fresh np.random.RandomState(0) per
   image: the first draws are then the noise, in float64, row by row.
@@ -37,6 +39,7 @@ class GaussianNoise:
   sigma_255: float | tuple[float, float]
   channel_order: Literal["rgb", "bgr"] = "rgb"
   stored: float = 0.0
+  rounding: Literal["nearest", "down"] = "nearest"
   scale: ClassVar[int] = 1
   multiple: ClassVar[int] = 1
 
@@ -47,6 +50,10 @@ class GaussianNoise:
         f"channel_order={self.channel_order!r} is neither 'rgb' nor 'bgr'"
       )
     check_share("stored", self.stored, "images")
+    if self.rounding not in ("nearest", "down"):
+      raise ValueError(
+        f"rounding={self.rounding!r} is neither 'nearest' nor 'down'"
+      )
 
   def __call__(self, rng: Rng, image: np.ndarray) -> Pair:
     check_uint8(image)
@@ -58,7 +65,10 @@ class GaussianNoise:
     noisy = image / 255.0 + noise
     # Drawn behind the noise, so that a seed's noise is the same for any share.
     if self.stored and rng.random() < self.stored:
-      noisy = np.rint(255.0 * np.clip(noisy, 0.0, 1.0)) / 255.0
+      levels = 255.0 * np.clip(noisy, 0.0, 1.0)
+      down = self.rounding == "down"
+      levels = np.floor(levels) if down else np.rint(levels)
+      noisy = levels / 255.0
     return noisy.astype(np.float32), to_unit(image)
 
   def context(self, rng: Rng) -> Context:

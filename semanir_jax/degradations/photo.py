@@ -7,11 +7,9 @@ rounded and compressed; a network that has seen none of this leaves all of it.
 """
 
 import dataclasses
-import io
 from typing import ClassVar
 
 import numpy as np
-from PIL import Image
 
 from semanir_jax.degradations import bayer
 from semanir_jax.degradations.base import (
@@ -19,14 +17,24 @@ from semanir_jax.degradations.base import (
   Pair,
   Rng,
   check_interval,
+  check_log_interval,
   check_share,
   draw_integer,
+  draw_uniform,
+  ends,
+  happens,
+)
+from semanir_jax.degradations.camera import (
+  UNIT_PX,
+  compress,
+  draw_deviation,
+  draw_phases,
+  round_to_uint8,
 )
 from semanir_jax.degradations.filters import correlate, gaussian_kernel, radius
 from semanir_jax.images.color import check_uint8, to_luma
 
 _Interval = float | tuple[float, float]
-_UNIT_PX = 16  # side of a coding unit of JPEG with 4:2:0, the largest
 _NEARLY_CLEAN_255 = 2.0
 _SUBSAMPLINGS = ("4:2:0", "4:2:2", "4:4:4")
 
@@ -93,12 +101,12 @@ class Photo:
 
   def __post_init__(self) -> None:
     for field in ("read_255", "shot_255"):
-      low, high = check_interval(field, getattr(self, field), 0.0, 255.0)
-      if low == 0.0 < high:
-        raise ValueError(
-          f"{field}={getattr(self, field)} has no logarithm to draw at 0; give"
-          " a small number, 0.5 say (`clean` is the share without noise)"
-        )
+      check_log_interval(
+        field,
+        getattr(self, field),
+        255.0,
+        "set `clean`, the share without noise",
+      )
     check_interval("shared", self.shared, 0.0, 1.0)
     check_interval("coarse_px", self.coarse_px, 0.0, 10.0)
     check_interval("blur_px", self.blur_px, 0.0, 10.0)
@@ -123,15 +131,15 @@ class Photo:
         " colours to interpolate; give RGB images, or bayer=0"
       )
     target = image.astype(np.float32)
-    if channels == 3 and _happens(rng, self.gray):
+    if channels == 3 and happens(rng, self.gray):
       target = np.rint(to_luma(target))
     blurred = self._blurred(rng, target)
-    if _happens(rng, self.clean):
+    if happens(rng, self.clean):
       sigma = _NEARLY_CLEAN_255 * rng.random() if rng.random() < 0.5 else 0.0
-      stored = _round(blurred + rng.normal(0.0, sigma, blurred.shape))
+      stored = round_to_uint8(blurred + rng.normal(0.0, sigma, blurred.shape))
     else:
-      stored = _round(blurred + self._noise(rng, blurred))
-      if _happens(rng, self.jpeg):
+      stored = round_to_uint8(blurred + self._noise(rng, blurred))
+      if happens(rng, self.jpeg):
         stored = self._compressed(rng, stored)
     target = target if self.deblur else blurred
     lq, hq = (pixels.astype(np.float32) / 255 for pixels in (stored, target))
@@ -146,12 +154,12 @@ class Photo:
     if not self.jpeg:
       return side, side, side, side
     # A whole unit for each compression, whose decoder smooths chroma.
-    side += _UNIT_PX * (2 if self.twice else 1)
-    above, before = _draw_phases(rng)
+    side += UNIT_PX * (2 if self.twice else 1)
+    above, before = draw_phases(rng)
     return side + above, side, side + before, side
 
   def _most(self, field: str) -> float:
-    return check_interval(field, getattr(self, field), 0.0, 255.0)[1]
+    return ends(getattr(self, field))[1]
 
   def _subsamplings(self) -> tuple[str, ...]:
     if isinstance(self.subsampling, str):
@@ -159,35 +167,35 @@ class Photo:
     return tuple(self.subsampling)
 
   def _blurred(self, rng: Rng, image: np.ndarray) -> np.ndarray:
-    if not _happens(rng, self.blur):
+    if not happens(rng, self.blur):
       return image
-    sigmas, angle = (_uniform(rng, self.blur_px),) * 2, 0.0
+    sigmas, angle = (draw_uniform(rng, self.blur_px),) * 2, 0.0
     if rng.random() < 0.5:
-      sigmas = sigmas[0], _uniform(rng, self.blur_px)
+      sigmas = sigmas[0], draw_uniform(rng, self.blur_px)
       angle = np.pi * rng.random()
     return correlate(image, gaussian_kernel(*sigmas, angle=angle))
 
   def _noise(self, rng: Rng, image: np.ndarray) -> np.ndarray:
     """Draws the noise of a float image in 0 to 255; float64, same shape."""
-    read = _log_uniform(rng, self.read_255)
-    shot = _log_uniform(rng, self.shot_255)
-    sigma = np.sqrt(read**2 + shot**2 * image / 255.0)
-    if image.shape[2] == 3 and _happens(rng, self.bayer):
+    sigma = draw_deviation(
+      rng, image, read_255=self.read_255, shot_255=self.shot_255
+    )
+    if image.shape[2] == 3 and happens(rng, self.bayer):
       noise = _sensor_noise(rng, sigma)
     else:
-      low, high = check_interval("shared", self.shared, 0.0, 1.0)
+      low, high = ends(self.shared)
       angles = np.arcsin(np.sqrt([low, high]))
       shared = low if low == high else np.sin(rng.uniform(*angles)) ** 2
       noise = sigma * _unit_noise(rng, image.shape, shared)
-    if _happens(rng, self.coarse):
-      kernel = gaussian_kernel(*(_uniform(rng, self.coarse_px),) * 2)
+    if happens(rng, self.coarse):
+      kernel = gaussian_kernel(*(draw_uniform(rng, self.coarse_px),) * 2)
       noise = correlate(noise, kernel / np.sqrt(np.sum(kernel**2)))
     return noise
 
   def _compressed(self, rng: Rng, image: np.ndarray) -> np.ndarray:
-    if _happens(rng, self.twice):
+    if happens(rng, self.twice):
       # Of the first file, something has been cut off since.
-      image = self._coded(rng, image, _draw_phases(rng))
+      image = self._coded(rng, image, draw_phases(rng))
     return self._coded(rng, image, (0, 0))
 
   def _coded(
@@ -201,34 +209,8 @@ class Photo:
     subsampling = known[draw_integer(rng, 0, last) if last else 0]
     above, before = phases
     image = np.pad(image, ((above, 0), (before, 0), (0, 0)), mode="edge")
-    picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
-    file = io.BytesIO()
-    picture.save(file, "JPEG", quality=quality, subsampling=subsampling)
-    with Image.open(file) as decoded:
-      pixels = np.asarray(decoded).reshape(image.shape)
+    pixels = compress(image, quality, subsampling)
     return pixels[above:, before:]
-
-
-def _happens(rng: Rng, share: float) -> bool:
-  """Draws whether; nothing is drawn where it is certain."""
-  return share == 1 or (share > 0 and rng.random() < share)
-
-
-def _draw_phases(rng: Rng) -> tuple[int, int]:
-  """Draws by how much a grid of coding units begins above and before."""
-  return draw_integer(rng, 0, _UNIT_PX - 1), draw_integer(rng, 0, _UNIT_PX - 1)
-
-
-def _uniform(rng: Rng, value: _Interval) -> float:
-  low, high = check_interval("", value, 0.0, 255.0)
-  return low if low == high else rng.uniform(low, high)
-
-
-def _log_uniform(rng: Rng, value: _Interval) -> float:
-  low, high = check_interval("", value, 0.0, 255.0)
-  if low == high:
-    return low
-  return float(np.exp(rng.uniform(*np.log([low, high]))))
 
 
 def _unit_noise(rng: Rng, shape: tuple[int, ...], shared: float) -> np.ndarray:
@@ -253,8 +235,3 @@ def _sensor_noise(rng: Rng, sigma: np.ndarray) -> np.ndarray:
   return bayer.malvar(sigma * rng.normal(0.0, 1.0, sigma.shape))[
     above:, before:
   ]
-
-
-def _round(pixels: np.ndarray) -> np.ndarray:
-  """Clips and rounds to uint8, as `metrics.to_uint8` does of 0 to 1."""
-  return np.rint(np.clip(pixels, 0.0, 255.0)).astype(np.uint8)

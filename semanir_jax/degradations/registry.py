@@ -7,18 +7,24 @@ from typing import Any
 from semanir_jax.degradations.base import Degradation
 from semanir_jax.degradations.bicubic import Bicubic
 from semanir_jax.degradations.chain import Chain
+from semanir_jax.degradations.haze import Haze
 from semanir_jax.degradations.jpeg import Jpeg
 from semanir_jax.degradations.mixture import Mixture
 from semanir_jax.degradations.mosaic import Demosaic
+from semanir_jax.degradations.motion_blur import MotionBlur
 from semanir_jax.degradations.noise import GaussianNoise
 from semanir_jax.degradations.photo import Photo
+from semanir_jax.degradations.rain import Rain
+from semanir_jax.degradations.raindrop import Raindrop
+from semanir_jax.degradations.snow import Snow
 
 
 def make(name: str, **options: Any) -> Degradation | Mixture:
   """Builds a degradation from the words of a config.
 
   Args:
-    name: "noise", "bicubic", "jpeg", "demosaic", "photo", "chain" or "mixture".
+    name: "noise", "bicubic", "jpeg", "demosaic", "photo", "motion_blur",
+      "rain", "snow", "raindrop", "haze", "chain" or "mixture".
     **options: fields of the dataclass. The members of a chain or a mixture may
       be given as dicts, `{"name": "noise", "sigma_255": 25}`, or by name.
 
@@ -52,6 +58,11 @@ _BY_NAME = {
   "jpeg": Jpeg,
   "demosaic": Demosaic,
   "photo": Photo,
+  "motion_blur": MotionBlur,
+  "rain": Rain,
+  "snow": Snow,
+  "raindrop": Raindrop,
+  "haze": Haze,
   "chain": Chain,
   "mixture": Mixture,
 }

@@ -60,14 +60,23 @@ def measure_example(
         f" whose clean image is {target.shape}; use the config of the scale and"
         " channels it was trained for"
       )
-    values = measure(before, target, protocol)
+    same_size = example.lq.shape == target.shape
+    values = measure(
+      before, target, protocol, exact=example.lq if same_size else None
+    )
     row |= {f"input_{name}": value for name, value in values.items()}
-    row |= values if output is None else measure(after, target, protocol)
+    if output is not None:
+      values = measure(after, target, protocol, exact=output)
+    row |= values
   return Result(row, before, after, target)
 
 
 def measure(
-  image: np.ndarray, target: np.ndarray, protocol: Mapping[str, Any]
+  image: np.ndarray,
+  target: np.ndarray,
+  protocol: Mapping[str, Any],
+  *,
+  exact: np.ndarray | None = None,
 ) -> dict[str, float]:
   """Measures one image.
 
@@ -75,8 +84,10 @@ def measure(
     image: uint8 `[H, W, C]`.
     target: clean image, same shape.
     protocol: `channel`, `crop_px`, `ssim` (variant), `psnr_b` (bool), and
-      `also`: further columns, psnr_CHANNEL, ssim_VARIANT or
-      ssim_VARIANT_CHANNEL.
+      `also`: further columns, psnr_CHANNEL, ssim_VARIANT,
+      ssim_VARIANT_CHANNEL or psnr_float.
+    exact: the image before it was rounded, float, for psnr_float; None where
+      there is none.
 
   Returns:
     PSNR in dB as "psnr", SSIM as "ssim", PSNR-B in dB as "psnr_b" where asked
@@ -96,11 +107,16 @@ def measure(
   if protocol["psnr_b"]:
     values["psnr_b"] = metrics.psnr_b(image, target, **common)
   for name in protocol["also"]:
+    if name == "psnr_float":
+      pixels = image / np.float32(255) if exact is None else exact
+      crop_px = protocol["crop_px"]
+      values[name] = metrics.psnr_float(pixels, target, crop_px=crop_px)
+      continue
     if not (column := _COLUMN.fullmatch(name)):
       raise ValueError(
         f"config.eval.protocol.also: unknown column {name!r}; use psnr_rgb,"
-        " psnr_y or psnr_y_rounded, ssim_valid, ssim_zero_pad or ssim_3d, or an"
-        " SSIM and a channel, as ssim_zero_pad_y"
+        " psnr_y, psnr_y_rounded or psnr_float, ssim_valid, ssim_zero_pad or"
+        " ssim_3d, or an SSIM and a channel, as ssim_zero_pad_y"
       )
     part: dict[str, Any] = column.groupdict()  # literals, by the pattern
     channel = part["channel"] or part["psnr"] or protocol["channel"]

@@ -80,6 +80,31 @@ def psnr(
   return _decibel(float(np.mean(np.square(a - b))))
 
 
+def psnr_float(a: np.ndarray, b: np.ndarray, *, crop_px: int = 0) -> float:
+  """Measures PSNR of a result that is clipped and not rounded to 8 bits.
+
+  It is -10 log10(mean((a - b / 255)^2)), over all samples.
+
+  Args:
+    a: `[H, W, C]` float, nominal range [0, 1].
+    b: the clean image, uint8, same shape.
+    crop_px: as of `psnr`.
+
+  Returns:
+    dB; infinity for identical images.
+
+  Raises:
+    ValueError: as of `psnr`.
+
+  Source: PromptIR, AdaIR, MoCE-IR, whose figures are of such results.
+  """
+  # float32 is not widened before, as in `to_uint8`: levels stay whole.
+  levels = (np.clip(np.asarray(a), 0.0, 1.0) * 255.0).astype(np.float64)
+  _, target = _prepare(to_uint8(a), b, crop_px, "rgb")
+  rows, columns = (slice(crop_px, side - crop_px) for side in levels.shape[:2])
+  return _decibel(float(np.mean(np.square(levels[rows, columns] - target))))
+
+
 def ssim(
   a: np.ndarray,
   b: np.ndarray,
