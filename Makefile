@@ -6,7 +6,7 @@
 # make gpu_compiler    what `aot --platform=cuda` needs without a GPU
 # make gpu_benchmarks  on an NVIDIA GPU: tests, tiles, figures (docs/kernels.md)
 # make gpu_pretrained  on an NVIDIA GPU: trains the bundled light networks further,
-#                      DATA=folder that holds bsds500 (pretrained/README.md)
+#                      DATA=folder that holds bsds500, photos (pretrained/README.md)
 #
 # Another interpreter: make test PYTHON=python3.11 VENV=.venv311
 # The newest of every package: make test CONSTRAINTS= VENV=.venv_newest
@@ -24,7 +24,7 @@ DEMO := runs/demo
 FIGURES := benchmarks/results
 FURTHER := runs/further
 # The least trained come first, for a GPU that is lent.
-LIGHT := jpeg_color_light denoise_gray_light demosaic_light \
+LIGHT := photo_light jpeg_color_light denoise_gray_light demosaic_light \
   denoise_color_light denoise_files_light sr_x2_light sr_x4_light
 
 .PHONY: demo web_demo test test_fast lint gpu_compiler gpu_required
@@ -104,7 +104,7 @@ $(FURTHER)/denoise_color_light.safetensors: OPTIONS = \
 
 $(FURTHER)/%.safetensors: | gpu_required
 	$(RUN) train.py --config=configs/pretrained.py:$*,further --config.seed=3 \
-	  --config.data.data_dir=$(or $(DATA),$(error DATA= the folder of bsds500)) \
+	  --config.data.data_dir=$(or $(DATA),$(error DATA= the folder of bsds500 and photos)) \
 	  --workdir=$(FURTHER)/$* $(OPTIONS)
 	JAX_PLATFORMS=cpu $(RUN) -m semanir_jax.weights --dtype=float32 \
 	  --checkpoint=$(FURTHER)/$* --output=$@

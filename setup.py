@@ -29,6 +29,7 @@ setuptools.setup(
     f"{_BUNDLED}.pretrained": [
       "*.safetensors",
       "NOTICE",
+      "PHOTOGRAPHS.tsv",
       "README.md",
       "SHA256SUMS",
     ],

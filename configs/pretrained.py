@@ -2,10 +2,10 @@
 
 The light ones in minutes each on one H200, several at a time, and five of them
 for one to five hours on a CPU core; the tiny one in 50 minutes on a CPU core,
-and in 75 the one of files, which began as the colour denoiser.
-All with random k, on the 398 images of BSDS500 train and test that hold no
+and in 75 and 150 those of files and photographs, which began as the colour
+denoiser. All with random k, on the 398 images of BSDS500 train and test that hold no
 test image (its `val` holds CBSD68; two of `train` are left out, see
-docs/data.md). pretrained/README.md has scores, times and what was done to them
+docs/data.md); that of photographs on 261 photographs besides. pretrained/README.md has scores, times and what was done to them
 afterwards; the test sets are those of the task's own config, which `eval.py`
 is run with.
 
@@ -14,8 +14,8 @@ is run with.
   python -m semanir_jax.weights --checkpoint=runs/denoise_color_light \
     --output=pretrained/denoise_color_light.safetensors --dtype=float32
 
-`further` goes on from the bundled file, as all the light ones but that of files
-have done once (x2 and x4 twice, with other seeds and steps; gray from the
+`further` goes on from the bundled file, as all the light ones but those of files
+and photographs have done once (x2 and x4 twice, with other seeds and steps; gray from the
 colour denoiser);
 `make gpu_pretrained` does so with all of them, with another seed, JPEG for
 longer and colour denoising with pictures of stronger colours.
@@ -156,8 +156,15 @@ _FURTHER_BY_NAME: dict[str, dict[str, Any]] = {
     "train.num_steps": 2_800,
     "schedule.hold_steps": 1_000,
   },
+  # Graphics: it spoils flat saturated colours, which no photograph has.
   "jpeg_color_light": {
+    "data.graphics": 0.1,
     "train.num_steps": 4_000,
+    "schedule.hold_steps": 1_600,
+  },
+  "photo_light": {
+    "train.num_steps": 4_000,
+    "schedule.peak": 5e-4,
     "schedule.hold_steps": 1_600,
   },
   "demosaic_light": _COLORFUL

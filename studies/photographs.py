@@ -31,7 +31,7 @@ from semanir_jax.evaluation import metrics, test_sets
 from semanir_jax.images.image_file import write_image
 from studies import classical, measuring, records
 
-NETWORKS = ("denoise_files_light", "jpeg_color_light")
+NETWORKS = ("photo_light", "denoise_files_light", "jpeg_color_light")
 METHODS = (*NETWORKS, *classical.FILTERS)
 ROWS = ("clean", *(f"{form}_s25" for form in photo.FORMS))
 _KEY = ("set", "row", "crop_px", "image", "method", "made_by")

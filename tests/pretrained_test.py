@@ -24,6 +24,7 @@ GAINS = {
   "denoise_files_light": 5.4,
   "denoise_gray_light": 3.9,
   "jpeg_color_light": 0.8,
+  "photo_light": 5.0,
   "demosaic_light": 3.5,
   "sr_x2_light": 0.65,
   "sr_x4_light": 0.45,
@@ -90,7 +91,9 @@ def test_its_card_says_how_it_was_trained_and_measured(name):
   for key, values in results.items():
     (row,) = [line for line in card.splitlines() if f"| {key} |" in line]
     for column in ("input_psnr", "psnr"):
-      assert f"{values[column]:.2f}" in row
+      # JSON has no infinity: the input of `clean` is the clean picture.
+      value = values[column]
+      assert ("inf" if value is None else f"{value:.2f}") in row
     for column in ("input_ssim", "ssim"):
       assert f"{values[column]:.4f}" in row
 

@@ -24,7 +24,7 @@ _OUTPUT = flags.DEFINE_string(
 )
 _CHECKPOINT = flags.DEFINE_string(
   "checkpoint",
-  "denoise_files_light",
+  "photo_light",
   "Workdir of a run, a step, a file or a bundled name.",
 )
 _NUM_KEYS = flags.DEFINE_integer(
