@@ -3,20 +3,20 @@
 The light ones in minutes each on one H200, several at a time, and five of them
 for one to five hours on a CPU core; the tiny one in 50 minutes on a CPU core,
 and in 75 and 150 those of files and photographs, which began as the colour
-denoiser. All with random k, on the 398 images of BSDS500 train and test that hold no
-test image (its `val` holds CBSD68; two of `train` are left out, see
-docs/data.md); that of photographs on 261 photographs besides. pretrained/README.md has scores, times and what was done to them
-afterwards; the test sets are those of the task's own config, which `eval.py`
-is run with.
+denoiser. All with random k, on the 398 images of BSDS500 train and test that
+hold no test image (its `val` holds CBSD68; two of `train` are left out, see
+docs/data.md); that of photographs on 261 others besides. pretrained/README.md
+has scores, times and what was done to them afterwards; the test sets are those
+of the task's own config, which `eval.py` is run with.
 
   python train.py --config=configs/pretrained.py:denoise_color_light \
     --config.data.data_dir=DATA --workdir=runs/denoise_color_light
   python -m semanir_jax.weights --checkpoint=runs/denoise_color_light \
     --output=pretrained/denoise_color_light.safetensors --dtype=float32
 
-`further` goes on from the bundled file, as all the light ones but those of files
-and photographs have done once (x2 and x4 twice, with other seeds and steps; gray from the
-colour denoiser);
+`further` goes on from the bundled file, as all the light ones but those of
+files and photographs have done once (x2 and x4 twice, with other seeds and
+steps; gray from the colour denoiser);
 `make gpu_pretrained` does so with all of them, with another seed, JPEG for
 longer and colour denoising with pictures of stronger colours.
 """
