@@ -4,7 +4,6 @@ import dataclasses
 from typing import ClassVar, NamedTuple
 
 import numpy as np
-from scipy import ndimage
 
 from semanir_jax.degradations import scene
 from semanir_jax.degradations.base import (
@@ -212,6 +211,8 @@ class _Lens(NamedTuple):
     self, clean: np.ndarray, drop: _Drop, y: np.ndarray, x: np.ndarray
   ) -> np.ndarray:
     """Returns the smoothed picture y and x px from the middle of a drop."""
+    from scipy import ndimage  # 0.3 s that most programs save
+
     reach = int(np.ceil(max(np.abs(y).max(), np.abs(x).max()))) + 1
     # What will be smooth is first shrunk: several times less to compute.
     step = max(1, int(self.blur / 2.0))

@@ -4,7 +4,6 @@ import dataclasses
 from typing import ClassVar
 
 import numpy as np
-from scipy import ndimage
 
 from semanir_jax.degradations.base import (
   Context,
@@ -103,6 +102,8 @@ class Snow:
 
   def _flakes(self, rng: Rng, angle: float) -> list[np.ndarray]:
     """Draws the flakes of a layer, `[2 r + 1, 2 r + 1]` float32 each."""
+    from scipy import ndimage  # 0.3 s that most programs save
+
     size = draw_log_uniform(rng, self.radius_px)
     fall = draw_uniform(rng, self.fall)
     smallest = ends(self.radius_px)[0]
