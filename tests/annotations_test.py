@@ -15,11 +15,11 @@ from semanir_jax.images import annotations, encoder, geotiff, xmp
 from semanir_jax.images.annotations import Annotations
 from semanir_jax.images.image_file import read_image, write_image
 from semanir_jax.images.metadata import NO_METADATA, Metadata, read_metadata
-from semanir_jax.inference.restorer import Restorer
-from semanir_jax.networks.loaded_network import LoadedNetwork
-from semanir_jax.restoration import restore
 from semanir_jax.restoration.restore import restore_files
-from tests import png_files, small
+from tests import png_files
+from tests.restoration_cases import random_pixels
+
+pytestmark = pytest.mark.usefixtures("quick_networks")
 
 IPTC = b"\x1c\x02\x19\x00\x07holiday"
 PACKET = (
@@ -38,26 +38,6 @@ KEPT_PACKET = (
 AREA, POINT = (
   (1, 1, 0, 2, 1025, 0, 1, kind, 3072, 0, 1, 32633) for kind in (1, 2)
 )
-
-
-@pytest.fixture(autouse=True)
-def _quick_networks(monkeypatch):
-  """Checkpoints "1" and "2": of networks that enlarge, and darken a little."""
-
-  def load(path: str) -> LoadedNetwork:
-    return small.network({"1": small.USHAPE, "2": small.COLUMNAR}[path], {})
-
-  def darkened(self: Restorer, batch: np.ndarray, **_: int) -> np.ndarray:
-    scale = self.model.scale
-    return batch.repeat(scale, axis=1).repeat(scale, axis=2) - 0.01
-
-  monkeypatch.setattr(restore, "load_network", load)
-  monkeypatch.setattr(Restorer, "__call__", darkened)
-
-
-def _random(*shape: int, dtype: type = np.uint8) -> np.ndarray:
-  rng = np.random.default_rng(0)
-  return rng.integers(0, np.iinfo(dtype).max, shape, dtype, endpoint=True)
 
 
 def _restored(
@@ -85,7 +65,7 @@ def _resource(code: int, body: bytes) -> bytes:
 
 
 def _write_jpeg(path: pathlib.Path, *segments: bytes, **options: Any) -> None:
-  Image.fromarray(_random(5, 7, 3)).save(
+  Image.fromarray(random_pixels(5, 7, 3)).save(
     path, extra=b"".join(segments), **options
   )
 
@@ -134,7 +114,7 @@ def test_what_a_jpeg_says_is_kept_or_told(tmp_path, caplog, output_format):
 def test_16_bits_carry_them_too(tmp_path, caplog, kind, dtype):
   metadata = Metadata(annotations=Annotations(xmp=KEPT_PACKET, iptc=IPTC))
   name = {"png": "a.png", "tiff": "a.tif"}[kind]
-  pixels = _random(5, 6, 3, dtype=dtype)
+  pixels = random_pixels(5, 6, 3, dtype=dtype)
   data = encoder.encode(pixels, name[1:], name, metadata=metadata)
   (tmp_path / name).write_bytes(data)
   for output_format in ("png", "tiff"):
@@ -150,7 +130,7 @@ def test_iptc_that_photoshop_wrote_as_integers_is_read(tmp_path):
   for name, value in (("a", words), ("b", words[:1])):
     path = tmp_path / f"{name}.tif"
     tag = (33723, 4, len(value), value, True)
-    tifffile.imwrite(path, _random(5, 6, 3), extratags=[tag])
+    tifffile.imwrite(path, random_pixels(5, 6, 3), extratags=[tag])
     expected = struct.pack(f"<{len(value)}I", *value)
     assert _annotations(path).iptc == expected
     assert _annotations(_restored(path)).iptc == expected
@@ -167,7 +147,7 @@ TEXTS = [
 @pytest.mark.parametrize("late", [False, True])
 def test_the_text_of_a_png_is_kept_or_told(tmp_path, caplog, dtype, late):
   source = tmp_path / "a.png"
-  write_image(source, _random(5, 7, 3, dtype=dtype))
+  write_image(source, random_pixels(5, 7, 3, dtype=dtype))
   stale = (b"tEXt", b"Raw profile type exif\0\nexif\n 2\n0000\n")
   chunks = b"".join(png_files.chunk(*text) for text in [*TEXTS, stale])
   data = source.read_bytes()
@@ -194,7 +174,7 @@ def test_xmp_of_a_png_is_read(tmp_path, packed):
   info = PngImagePlugin.PngInfo()
   info.add_itxt("XML:com.adobe.xmp", PACKET.decode(), zip=packed)
   source = tmp_path / "a.png"
-  Image.fromarray(_random(5, 7, 3)).save(source, pnginfo=info)
+  Image.fromarray(random_pixels(5, 7, 3)).save(source, pnginfo=info)
   for output_format in ("png", "jpeg", "webp", "tiff"):
     result = _restored(source, output_format)
     assert _annotations(result).xmp == KEPT_PACKET
@@ -252,7 +232,10 @@ def test_a_geotiff_stays_where_it_lies(
   tags = [*places, (34735, 3, len(keys), keys, True), *OTHERS]
   source = tmp_path / "a.tif"
   tifffile.imwrite(
-    source, _random(5, 7, 3, dtype=dtype), photometric="rgb", extratags=tags
+    source,
+    random_pixels(5, 7, 3, dtype=dtype),
+    photometric="rgb",
+    extratags=tags,
   )
   before = _annotations(source).places
   assert [tag.number for tag in before] == sorted(tag[0] for tag in tags)
@@ -280,14 +263,16 @@ def test_a_geotiff_that_exif_turns_is_told(tmp_path, caplog):
   tags = [*SCALE_AND_POINT, (34735, 3, len(AREA), AREA, True)]
   tags.append((274, 3, 1, 6, True))
   source = tmp_path / "a.tif"
-  tifffile.imwrite(source, _random(5, 7, 3), photometric="rgb", extratags=tags)
+  tifffile.imwrite(
+    source, random_pixels(5, 7, 3), photometric="rgb", extratags=tags
+  )
   result = _restored(source)
   assert _told(caplog) == "GeoTIFF, since the image was turned"
   assert not _annotations(result).places
 
 
 def test_what_no_result_holds_is_told(tmp_path, caplog):
-  base = Image.fromarray(_random(5, 7, 3))
+  base = Image.fromarray(random_pixels(5, 7, 3))
   base.save(
     tmp_path / "a.jpg", "MPO", save_all=True, append_images=[base.copy()]
   )
@@ -312,13 +297,13 @@ def test_what_no_result_holds_is_told(tmp_path, caplog):
     "its APP11 segment, the second part of its XMP, Photoshop's resources"
   )
   tag = (50844, 12, 2, (1.0, 2.0), True)
-  tifffile.imwrite(tmp_path / "e.tif", _random(5, 7, 3), extratags=[tag])
+  tifffile.imwrite(tmp_path / "e.tif", random_pixels(5, 7, 3), extratags=[tag])
   _restored(tmp_path / "e.tif")
   assert _told(caplog) == "its tags 50844"
 
 
 def test_ordinary_files_lose_nothing(tmp_path, caplog):
-  pixels = _random(5, 7, 3)
+  pixels = random_pixels(5, 7, 3)
   exif = Image.Exif()
   exif[271], exif[274] = "a camera", 6
   for name in ("a.png", "a.jpg", "a.webp", "a.bmp", "a.tif"):
@@ -332,14 +317,14 @@ def test_ordinary_files_lose_nothing(tmp_path, caplog):
     tmp_path / "b.tif", pixels, tile=(16, 16), compression="deflate"
   )
   _restored(tmp_path / "b.tif")
-  write_image(tmp_path / "c.tif", _random(5, 7, 3, dtype=np.uint16))
+  write_image(tmp_path / "c.tif", random_pixels(5, 7, 3, dtype=np.uint16))
   _restored(tmp_path / "c.tif")
   assert not _told(caplog)
 
 
 def test_text_of_exif_keeps_its_letters_in_every_format(tmp_path, caplog):
   source = tmp_path / "a.png"
-  write_image(source, _random(5, 7, 3, dtype=np.uint16))
+  write_image(source, random_pixels(5, 7, 3, dtype=np.uint16))
   exif = Image.Exif()
   for tag in (270, 271, 305, 315, 33432):
     exif[tag] = f"Jörg {tag}".encode()
@@ -391,7 +376,7 @@ def test_what_a_jpeg_cannot_hold_for_its_length_is_told(tmp_path, caplog):
   packet = b"<x:xmpmeta>" + b" " * 65_500 + b"</x:xmpmeta>"
   long = Annotations(xmp=packet, iptc=bytes(65_530))
   data = encoder.encode(
-    _random(5, 6, 3), ".tif", "a", metadata=Metadata(annotations=long)
+    random_pixels(5, 6, 3), ".tif", "a", metadata=Metadata(annotations=long)
   )
   (tmp_path / "a.tif").write_bytes(data)
   assert _annotations(_restored(tmp_path / "a.tif")) == long
@@ -402,7 +387,7 @@ def test_what_a_jpeg_cannot_hold_for_its_length_is_told(tmp_path, caplog):
 @pytest.mark.filterwarnings("ignore:Image appears to be a malformed MPO")
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 def test_damaged_annotations_hide_no_picture(tmp_path, caplog, monkeypatch):
-  write_image(tmp_path / "a.png", _random(5, 7, 3))
+  write_image(tmp_path / "a.png", random_pixels(5, 7, 3))
   png_files.add_early(
     tmp_path / "a.png", {b"iTXt": b"XML:com.adobe.xmp\0\1\0\0\0no deflate"}
   )
@@ -412,7 +397,7 @@ def test_damaged_annotations_hide_no_picture(tmp_path, caplog, monkeypatch):
   _restored(tmp_path / "b.jpg")
   assert not _told(caplog)
   tag = (33550, 12, 2, (1.0, 2.0), True)
-  tifffile.imwrite(tmp_path / "c.tif", _random(5, 7, 3), extratags=[tag])
+  tifffile.imwrite(tmp_path / "c.tif", random_pixels(5, 7, 3), extratags=[tag])
   _restored(tmp_path / "c.tif")
   assert _told(caplog) == "GeoTIFF that is damaged"
   _write_jpeg(tmp_path / "d.jpg", xmp=PACKET.decode().encode("utf-16"))
@@ -425,7 +410,7 @@ def test_damaged_annotations_hide_no_picture(tmp_path, caplog, monkeypatch):
 
 
 def test_colours_that_bmp_does_not_hold_are_told(tmp_path, caplog):
-  pixels = _random(5, 7, 3)
+  pixels = random_pixels(5, 7, 3)
   profile = bytes(16) + b"RGB " + bytes(108)
   Image.fromarray(pixels).save(tmp_path / "a.png", icc_profile=profile)
   _restored(tmp_path / "a.png", "bmp")

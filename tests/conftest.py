@@ -55,6 +55,25 @@ def runs(tmp_path_factory) -> dict[str, str]:
   }
 
 
+@pytest.fixture
+def quick_networks(monkeypatch) -> None:
+  """Checkpoints "1" and "2": of networks that enlarge, and darken a little."""
+  from semanir_jax.inference.restorer import Restorer
+  from semanir_jax.restoration import restore
+  from tests import small
+
+  models = {"1": small.USHAPE, "2": small.COLUMNAR}
+
+  def darkened(self, batch, **_):
+    scale = self.model.scale
+    return batch.repeat(scale, axis=1).repeat(scale, axis=2) - 0.01
+
+  monkeypatch.setattr(
+    restore, "load_network", lambda name: small.network(models[name], {})
+  )
+  monkeypatch.setattr(Restorer, "__call__", darkened)
+
+
 @pytest.fixture(scope="session")
 def photographs(tmp_path_factory) -> pathlib.Path:
   """Folders of images to train on and to test with, see `train_cases`."""

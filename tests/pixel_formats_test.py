@@ -11,34 +11,15 @@ from PIL import Image, ImageCms, ImageOps
 from semanir_jax.images import decoder, encoder, image_file
 from semanir_jax.images.imresize import imresize
 from semanir_jax.images.metadata import NO_METADATA, Metadata, read_metadata
-from semanir_jax.inference.restorer import Restorer
 from semanir_jax.models.semanir import SemanIR
-from semanir_jax.networks.loaded_network import LoadedNetwork
-from semanir_jax.restoration import pixel_formats, restore, result_files
+from semanir_jax.restoration import pixel_formats, result_files
 from semanir_jax.restoration.restore import restore_files
 from tests import png_files, small
+from tests.restoration_cases import random_pixels
+
+pytestmark = pytest.mark.usefixtures("quick_networks")
 
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-
-
-@pytest.fixture(autouse=True)
-def _quick_networks(monkeypatch):
-  """Checkpoints "1" and "2": of networks that enlarge, and darken a little."""
-
-  def load(path: str) -> LoadedNetwork:
-    return small.network({"1": small.USHAPE, "2": small.COLUMNAR}[path], {})
-
-  def darkened(self: Restorer, batch: np.ndarray, **_: int) -> np.ndarray:
-    scale = self.model.scale
-    return batch.repeat(scale, axis=1).repeat(scale, axis=2) - 0.01
-
-  monkeypatch.setattr(restore, "load_network", load)
-  monkeypatch.setattr(Restorer, "__call__", darkened)
-
-
-def _random(*shape: int, dtype: type = np.uint8) -> np.ndarray:
-  rng = np.random.default_rng(0)
-  return rng.integers(0, np.iinfo(dtype).max, shape, dtype, endpoint=True)
 
 
 def _picture(
@@ -48,7 +29,9 @@ def _picture(
 
 
 def _palette(*shape: int, transparent: bool) -> Image.Image:
-  image = Image.frombytes("P", shape[::-1], (_random(*shape) % 3).tobytes())
+  image = Image.frombytes(
+    "P", shape[::-1], (random_pixels(*shape) % 3).tobytes()
+  )
   image.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255])
   if transparent:
     image.info["transparency"] = bytes([255, 100, 0])
@@ -61,10 +44,10 @@ def _save(path: pathlib.Path, mode: str, side: int) -> None:
   if mode in ("P", "P+alpha"):
     _palette(*shape, transparent=mode == "P+alpha").save(path)
   elif mode == "1":
-    Image.fromarray(_random(*shape) > 127).save(path)
+    Image.fromarray(random_pixels(*shape) > 127).save(path)
   else:
     kind, _, bits = mode.partition(";")
-    pixels = _random(
+    pixels = random_pixels(
       *shape, len(kind), dtype=np.uint16 if bits == "16" else np.uint8
     )
     image_file.write_image(path, pixels)
@@ -113,7 +96,7 @@ def test_every_mode_and_size_keeps_its_kind(tmp_path, scale, mode, side):
 
 
 def test_alpha_is_enlarged_as_8_bit_images_are():
-  alpha = _random(5, 7, 1)
+  alpha = random_pixels(5, 7, 1)
   enlarged = result_files._scale_alpha(alpha, 3, np.dtype(np.uint8))
   np.testing.assert_array_equal(enlarged, imresize(alpha, 3, rounding="once"))
   for level, expected in ((65535, 255), (30000, 117)):
@@ -128,7 +111,7 @@ def test_orientation_is_applied_once(tmp_path, orientation):
   exif[274], exif[271] = orientation, "a camera"
   exif[0x8769] = {0x9003: "2020:01:02 03:04:05", 0xA002: 12}
   source = tmp_path / "a.png"
-  Image.fromarray(_random(4, 7, 3) // 2).save(source, exif=exif)
+  Image.fromarray(random_pixels(4, 7, 3) // 2).save(source, exif=exif)
   restore_files("1", str(source), str(tmp_path / "out"))
   with (
     Image.open(source) as before,
@@ -155,7 +138,9 @@ def test_profile_and_exif_are_carried(tmp_path, name, output_format):
   exif = Image.Exif()
   exif[274], exif[271] = 6, "a camera"
   source = tmp_path / name
-  Image.fromarray(_random(4, 7, 3)).save(source, icc_profile=PROFILE, exif=exif)
+  Image.fromarray(random_pixels(4, 7, 3)).save(
+    source, icc_profile=PROFILE, exif=exif
+  )
   restore_files(
     "1", str(source), str(tmp_path / "out"), output_format=output_format
   )
@@ -173,7 +158,7 @@ def test_16_bit_colour_png_carries_them_too(samples):
   exif = Image.Exif()
   exif[271] = "a camera"
   metadata = Metadata(PROFILE, exif.tobytes())
-  image = _random(5, 6, samples, dtype=np.uint16)
+  image = random_pixels(5, 6, samples, dtype=np.uint16)
   data = encoder.encode(image, ".png", "a.png", metadata=metadata)
   parts = decoder.decode(data, "a.png")
   parts = [part for part in parts if part is not None]
@@ -185,7 +170,7 @@ def test_16_bit_colour_png_carries_them_too(samples):
 
 def test_exif_behind_the_pixels_of_a_png_is_carried(tmp_path):
   source = tmp_path / "a.png"
-  image_file.write_image(source, _random(4, 7, 3))
+  image_file.write_image(source, random_pixels(4, 7, 3))
   png_files.add_late_exif(source, {271: "a camera", 274: 6})
   restore_files("1", str(source), str(tmp_path / "out"))
   with Image.open(tmp_path / "out/a.png") as image:
@@ -206,7 +191,7 @@ def test_what_exif_says_of_size_is_dropped_or_enlarged(tmp_path, text):
   exif[270], exif[282], exif[283], exif[296] = text, 100.5, 50.25, 3
   exif[0x8769] = {0x9003: "2020:01:02 03:04:05", 0x9214: (3, 2)}
   source = tmp_path / "a.tif"
-  Image.fromarray(_random(5, 7, 3)).save(source, exif=exif.tobytes())
+  Image.fromarray(random_pixels(5, 7, 3)).save(source, exif=exif.tobytes())
   for scale, kept in ((1, text), (2, None if text in SIZED else text)):
     output = tmp_path / f"x{scale}"
     restore_files(str(scale), str(source), str(output), output_format="webp")
@@ -225,7 +210,7 @@ def test_what_exif_says_of_size_is_dropped_or_enlarged(tmp_path, text):
 def test_the_resolution_of_a_scan_is_kept_or_enlarged(
   tmp_path, name, output_format, scale
 ):
-  Image.fromarray(_random(5, 7, 3)).save(tmp_path / name, dpi=(300, 150))
+  Image.fromarray(random_pixels(5, 7, 3)).save(tmp_path / name, dpi=(300, 150))
   result = _restored(tmp_path / name, scale, output_format)
   with Image.open(result) as image:
     dpi = image.info["dpi"]
@@ -236,7 +221,7 @@ def test_the_resolution_of_a_scan_is_kept_or_enlarged(
 def test_the_resolution_is_turned_with_the_image(tmp_path, name):
   exif = Image.Exif()
   exif[274], exif[282], exif[283], exif[296] = 6, 300.0, 150.0, 2
-  image = Image.fromarray(_random(5, 7, 3))
+  image = Image.fromarray(random_pixels(5, 7, 3))
   image.save(tmp_path / name, exif=exif, dpi=(300, 150))
   result = _restored(tmp_path / name, 1, "jpeg")
   with Image.open(result) as image:
@@ -250,7 +235,7 @@ def test_the_resolution_is_turned_with_the_image(tmp_path, name):
 def test_the_resolution_of_a_scan_of_16_bits_is_enlarged(
   tmp_path, output_format
 ):
-  image = _random(5, 7, 3, dtype=np.uint16)
+  image = random_pixels(5, 7, 3, dtype=np.uint16)
   metadata = Metadata(dpi=(300.0, 150.0))
   data = encoder.encode(image, ".png", "a.png", metadata=metadata)
   (tmp_path / "a.png").write_bytes(data)
@@ -264,7 +249,7 @@ def test_a_resolution_that_is_not_told_is_not_made_up(tmp_path):
   exif = Image.Exif()
   exif[271] = "a camera"
   for name, dpi in (("a.jpg", (0, 0)), ("b.tif", (1e-9, 1e-9))):
-    image = Image.fromarray(_random(5, 7, 3))
+    image = Image.fromarray(random_pixels(5, 7, 3))
     image.save(tmp_path / name, exif=exif, dpi=dpi)
     assert read_metadata((tmp_path / name).read_bytes()).dpi is None
   image.save(tmp_path / "c.tif")
@@ -320,7 +305,7 @@ def test_what_a_png_says_of_its_colours_is_kept_or_said_to_be_lost(
   tmp_path, caplog, chunks, lost, dtype
 ):
   source = tmp_path / "a.png"
-  image_file.write_image(source, _random(5, 7, 3, dtype=dtype))
+  image_file.write_image(source, random_pixels(5, 7, 3, dtype=dtype))
   png_files.add_early(source, chunks)
   restore_files("1", str(source), str(tmp_path / "png"))
   data = (tmp_path / "png/a.png").read_bytes()
@@ -338,7 +323,7 @@ def test_a_colour_profile_stands_above_gamma_and_srgb():
   metadata = Metadata(PROFILE, png_colours=(*GAMMA.items(), *SRGB.items()))
   assert not metadata.colours_of_png_alone()
   for dtype in (np.uint8, np.uint16):
-    pixels = _random(5, 7, 3, dtype=dtype)
+    pixels = random_pixels(5, 7, 3, dtype=dtype)
     data = encoder.encode(pixels, ".png", "a.png", metadata=metadata)
     assert b"gAMA" in data and b"iCCP" in data and b"sRGB\0" not in data
 
@@ -355,7 +340,7 @@ def test_broken_exif_does_not_hide_a_picture(tmp_path):
   # A negative resolution, which Pillow reads but cannot write.
   entry = struct.pack("<HHHIII", 1, 282, 10, 1, 26, 0)
   broken = b"Exif\0\0II*\0\x08\0\0\0" + entry + struct.pack("<ii", -1, 1)
-  Image.fromarray(_random(4, 7, 3)).save(source, exif=broken)
+  Image.fromarray(random_pixels(4, 7, 3)).save(source, exif=broken)
   assert read_metadata(source.read_bytes()) == NO_METADATA
   restore_files("1", str(source), str(tmp_path / "out"))
   assert image_file.read_image(tmp_path / "out/a.png").shape == (4, 7, 3)
@@ -363,7 +348,7 @@ def test_broken_exif_does_not_hide_a_picture(tmp_path):
 
 def test_quality_is_that_of_the_file(tmp_path):
   source = tmp_path / "a.png"
-  image_file.write_image(source, _random(40, 40, 3))
+  image_file.write_image(source, random_pixels(40, 40, 3))
   sizes = []
   for output_format, quality in (
     ("jpeg", 10),
@@ -387,7 +372,7 @@ def test_quality_is_that_of_the_file(tmp_path):
 
 def test_16_bits_become_8_where_a_format_has_no_more(tmp_path):
   source = tmp_path / "a.png"
-  image_file.write_image(source, _random(6, 5, 4, dtype=np.uint16))
+  image_file.write_image(source, random_pixels(6, 5, 4, dtype=np.uint16))
   restore_files("1", str(source), str(tmp_path / "out"), output_format="webp")
   colour, alpha = png_files.read_image_and_alpha(tmp_path / "out/a.webp")
   _, before = png_files.read_image_and_alpha(source)
@@ -398,16 +383,34 @@ def test_16_bits_become_8_where_a_format_has_no_more(tmp_path):
 @pytest.mark.parametrize(
   ("pixels", "alpha", "suffix", "scale", "message"),
   [
-    (_random(2, 2, 3), _random(2, 2, 1), ".jpg", 1, "a.png: has transparent"),
-    (_random(2, 2, 1), _random(2, 2, 1), ".bmp", 1, "which .bmp does not hold"),
     (
-      _random(2, 2, 3, dtype=np.uint16),
-      _random(2, 2, 1, dtype=np.uint16),
+      random_pixels(2, 2, 3),
+      random_pixels(2, 2, 1),
+      ".jpg",
+      1,
+      "a.png: has transparent",
+    ),
+    (
+      random_pixels(2, 2, 1),
+      random_pixels(2, 2, 1),
+      ".bmp",
+      1,
+      "which .bmp does not hold",
+    ),
+    (
+      random_pixels(2, 2, 3, dtype=np.uint16),
+      random_pixels(2, 2, 1, dtype=np.uint16),
       ".tif",
       1,
       "16-bit TIFF with alpha is not written; use --format=png",
     ),
-    (_random(1, 5000, 3), None, ".webp", 4, "4x20000 px is too large for"),
+    (
+      random_pixels(1, 5000, 3),
+      None,
+      ".webp",
+      4,
+      "4x20000 px is too large for",
+    ),
   ],
 )
 def test_what_a_format_cannot_hold_is_refused(
@@ -419,13 +422,13 @@ def test_what_a_format_cannot_hold_is_refused(
 
 
 def test_opaque_alpha_is_dropped_only_where_it_must():
-  picture = _picture(_random(2, 2, 3), np.full((2, 2, 1), 255, np.uint8))
+  picture = _picture(random_pixels(2, 2, 3), np.full((2, 2, 1), 255, np.uint8))
   assert pixel_formats.fit_to_format(picture, ".jpg", 1).alpha is None
   assert pixel_formats.fit_to_format(picture, ".png", 1) is picture
 
 
 def test_channels_of_networks_that_add_colour_are_the_networks():
-  gray = _picture(_random(4, 6, 1))
+  gray = _picture(random_pixels(4, 6, 1))
   for ins, outs, channels in ((1, 1, 1), (3, 3, 1), (1, 3, 3)):
     model = SemanIR(in_channels=ins, out_channels=outs, scale=2)
     network = small.network(model, {})

@@ -12,13 +12,19 @@ from semanir_jax.networks.build import CheckpointError
 from semanir_jax.restoration.restore import restore_files
 
 
+def random_pixels(
+  *shape: int, dtype: Any = np.uint8, seed: int = 0
+) -> np.ndarray:
+  """Draws pixels of all values of their type."""
+  rng = np.random.default_rng(seed)
+  return rng.integers(0, np.iinfo(dtype).max, shape, dtype, endpoint=True)
+
+
 def write_random(
   path: pathlib.Path, *shape: int, dtype: Any = np.uint8, seed: int = 0
 ) -> np.ndarray:
   """Writes random pixels of `shape` and returns them."""
-  top = np.iinfo(dtype).max
-  rng = np.random.default_rng(seed)
-  pixels = rng.integers(0, top, shape, dtype, endpoint=True)
+  pixels = random_pixels(*shape, dtype=dtype, seed=seed)
   path.parent.mkdir(parents=True, exist_ok=True)
   write_image(path, pixels)
   return pixels
