@@ -72,6 +72,7 @@ def get_config(arg: str = "") -> ConfigDict:
   config = base.get_config().unlock()
   config.model = base.model_options(base.choose(arg, *_SIZES))
   config.data.train = (*base.DFWB, "photos/train")
+  config.data.dither = 1  # levels of photos/train are multiples of 3
   config.data.degradation = ConfigDict({"name": "photo"} | dict(TRAINING))
   config.data.patch_size = 128
   config.data.shrink = (1.0, 2.0)

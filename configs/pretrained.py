@@ -65,7 +65,6 @@ _PHOTO = {
   "init_from": "denoise_color_light",
   "data.train": ("photos/train", "bsds500/train", "bsds500/test"),
   "data.patch_size": 128,
-  "data.dither": 1,
   "data.num_threads": 1,
   "data.cache_gib": 2.0,
   "data.degradation.clean": 0.2,
