@@ -43,10 +43,10 @@ def draw_graphic(
 def _color(rng: np.random.Generator) -> tuple[int, ...]:
   kind = rng.random()
   if kind < 0.6:  # one channel at an end, another at the other, one anywhere
-    return tuple(map(int, rng.permutation([0, 255, rng.integers(256)])))
+    return tuple(map(int, rng.permutation([0, 255, int(rng.integers(256))])))
   if kind < 0.8:
     return tuple(map(int, rng.integers(256, size=3)))
-  return (int(rng.choice([0, 255, rng.integers(256)])),) * 3
+  return (int(rng.choice([0, 255, int(rng.integers(256))])),) * 3
 
 
 def _draw_shape(
