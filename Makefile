@@ -5,8 +5,9 @@
 #                      compiler of a GPU
 # make gpu_compiler    what `aot --platform=cuda` needs without a GPU
 # make gpu_benchmarks  on an NVIDIA GPU: tests, tiles, figures (docs/kernels.md)
-# make gpu_pretrained  on an NVIDIA GPU: trains the bundled light networks further,
-#                      DATA=folder that holds bsds500, photos (pretrained/README.md)
+# make gpu_queue       on an NVIDIA GPU: trains the bundled light networks further,
+#                      DATA=folder that holds bsds500, photos (pretrained/README.md);
+#                      MINUTES=10 of a GPU that is lent
 #
 # Another interpreter: make test PYTHON=python3.11 VENV=.venv311
 # The newest of every package: make test CONSTRAINTS= VENV=.venv_newest
@@ -22,13 +23,15 @@ INSTALL = $(RUN) -m pip install --quiet --disable-pip-version-check \
 GPU_COMPILER := $(VENV)_gpu
 DEMO := runs/demo
 FIGURES := benchmarks/results
-FURTHER := runs/further
 # The least trained come first, for a GPU that is lent.
-LIGHT := photo_light jpeg_color_light denoise_gray_light demosaic_light \
-  denoise_color_light denoise_files_light sr_x2_light sr_x4_light
+NETWORKS := photo_light sr_x4_light sr_x2_light \
+  jpeg_color_light denoise_gray_light demosaic_light denoise_color_light \
+  denoise_files_light
+COMMA := ,
+SPACE := $(subst ,, )
 
 .PHONY: demo web_demo test test_fast lint gpu_compiler gpu_required
-.PHONY: gpu_benchmarks gpu_tests gpu_tiles gpu_figures gpu_pretrained
+.PHONY: gpu_benchmarks gpu_tests gpu_tiles gpu_figures gpu_queue
 
 # Two photographs get noise of sigma 25; the bundled network removes it, and then
 # one that learned for some minutes here.
@@ -83,31 +86,13 @@ gpu_figures:
 	$(RUN) -m benchmarks.models --out=$(FIGURES)/models_gpu.json
 	$(RUN) -m benchmarks.attention_memory --out=$(FIGURES)/attention_memory_gpu.json
 
-# One after the other; started again, it goes on where it was. No bundled network has
-# seen the crops and the noise of seed 3.
-gpu_pretrained: $(LIGHT:%=$(FURTHER)/%.safetensors)
-
-# Four times as many patches: at quality 10 it is 0.1 dB short of 27.6, our aim on LIVE1.
-# Most of the patches begin a file, and the loss is the squared error: on a CPU, in one
-# run each, either gave whole files 0.01 dB (pretrained/README.md). An H200 compiled for
-# 80 s and took 18.6 steps/s, so that it fits a loan of ten minutes; since, `remat` and
-# `unroll` have taken away two thirds of the memory and 60 % of its traffic by the compiler
-# (docs/scaling.md), their time is not measured.
-OPTIONS :=
-$(FURTHER)/jpeg_color_light.safetensors: OPTIONS = \
-  --config.train.batch_size=32 --config.train.num_steps=8400 \
-  --config.schedule.hold_steps=3400 --config.loss.name=l2 \
-  --config.data.degradation.aligned=0.75 --config.model.unroll=True
-# Else it would forget the strong colours that its last trainings taught it.
-$(FURTHER)/denoise_color_light.safetensors: OPTIONS = \
-  --config.data.shrink="(1.0,2.0)" --config.data.saturation="(1.0,3.0)"
-
-$(FURTHER)/%.safetensors: | gpu_required
-	$(RUN) train.py --config=configs/pretrained.py:$*,further --config.seed=3 \
-	  --config.data.data_dir=$(or $(DATA),$(error DATA= the folder of bsds500 and photos)) \
-	  --workdir=$(FURTHER)/$* $(OPTIONS)
-	JAX_PLATFORMS=cpu $(RUN) -m semanir_jax.weights --dtype=float32 \
-	  --checkpoint=$(FURTHER)/$* --output=$@
+# For a GPU that is there for MINUTES at a time: each training goes on where it was, and
+# what it has learned lies in runs/queue. NETWORKS="photo_light" trains that one.
+gpu_queue: gpu_required
+	$(RUN) -m semanir_jax.training.queue --output=runs/queue \
+	  --networks=$(subst $(SPACE),$(COMMA),$(strip $(NETWORKS))) \
+	  --data_dir=$(or $(DATA),$(error DATA= the folder of bsds500 and photos)) \
+	  $(MINUTES:%=--minutes=%)
 
 # Only a finished installation leaves the stamp, so a broken one is repeated.
 $(VENV)/.installed: requirements.txt $(CONSTRAINTS)

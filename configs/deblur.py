@@ -15,10 +15,11 @@ instead, Restormer's fourth: --config.train.progressive="()"
 --config.data.patch_size=256 --config.train.batch_size=16.
 
 `synthetic` needs no pairs: photographs are blurred while training
-(`degradations.MotionBlur`), and the tests are fixed blurs of `photos/val` and
-the few real pairs of `gopro_samples` (4) and `reds_samples` (12). What learned
-from synthetic blur may leave GoPro's frames worse than they came, as DeblurGAN
-did; no figure is claimed.
+(`degradations.MotionBlur`), an eighth of the patches stays as it is, and the
+tests are fixed blurs of `photos/val`, `clean` pictures, which should come back
+as they were, and the few real pairs of `gopro_samples` (4) and `reds_samples`
+(12). What learned from synthetic blur may leave GoPro's frames worse than they
+came, as DeblurGAN did.
 
   python train.py --config=configs/deblur.py --config.data.data_dir=data \
     --workdir=runs/deblur
@@ -45,12 +46,14 @@ _PHASES = (
   (36_000, 320, 8),
   (24_000, 384, 8),
 )
-# What a training patch of `synthetic` goes through, and what the tests are.
+# What a training patch of `synthetic` goes through, unless it stays CLEAN, and
+# what the tests are.
 TRAINING: Mapping[str, Any] = {
   "name": "motion_blur",
   "length_px": (2.0, 25.0),
   "jitter": (0.02, 0.08),
 }
+CLEAN: Mapping[str, Any] = {"name": "noise", "sigma_255": (0.0, 0.0)}
 _FORM: Mapping[str, Any] = {
   **TRAINING,
   "jitter": (0.05, 0.05),
@@ -67,6 +70,7 @@ FORMS: Mapping[str, Mapping[str, Any]] = {
   "blur_lights": _FORM
   | {"length_px": (20.0, 20.0), "regions": (1, 1)}
   | {"lights": 1.0, "light": (4.0, 4.0)},
+  "clean": CLEAN,
 }
 
 
@@ -97,7 +101,13 @@ def get_config(arg: str = "") -> ConfigDict:
     hide = base.benchmark("hide", {}, published=31.05, published_ssim=0.941)
     config.eval.sets = {"gopro": gopro, "hide": hide}
   elif kind == "synthetic":
-    config.data.degradation = ConfigDict(TRAINING)
+    config.data.degradation = ConfigDict(
+      {
+        "name": "mixture",
+        "degradations": (ConfigDict(TRAINING), ConfigDict(CLEAN)),
+        "weights": (7.0, 1.0),
+      }
+    )
     base.train_on_photographs(config)
     config.eval.sets = {
       f"photos_{form}": base.photos_val(degradation)

@@ -17,8 +17,8 @@ of the task's own config, which `eval.py` is run with.
 `further` goes on from the bundled file, as all the light ones but those of
 files and photographs have done once (x2 and x4 twice, with other seeds and
 steps; gray from the colour denoiser);
-`make gpu_pretrained` does so with all of them, with another seed, JPEG for
-longer and colour denoising with pictures of stronger colours.
+`make gpu_queue` does so with all of them, one after the other, while the time
+of a GPU lasts.
 """
 
 from types import ModuleType
@@ -61,13 +61,13 @@ _LIGHT = {
   "checkpoint.every_steps": 1_000,
 }
 _FROM_DENOISER = _LIGHT | {"init_from": "denoise_color_light"}
-_PHOTO = {
+# On one CPU core, with photographs besides.
+_ONE_CORE = {
   "init_from": "denoise_color_light",
   "data.train": ("photos/train", "bsds500/train", "bsds500/test"),
   "data.patch_size": 128,
   "data.num_threads": 1,
   "data.cache_gib": 2.0,
-  "data.degradation.clean": 0.2,
   "train.batch_size": 2,
   "train.num_steps": 1_000,
   "train.ema_decay": 0.99,
@@ -100,7 +100,11 @@ NETWORKS: dict[str, tuple[ModuleType, str, dict[str, Any]]] = {
   ),
   "jpeg_color_light": (jpeg, "color,blind,U_light,random_k", _FROM_DENOISER),
   # Of people's own files, on one CPU core.
-  "photo_light": (photo, "U_light,random_k", _PHOTO),
+  "photo_light": (
+    photo,
+    "U_light,random_k",
+    _ONE_CORE | {"data.degradation.clean": 0.2},
+  ),
   "demosaic_light": (demosaic, "U_light,random_k", _FROM_DENOISER),
   "sr_x2_light": (
     sr,
@@ -135,7 +139,7 @@ NETWORKS: dict[str, tuple[ModuleType, str, dict[str, Any]]] = {
 # crops and other noise than those of seed 0. Patches of 64 px gave the lowest
 # level of the U a single window.
 _FURTHER = {
-  "seed": 1,
+  "seed": 3,  # no bundled network has seen its crops and its noise
   "data.patch_size": 128,
   "train.batch_size": 16,
   "optimizer.name": "muon",
@@ -145,21 +149,27 @@ _FURTHER = {
 # The colours of BSDS500 hardly have detail, see data/augmentation.py.
 _COLORFUL = {"data.shrink": (1.0, 2.0), "data.saturation": (1.0, 3.0)}
 _FURTHER_BY_NAME: dict[str, dict[str, Any]] = {
-  "denoise_color_light": {
-    "train.num_steps": 3_600,
-    "schedule.hold_steps": 1_400,
-  },
+  # Else it would forget the strong colours that its last trainings taught it.
+  "denoise_color_light": _COLORFUL
+  | {"train.num_steps": 3_600, "schedule.hold_steps": 1_400},
   "denoise_files_light": _COLORFUL
   | {"train.num_steps": 2_400, "schedule.hold_steps": 900},
   "denoise_gray_light": {
     "train.num_steps": 2_800,
     "schedule.hold_steps": 1_000,
   },
-  # Graphics: it spoils flat saturated colours, which no photograph has.
+  # At quality 10 it is 0.1 dB short of 27.6, our aim on LIVE1. Most patches
+  # begin a file, and the loss is the squared error: on a CPU, in one run each,
+  # either gave whole files 0.01 dB. An H200 took 18.6 steps/s, so that it fits
+  # a loan of ten minutes. No photograph has flat saturated colours.
   "jpeg_color_light": {
     "data.graphics": 0.1,
-    "train.num_steps": 4_000,
-    "schedule.hold_steps": 1_600,
+    "data.degradation.aligned": 0.75,
+    "loss.name": "l2",
+    "model.unroll": True,
+    "train.batch_size": 32,
+    "train.num_steps": 8_400,
+    "schedule.hold_steps": 3_400,
   },
   "photo_light": {
     "train.num_steps": 4_000,

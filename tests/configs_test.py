@@ -268,7 +268,7 @@ _SAMPLES = {
 @pytest.mark.parametrize(
   ("name", "arg", "forms", "samples"),
   [
-    ("deblur", "synthetic", _BLUR, tuple(_SAMPLES)[:2]),
+    ("deblur", "synthetic", (*_BLUR, "clean"), tuple(_SAMPLES)[:2]),
     ("weather", "synthetic", (*_WEATHER, "clean"), tuple(_SAMPLES)[2:]),
     ("all_in_one", "outdoor", (*_BLUR, *_WEATHER, "clean"), tuple(_SAMPLES)),
   ],
