@@ -10,7 +10,9 @@ from semanir_jax.models.parameters import abstract_params
 from semanir_jax.models.semanir import SemanIR
 
 
-def gigaflops(model: SemanIR, side: int, num_keys: int) -> dict[str, float]:
+def gigaflops(
+  model: SemanIR, sides: tuple[int, int], num_keys: int
+) -> dict[str, float]:
   """Products and convolutions of one forward pass, 1e9 operations.
 
   A multiply-add is two. Elementwise work, the ranking of the similarities and
@@ -18,7 +20,7 @@ def gigaflops(model: SemanIR, side: int, num_keys: int) -> dict[str, float]:
 
   Args:
     model: the network.
-    side: px, of a square input.
+    sides: height and width of the input, px.
     num_keys: k.
 
   Returns:
@@ -31,15 +33,15 @@ def gigaflops(model: SemanIR, side: int, num_keys: int) -> dict[str, float]:
   sparse = sparse.with_execution(implementation="gather")
   dense = model.with_execution(implementation="mask")
   return {
-    "gigaflops": _count(sparse, side),
-    "gigaflops_mask": _count(dense, side),
+    "gigaflops": _count(sparse, sides),
+    "gigaflops_mask": _count(dense, sides),
   }
 
 
 @functools.cache  # of the mask form at every k
-def _count(model: SemanIR, side: int) -> float:
+def _count(model: SemanIR, sides: tuple[int, int]) -> float:
   model = model.with_execution(platform="cpu")
-  image = jax.ShapeDtypeStruct((1, side, side, model.in_channels), jnp.float32)
+  image = jax.ShapeDtypeStruct((1, *sides, model.in_channels), jnp.float32)
   params = abstract_params(model)
   apply = lambda params, image: model.apply({"params": params}, image)  # noqa: E731
   return count_flops(apply, params, image) / 1e9

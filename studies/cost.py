@@ -1,12 +1,12 @@
 """What the named sizes cost: parameters, arithmetic, time and memory.
 
-  python -m studies.cost --sizes=tiny,light,S,B,U_tiny,U_light,U --side=128 \\
-    --output=runs/cost
+  python -m studies.cost --sizes=tiny,light,S,B,U_tiny,U_light,U --height=128 \\
+    --width=128 --output=runs/cost
 
-Columnar sizes count as super-resolution x4, the U shapes at scale 1; `--side`
-is that of the input. Writes `cost.csv` after every size, and `cost.png`; a size
-that the file has with the same input, device and number of repeats is kept.
-`--norun` compiles and runs nothing.
+Columnar sizes count as super-resolution by `--scale`, the U shapes at scale 1;
+`--height` and `--width` are those of the input. Writes `cost.csv` after every
+size, and `cost.png`; a size that the file has with the same scale, input,
+device and number of repeats is kept. `--norun` compiles and runs nothing.
 """
 
 import functools
@@ -28,8 +28,8 @@ from studies import arithmetic, charts, measuring, records
 
 # Config and test set whose published PSNR stands for a size.
 _PUBLISHED = {
-  "S": ("sr", "x4,S", "set5"),
-  "B": ("sr", "x4,B", "set5"),
+  "S": ("sr", "x{scale},S", "set5"),
+  "B": ("sr", "x{scale},B", "set5"),
   "U": ("denoise", "color,s25,U", "cbsd68"),
 }
 _KEY = ("size", "scale", "input", "num_keys", "repeats", "device")
@@ -39,7 +39,8 @@ def study(
   sizes: Sequence[str],
   output: pathlib.Path,
   *,
-  side: int = 128,
+  sides: tuple[int, int] = (128, 128),
+  scale: int = 4,
   repeats: int = 5,
 ) -> list[dict[str, Any]]:
   """Counts and measures every size.
@@ -47,7 +48,8 @@ def study(
   Args:
     sizes: names of `models.sizes.SIZES`.
     output: folder.
-    side: px, of the square input.
+    sides: height and width of the input, px.
+    scale: of the columnar sizes.
     repeats: forward passes timed; 0 compiles and runs nothing.
 
   Returns:
@@ -65,17 +67,17 @@ def study(
   progress = records.StudyProgress(len(sizes), "sizes")
   for size in sizes:
     columnar = SIZES[size]["architecture"] == "columnar"
-    model = SemanIR(**{**SIZES[size], "scale": 4 if columnar else 1})
+    model = SemanIR(**{**SIZES[size], "scale": scale if columnar else 1})
     row = {
       "size": size,
       "scale": model.scale,
-      "input": f"{side}x{side}",
+      "input": "x".join(map(str, sides)),
       "num_keys": model.num_keys,
       "repeats": repeats,
       "device": measuring.device_line(),
     }
     known = known_rows.get(records.key(row, _KEY))
-    row = known or row | measure(model, size, side, repeats)
+    row = known or row | measure(model, size, sides, repeats)
     rows.append(row)
     records.write_rows(path, records.merge(before, rows, _KEY))
     progress.add(f"{size}: {row['parameters']} parameters")
@@ -84,18 +86,18 @@ def study(
 
 
 def measure(
-  model: SemanIR, size: str, side: int, repeats: int
+  model: SemanIR, size: str, sides: tuple[int, int], repeats: int
 ) -> dict[str, Any]:
   """Columns of one size; see docs/studies.md for their meaning."""
   columns = {
     "parameters": count_parameters(model),
     "published_millions": PUBLISHED_MILLIONS.get((size, model.scale), ""),
-    "published_psnr": _published_psnr(size),
+    "published_psnr": _published_psnr(size, model.scale),
   }
-  columns |= arithmetic.gigaflops(model, side, model.num_keys)
+  columns |= arithmetic.gigaflops(model, sides, model.num_keys)
   if not repeats:
     return columns
-  image = jnp.full((1, side, side, model.in_channels), 0.5)
+  image = jnp.full((1, *sides, model.in_channels), 0.5)
   variables = jax.device_put({"params": measuring.random_params(model)})
   compiled = jax.jit(model.apply).lower(variables, image).compile()
   memory = compiled.memory_analysis()
@@ -119,12 +121,13 @@ def measure(
   return columns
 
 
-def _published_psnr(size: str) -> float | str:
+def _published_psnr(size: str, scale: int) -> float | str:
   """PSNR in dB that SemanIR's authors print, and on which set."""
   if size not in _PUBLISHED:
     return ""
   task, variant, name = _PUBLISHED[size]
-  config = importlib.import_module(f"configs.{task}").get_config(variant)
+  module = importlib.import_module(f"configs.{task}")
+  config = module.get_config(variant.format(scale=scale))
   return config.eval.sets[name].published
 
 
@@ -164,7 +167,7 @@ def draw(path: pathlib.Path, rows: Sequence[dict[str, Any]]) -> None:
     figure,
     path,
     f"Input {rows[0]['input']} px, batch 1, float32, each size's own k; blue"
-    " circles: columnar x4, PSNR on Y of Set5 x4; orange squares: U, PSNR of"
+    " circles: columnar, PSNR on Y of Set5; orange squares: U, PSNR of"
     " colour denoising sigma 25 on CBSD68, which cannot be compared with the"
     f" others.{timed} {rows[0]['device']}.",
   )
@@ -176,7 +179,8 @@ def main() -> None:
   rows = study(
     values.sizes,
     pathlib.Path(values.output),
-    side=values.side,
+    sides=(values.height, values.width),
+    scale=values.scale,
     repeats=values.repeats if values.run else 0,
   )
   for row in rows:
@@ -195,7 +199,9 @@ def main() -> None:
 
 if __name__ == "__main__":
   flags.DEFINE_list("sizes", list(SIZES), "Names of models/sizes.py.")
-  flags.DEFINE_integer("side", 128, "px, of the square input.", 1)
+  flags.DEFINE_integer("height", 128, "Of the input, px.", 1)
+  flags.DEFINE_integer("width", 128, "Of the input, px.", 1)
+  flags.DEFINE_integer("scale", 4, "Of the columnar sizes.", 2, 8)
   flags.DEFINE_integer("repeats", 5, "Forward passes timed.", 1)
   flags.DEFINE_bool("run", True, "Compile and run; --norun only counts.")
   flags.DEFINE_string("output", None, "Folder of the CSV file and the plot.")

@@ -75,7 +75,7 @@ def study(
         "protocol": protocol,
         "flops_of": f"{side}x{side} px",
       }
-      row |= arithmetic.gigaflops(model, side, k)
+      row |= arithmetic.gigaflops(model, (side, side), k)
       known = known_rows.get(records.key(row, _KEY))
       if known is None:
         missing.append((row, restorer))

@@ -128,7 +128,7 @@ def _scores(value):
 
 def test_arithmetic_grows_by_two_products_a_key():
   model = build.make_model(_config().model)
-  few, many = (arithmetic.gigaflops(model, 8, k) for k in (2, 8))
+  few, many = (arithmetic.gigaflops(model, (8, 8), k) for k in (2, 8))
   # Logits and values: 2 multiply-adds of C channels, per query, key and layer.
   expected = 4 * (8 - 2) * 64 * model.dim * 2 / 1e9
   assert many["gigaflops"] - few["gigaflops"] == pytest.approx(expected)
@@ -138,7 +138,7 @@ def test_arithmetic_grows_by_two_products_a_key():
 def test_cost_counts_and_keeps_what_it_measured(tmp_path, monkeypatch):
   options = small.SIZE | {"architecture": "columnar", "depths": (1,)}
   monkeypatch.setattr(cost, "SIZES", {"U": options})
-  cost.study(["U"], tmp_path, side=8, repeats=1)
+  cost.study(["U"], tmp_path, sides=(8, 8), repeats=1)
   (row,) = _rows(tmp_path / "cost.csv")
   model = small.COLUMNAR.clone(scale=4)
   model = model.with_execution(implementation="mask")
@@ -154,9 +154,9 @@ def test_cost_counts_and_keeps_what_it_measured(tmp_path, monkeypatch):
   assert float(row["peak_mib"]) > 4 * count / 2**20
   assert float(row["published_psnr"]) == 31.79
   assert _decodes(tmp_path / "cost.png")
-  cost.study(["U"], tmp_path, side=4, repeats=0)
+  cost.study(["U"], tmp_path, sides=(4, 4), repeats=0)
   monkeypatch.delattr(cost, "measure")
-  cost.study(["U"], tmp_path, side=8, repeats=1)
+  cost.study(["U"], tmp_path, sides=(8, 8), repeats=1)
   rows = _rows(tmp_path / "cost.csv")
   assert rows[0] == row and rows[1]["input"] == "4x4" and len(rows) == 2
 
