@@ -30,6 +30,7 @@ from absl import flags, logging
 
 from semanir_jax import cli
 from semanir_jax.machine.files import write_bytes
+from semanir_jax.machine.portable_names import make_portable
 from semanir_jax.networks import checkpoint, run_folder
 from semanir_jax.training.preemption import EXIT_CODE
 
@@ -162,7 +163,7 @@ def main() -> None:
   print(f"{same} of {times} runs ended with the same state")
   if _OUT.value:
     document = {
-      "command": sys.argv,
+      "command": make_portable(sys.argv),
       "environment": {k: v for k, v in os.environ.items() if k[:3] == "JAX"},
       "python": platform.python_version(),
       "jax": jax.__version__,

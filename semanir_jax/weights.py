@@ -4,7 +4,8 @@
     --output=mine.safetensors --dtype=float32
 
 Parameters are float32 whatever the run computed in; `--dtype` is what those who
-load the file compute in, where a bfloat16 run is to be used on CPUs.
+load the file compute in, where a bfloat16 run is to be used on CPUs. The config
+in the file names no folder of this machine.
 `networks.safetensors_file` says how the file is laid out.
 """
 

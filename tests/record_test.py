@@ -2,6 +2,7 @@
 
 import json
 import logging
+import pathlib
 import subprocess
 import sys
 
@@ -20,14 +21,37 @@ def test_every_start_adds_a_line(tmp_path, monkeypatch):
   assert (first["step"], second["step"]) == (0, 5)
   assert first["config_changes"] == {}
   assert second["config_changes"] == {"seed": [0, 1]}
-  assert first["command"] == [sys.executable, "train.py", "--workdir=a b"]
+  python = pathlib.Path(sys.executable).name
+  assert first["command"] == [python, "train.py", "--workdir=a b"]
   assert first["versions"]["jax"] == jax.__version__
   assert first["device_kind"] == "cpu" and len(first["devices"]) == 8
   assert first["processes"] == 1
 
 
+def test_a_start_names_no_folder_of_its_machine(tmp_path, monkeypatch):
+  command = [
+    str(record.CHECKOUT / "train.py"),
+    "--config.data.data_dir=/mnt/sets",
+    f"--workdir={record.CHECKOUT}/runs/a",
+    "--config.init_from=/home/me/mine.safetensors",
+    "--config.data.train=('/mnt/sets/div2k', 'gs://bucket/wed')",
+  ]
+  monkeypatch.setattr(sys, "argv", command)
+  changes = {"data.data_dir": ("", "/mnt/sets")}
+  record.record_start(tmp_path, 0, changes, "/mnt/sets")
+  line = json.loads((tmp_path / record.STARTS).read_text())
+  assert line["command"][1:] == [
+    "train.py",
+    "--config.data.data_dir=DATA",
+    "--workdir=runs/a",
+    "--config.init_from=.../mine.safetensors",
+    "--config.data.train=('DATA/div2k', 'gs://bucket/wed')",
+  ]
+  assert line["config_changes"] == {"data.data_dir": ["", "DATA"]}
+
+
 def test_the_commit_is_that_of_the_checkout(tmp_path, monkeypatch):
-  monkeypatch.setattr(record, "_ROOT", tmp_path)
+  monkeypatch.setattr(record, "CHECKOUT", tmp_path)
   assert record._commit() is None  # not a checkout
 
   def git(*arguments: str) -> str:

@@ -40,6 +40,19 @@ def test_the_arrays_are_plain_and_named_by_their_path(file):
   np.testing.assert_array_equal(found, expected["kernel"])
 
 
+def test_a_file_names_no_folder_of_its_machine(tmp_path):
+  data = {**CONFIG["data"], "data_dir": "/mnt/sets"}
+  data["train"] = ["/mnt/sets/div2k", "wed"]
+  config = {**CONFIG, "data": data, "init_from": "/home/me/a.safetensors"}
+  path = tmp_path / "net.safetensors"
+  safetensors_file.write_weights(path, small.params(small.USHAPE), config)
+  found = load.load_network(str(path)).config
+  assert found["init_from"] == ".../a.safetensors"
+  assert found["data"]["data_dir"] == "DATA"
+  assert found["data"]["train"] == ["DATA/div2k", "wed"]
+  assert found["model"] == CONFIG["model"]
+
+
 def test_what_was_loaded_can_be_told(file, tmp_path):
   digest = hashlib.sha256(file.read_bytes()).hexdigest()
   assert load.identify(str(file)) == f"{file.name}, sha256 {digest[:12]}"

@@ -19,6 +19,7 @@ import safetensors.numpy
 from flax import traverse_util
 
 from semanir_jax.machine.files import write_bytes
+from semanir_jax.machine.portable_names import make_portable
 from semanir_jax.models.parameters import abstract_params
 from semanir_jax.networks import build
 from semanir_jax.networks.build import CheckpointError
@@ -34,6 +35,9 @@ def write_weights(
 ) -> None:
   """Writes parameters and config, atomically.
 
+  The config in the file names no folder of this machine
+  (`portable_names.make_portable`); its `data.data_dir` is DATA.
+
   Args:
     path: a `.safetensors` file.
     params: nested dicts of arrays.
@@ -46,6 +50,8 @@ def write_weights(
     raise ValueError(f"{path}: the name must end with {SUFFIX}")
   flat = traverse_util.flatten_dict(params, sep="/")
   arrays = {name: np.asarray(leaf) for name, leaf in flat.items()}
+  data_dir = config.get("data", {}).get("data_dir", "")
+  config = make_portable(config, data_dirs=[data_dir])
   metadata = {"format": _FORMAT, "config": json.dumps(config)}
   path.parent.mkdir(parents=True, exist_ok=True)
   write_bytes(path, safetensors.numpy.save(arrays, metadata))

@@ -103,7 +103,7 @@ def _record(
   """Lets the first process write down what is started."""
   if jax.process_index() == 0:
     write_bytes(folder / "config.json", config.to_json().encode())
-    record.record_start(folder, first, changes)
+    record.record_start(folder, first, changes, config.data.data_dir)
 
 
 def _is_complete(step: int, num_steps: int) -> bool:

@@ -16,6 +16,7 @@ import psutil
 from absl import logging
 
 from semanir_jax.machine.files import write_bytes
+from semanir_jax.machine.portable_names import CHECKOUT, make_portable
 
 STARTS = "starts.jsonl"  # inside a workdir
 
@@ -35,7 +36,6 @@ _PACKAGES = (
   "grain",
   "numpy",
 )
-_ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Device files of the drivers; a Cloud TPU VM has one of the last two.
 _ACCELERATOR_FILES = {
   "nvidia0": ("an NVIDIA GPU", 'pip install "jax[cuda13]"'),
@@ -45,20 +45,28 @@ _ACCELERATOR_FILES = {
 
 
 def record_start(
-  workdir: pathlib.Path, step: int, changes: Mapping[str, Any]
+  workdir: pathlib.Path,
+  step: int,
+  changes: Mapping[str, Any],
+  data_dir: str = "",
 ) -> None:
   """Adds a line to `starts.jsonl`: time, command, versions, commit, devices.
+
+  Files are named as `portable_names.make_portable` names them, so that the
+  record can be shown to others.
 
   Args:
     workdir: folder of the run.
     step: updates made before this start.
     changes: fields of the config that differ from the checkpoint's, with the
       value before and the value now.
+    data_dir: folder of the data sets, which the record calls DATA.
   """
+  command = [pathlib.Path(sys.executable).name, *sys.argv]
+  told = {"command": command, "config_changes": dict(changes)}
   line = describe() | {
     "step": step,
-    "command": [sys.executable, *sys.argv],
-    "config_changes": dict(changes),
+    **make_portable(told, data_dirs=[data_dir]),
     "processes": jax.process_count(),
   }
   path = workdir / STARTS
@@ -91,13 +99,13 @@ def _versions() -> dict[str, str]:
 
 def _commit() -> str | None:
   """Returns the Git commit of this code, with "+changes" if files differ."""
-  if not (_ROOT / ".git").exists():
+  if not (CHECKOUT / ".git").exists():
     return None  # installed, maybe below somebody's repository
   try:
     commit, changes = (
       subprocess.run(
         ["git", *command],
-        cwd=_ROOT,
+        cwd=CHECKOUT,
         capture_output=True,
         text=True,
         check=True,
