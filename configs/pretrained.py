@@ -6,8 +6,8 @@ and in 75 and 150 those of files and photographs, which began as the colour
 denoiser. All with random k, on the 398 images of BSDS500 train and test that
 hold no test image (its `val` holds CBSD68; two of `train` are left out, see
 docs/data.md); that of photographs on 261 others besides. pretrained/README.md
-has scores, times and what was done to them afterwards; the test sets are those
-of the task's own config, which `eval.py` is run with.
+and its cards have scores and times, docs/history.md what else was tried. The
+test sets are those of the task's own config, which `eval.py` is run with.
 
   python train.py --config=configs/pretrained.py:denoise_color_light \
     --config.data.data_dir=DATA --workdir=runs/denoise_color_light

@@ -11,7 +11,11 @@ PAGES = [
   "CHANGELOG.md",
   "CONTRIBUTING.md",
   "pretrained/README.md",
-  *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")),
+  *(
+    str(path.relative_to(ROOT).as_posix())
+    for folder in ("docs", "pretrained/cards")
+    for path in sorted((ROOT / folder).glob("*.md"))
+  ),
 ]
 
 

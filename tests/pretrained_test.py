@@ -82,10 +82,10 @@ def test_they_are_small():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_its_card_says_how_it_was_trained_and_measured(name):
-  cards = (load.PRETRAINED / "README.md").read_text()
-  card = cards.split(f"\n## {name}\n")[1].split("\n## ")[0]
+  card = (load.PRETRAINED / "cards" / f"{name}.md").read_text()
   assert f"configs/pretrained.py:{name}" in card
   assert f"--checkpoint={name}" in card
+  assert f"![Input, restored, truth]({name}.jpg)" in card
   results = _results(name)
   assert set(results.pop("protocol")["sets"]) >= set(results) != set()
   for key, values in results.items():
@@ -96,6 +96,21 @@ def test_its_card_says_how_it_was_trained_and_measured(name):
       assert ("inf" if value is None else f"{value:.2f}") in row
     for column in ("input_ssim", "ssim"):
       assert f"{values[column]:.4f}" in row
+
+
+def test_scores_that_name_a_sum_are_of_the_file_that_is_there():
+  sums = {
+    name: digest
+    for digest, name in map(
+      str.split, (load.PRETRAINED / load.SUMS).read_text().splitlines()
+    )
+  }
+  assert set(sums) == {path.name for path in FILES}
+  for name in NAMES:
+    network = _results(name)["protocol"].get("network", "")
+    if "sha256" in network:
+      file, _, digest = network.partition(", sha256 ")
+      assert sums[file].startswith(digest)
 
 
 @pytest.mark.parametrize("name", NAMES)
