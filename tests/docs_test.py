@@ -57,3 +57,45 @@ def test_the_files_that_a_page_names_exist(page):
   named = set(re.findall(pattern, (ROOT / page).read_text()))
   missing = [name for name in sorted(named) if not (ROOT / name).exists()]
   assert {pathlib.Path(name).name for name in missing} <= NOT_HERE, missing
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_modules_that_a_page_runs_exist(page):
+  pattern = r"python3? -m ((?:semanir_jax|studies|benchmarks)[\w.]*)"
+  # "python -m studies.NAME" stands for any of them; a sentence may end behind.
+  names = {
+    name.rstrip(".")
+    for name in re.findall(pattern, (ROOT / page).read_text())
+    if not name.endswith(".NAME")
+  }
+  paths = {name: ROOT / name.replace(".", "/") for name in names}
+  missing = [
+    name
+    for name, path in paths.items()
+    if not (path.with_suffix(".py").exists() or (path / "__main__.py").exists())
+  ]
+  assert not missing
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_headings_that_a_page_links_to_exist(page):
+  path = ROOT / page
+  for link, heading in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", path.read_text()):
+    target = path.parent / link if link else path
+    headings = re.findall(r"^#+ (.+)$", target.read_text(), re.M)
+    anchors = {
+      re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-")
+      for text in headings
+    }
+    assert heading in anchors, f"{page}: {link}#{heading}"
+
+
+def test_the_readme_is_short_and_the_index_is_complete():
+  assert len((ROOT / "README.md").read_text().splitlines()) <= 150
+  index = (ROOT / "docs" / "README.md").read_text()
+  pages = {
+    path.name
+    for suffix in ("md", "ipynb")
+    for path in (ROOT / "docs").glob(f"*.{suffix}")
+  }
+  assert {name for name in pages if f"]({name})" not in index} == {"README.md"}
