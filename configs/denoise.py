@@ -4,19 +4,19 @@ Published (SemanIR, U shape, 25.82 M parameters, trained on DFWB), PSNR at sigma
 15 / 25 / 50: colour CBSD68 34.43 31.79 28.60, McMaster 35.65 33.43 30.38,
 Urban100 35.38 33.29 30.51; gray Set12 33.48 31.18 28.14, BSD68 31.97 29.52
 26.53, Urban100 34.09 31.87 28.86. One blind network: colour CBSD68 34.42 31.78
-28.57, gray Set12 33.47 31.16 28.12. Kodak24 is here for other papers.
+28.57, gray Set12 33.47 31.16 28.12. Kodak24 is measured for other papers.
 
-Recipe: patch, batch, steps, schedule and moving average of SwinIR at sigma 15
-(KAIR train_swinir_denoising_*.json, 8 GPUs); AdamW and Charbonnier,
-sqrt(d^2 + (1e-3)^2), of GRL, where SwinIR has Adam and sqrt(d^2 + 1e-9). The
-patch is one window of the lowest level of the U. By default every sigma trains
-from scratch; `finetune` is how SwinIR trains sigma 25 and 50: from the network
-of sigma 15, in half the steps, with halved milestones and rate.
+Recipe: patch, batch, steps, schedule and moving average are SwinIR's at sigma
+15 (KAIR train_swinir_denoising_*.json, 8 GPUs). AdamW and Charbonnier,
+sqrt(d^2 + (1e-3)^2), are GRL's; SwinIR has Adam and sqrt(d^2 + 1e-9). The patch
+is one window of the lowest level of the U. By default every sigma trains from
+scratch. `finetune` is how SwinIR trains sigma 25 and 50: from the network of
+sigma 15, in half the steps, with halved milestones and rate.
 
-`stored` has noise clipped and rounded to 8 bits, as a file holds it; the word
-`truncated` that of the all-in-one papers (PromptIR, AdaIR, MoCE-IR): drawn for
-RGB, clipped and cast to uint8, which rounds down; PSNR is printed of the result
-that is not rounded, too. docs/protocols.md has their figures.
+`stored`: noise that is clipped and rounded to 8 bits, as a file holds it.
+`truncated`: the noise of the all-in-one papers (PromptIR, AdaIR, MoCE-IR). It
+is drawn for RGB, clipped, and cast to uint8, which rounds down; PSNR of the
+unrounded result is printed too. docs/protocols.md has their figures.
 
   python eval.py --baseline --config=configs/denoise.py:color,s25 \
     --data_dir=data --workdir=/tmp/noisy

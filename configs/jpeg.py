@@ -6,14 +6,14 @@ Urban100 31.15 33.51 34.84 35.75; colour LIVE1 28.31 30.61 31.94 32.85, BSDS500
 28.37 30.63 31.96 32.88. One blind network: Classic5 30.26 32.52 33.74 34.55,
 colour LIVE1 28.19 30.53 31.89 32.81.
 
-Recipe: batch, steps, schedule and moving average of SwinIR at quality 40 (KAIR
-train_swinir_car_jpeg.json, 8 GPUs); AdamW and Charbonnier,
-sqrt(d^2 + (1e-3)^2), of GRL, where SwinIR has Adam and sqrt(d^2 + 1e-9). Patch
-128 instead of SwinIR's 126: one window of the lowest level of the U. By default
-every quality trains from scratch; `finetune` is how SwinIR and ART
+Recipe: batch, steps, schedule and moving average are SwinIR's at quality 40
+(KAIR train_swinir_car_jpeg.json, 8 GPUs). AdamW and Charbonnier,
+sqrt(d^2 + (1e-3)^2), are GRL's; SwinIR has Adam and sqrt(d^2 + 1e-9). The patch
+is 128 px, one window of the lowest level of the U; SwinIR has 126. By default
+every quality trains from scratch. `finetune` is how SwinIR and ART
 (train_ART_CAR_q10.yml) train quality 10 to 30: from the network of quality 40,
-800 k steps, halved milestones and rate. The colour variant leaves the test
-images of BSDS500, which it is measured on, out of DFWB.
+in 800 k steps, with halved milestones and rate. The colour variant is measured
+on the test images of BSDS500, so it leaves them out of DFWB.
 
   python eval.py --baseline --config=configs/jpeg.py:gray,q10 --data_dir=data \
     --workdir=/tmp/jpeg

@@ -1,8 +1,8 @@
 """Photographs as people have them: a sensor's noise in JPEG files, any colours.
 
-No paper's protocol: a chain of degradations is drawn for every patch
-(`degradations.photo`), and the tests are fixed links of it on whole images
-of Kodak24 (768x512), CBSD68 and `photos/val`, at three noise levels each:
+This is no paper's protocol. A chain of degradations is drawn for every patch
+(`degradations.photo`). The tests are fixed links of it on whole images of
+Kodak24 (768x512), CBSD68 and `photos/val`, at three noise levels each:
 
   independent   noise in every value, clipped and rounded, as a PNG holds it
   jpeg90        the same, then JPEG of quality 90, 4:2:0

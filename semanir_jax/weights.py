@@ -31,13 +31,15 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-  flags.DEFINE_string("checkpoint", None, "Workdir, step, file or name.")
+  flags.DEFINE_string(
+    "checkpoint", None, "Network: a run's workdir, step, file or name."
+  )
   flags.DEFINE_string("output", None, f"File to write, *{SUFFIX}.")
   flags.DEFINE_enum(
     "dtype",
     None,
     ["float32", "bfloat16"],
-    "Of the operands of matrix products; default: the run's.",
+    "Type of the operands of matrix products; default: the run's.",
   )
   flags.mark_flags_as_required(["checkpoint", "output"])
   cli.run(main)

@@ -205,7 +205,7 @@ def test_debug_shows_the_traceback(ended):
 def test_help_explains_the_flags(ended):
   _, out, _ = ended["help"]
   assert "Restores your images with a trained network." in out
-  assert "--checkpoint: Workdir of a run, a step, a file or a bundled n" in out
+  assert "--checkpoint: Network: a bundled name, a .safetensors file" in out
 
 
 def test_restore_as_people_start_it(tmp_path):

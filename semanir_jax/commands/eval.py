@@ -15,23 +15,31 @@ _CONFIG = cli.define_config()
 _WORKDIR = flags.DEFINE_string(
   "workdir",
   None,
-  "Folder of the run; results go to its `eval` folder.",
+  "Folder of the run; the results go into its folder `eval`.",
   required=True,
 )
 _CHECKPOINT = flags.DEFINE_string(
-  "checkpoint", None, "Workdir, step, file or name; default: --workdir."
+  "checkpoint",
+  None,
+  "Network: a bundled name, a .safetensors file, a run's workdir or a step;"
+  " default: the run in --workdir.",
 )
 _BASELINE = flags.DEFINE_bool(
-  "baseline", False, "Evaluate the degraded input itself; needs no checkpoint."
+  "baseline", False, "Evaluate the degraded input itself; needs no network."
 )
 _DATA_DIR = flags.DEFINE_string(
   "data_dir", None, "Folder of the test sets; default: config.data.data_dir."
 )
 _NUM_KEYS = flags.DEFINE_integer(
-  "num_keys", None, "k, keys per token; default: the checkpoint's.", 1
+  "num_keys",
+  None,
+  "k: how many tokens each token attends to; default: the network's.",
+  1,
 )
 _SELF_ENSEMBLE = flags.DEFINE_bool(
-  "self_ensemble", False, "Mean over 8 flips and turns: 8 times the time."
+  "self_ensemble",
+  False,
+  "Take the mean over 8 flips and turns, in 8 times the time.",
 )
 flags.mark_flag_as_required("config")
 flags.register_validator("workdir", lambda path: path != "", "give a folder")

@@ -25,10 +25,13 @@ _OUTPUT = flags.DEFINE_string(
 _CHECKPOINT = flags.DEFINE_string(
   "checkpoint",
   "photo_light",
-  "Workdir of a run, a step, a file or a bundled name.",
+  "Network: a bundled name, a .safetensors file, a run's workdir or a step.",
 )
 _NUM_KEYS = flags.DEFINE_integer(
-  "num_keys", None, "k, keys per token; default: the checkpoint's.", 1
+  "num_keys",
+  None,
+  "k: how many tokens each token attends to; default: the network's.",
+  1,
 )
 _REFERENCE = flags.DEFINE_string(
   "reference",
@@ -40,23 +43,25 @@ _FORMAT = flags.DEFINE_enum(
   "format",
   None,
   list(pixel_formats.FORMATS),
-  "Of the results; default: the input's where that is lossless, else PNG.",
+  "Format of the results; default: the input's if that is lossless, else PNG.",
 )
 _QUALITY = flags.DEFINE_integer(
-  "quality", None, "1 to 100, of JPEG (default 95) and WebP (lossless)."
+  "quality",
+  None,
+  "Quality of JPEG (default: 95) and of WebP (default: lossless), 1 to 100.",
 )
 _BLACK_LEVEL = flags.DEFINE_integer(
-  "black_level", None, "Of the files, in their own integers; default: 0."
+  "black_level", None, "Integer that is black in the files; default: 0."
 )
 _WHITE_LEVEL = flags.DEFINE_integer(
   "white_level",
   None,
-  "The same, as 1023 of 10 bits that lie in files of 16; default: the largest"
-  " integer of their type. Results have the same levels, and references of the"
-  " same type.",
+  "Integer that is white in the files, as 1023 for 10 bits in files of 16;"
+  " default: the largest of their type. Results keep these levels; references"
+  " of the same type have them too.",
 )
 _OVERWRITE = flags.DEFINE_bool(
-  "overwrite", False, "Restore again what has a result already."
+  "overwrite", False, "Restore again the files that have a result."
 )
 _TILE = flags.DEFINE_integer(
   "tile",
@@ -65,13 +70,15 @@ _TILE = flags.DEFINE_integer(
   " largest tile that fits the memory.",
 )
 _SELF_ENSEMBLE = flags.DEFINE_bool(
-  "self_ensemble", False, "Mean over 8 flips and turns: 8 times the time."
+  "self_ensemble",
+  False,
+  "Take the mean over 8 flips and turns, in 8 times the time.",
 )
 _DTYPE = flags.DEFINE_enum(
   "dtype",
   None,
   ["float32", "bfloat16"],
-  "Of the operands of matrix products; default: the checkpoint's.",
+  "Type of the operands of matrix products; default: the network's.",
 )
 
 

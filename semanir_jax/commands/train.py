@@ -2,7 +2,8 @@
 
 semanir-train --config=denoise.py:color,s25 --workdir=runs/denoise
 
-In a checkout that is not installed: `python train.py` for `semanir-train`.
+In a checkout that is not installed: `python train.py` for `semanir-train`. The
+same command continues a run that was stopped. docs/training.md has the configs.
 """
 
 import sys

@@ -41,16 +41,16 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-  flags.DEFINE_string("checkpoint", None, "Run, step, file or bundled name.")
+  flags.DEFINE_string("checkpoint", None, "Network: run, step, file or name.")
   flags.DEFINE_string("output", None, f"File to write, *{SUFFIX}.")
-  flags.DEFINE_integer("tile", 128, "Side of the input, px.")
-  flags.DEFINE_integer("num_keys", None, "k where a call names none.")
+  flags.DEFINE_integer("tile", 128, "Side of the input tiles, px.")
+  flags.DEFINE_integer("num_keys", None, "k of calls that name none.")
   flags.DEFINE_enum(
     "dtype",
     None,
     list(LARGEST_RMS),
-    "Of the operands of matrix products; default: the checkpoint's.",
+    "Type of the operands of matrix products; default: the network's.",
   )
-  flags.DEFINE_list("platforms", list(PLATFORMS), "That it runs on.")
+  flags.DEFINE_list("platforms", list(PLATFORMS), "What it runs on.")
   flags.mark_flags_as_required(["checkpoint", "output"])
   cli.run(main)
