@@ -4,7 +4,6 @@ import collections
 import contextlib
 import dataclasses
 import math
-import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,9 +12,9 @@ import orbax.checkpoint as ocp
 from absl import logging
 from orbax.checkpoint import checkpoint_managers
 
-from semanir_jax.machine import files
+from semanir_jax.machine import distributed, files
 from semanir_jax.networks import build, checkpoint
-from semanir_jax.networks.run_folder import FOLDER
+from semanir_jax.networks.run_folder import FOLDER, find_checkpoint
 from semanir_jax.training.step import TrainState
 
 # Parts of the state that have an item of their own: inference reads only one.
@@ -46,7 +45,7 @@ class Checkpoints:
         f"config.checkpoint.keep={keep} must be at least 1 and"
         f" config.checkpoint.keep_best={keep_best} at least 0"
       )
-    self._folder = pathlib.Path(workdir).absolute() / FOLDER
+    self._folder = files.as_path(workdir).absolute() / FOLDER
     self._measure = measure
     options = ocp.CheckpointManagerOptions(
       preservation_policy=checkpoint_managers.AnyPreservationPolicy(
@@ -58,7 +57,8 @@ class Checkpoints:
       cleanup_tmp_directories=True,
       enable_async_checkpointing=True,
     )
-    self._manager = checkpoint.open_manager(self._folder, options)
+    with self._writing():
+      self._manager = checkpoint.open_manager(self._folder, options)
 
   def save(
     self,
@@ -151,6 +151,9 @@ class Checkpoints:
       "data": ocp.args.JsonRestore(),
       "config": ocp.args.JsonRestore(),
     }
+    with distributed.shared_errors():
+      if jax.process_index() == 0:  # all read the same files
+        checkpoint.check_bytes(self._manager, step, [*items, *trees])
     for item, tree in trees.items():
       checkpoint.check_architecture(self._manager, step, item, tree)
       items[item] = checkpoint.restore_tree(tree)
@@ -174,11 +177,10 @@ class Checkpoints:
     try:
       yield
     except Exception as error:
-      names = [path.name for path in self._folder.iterdir()]
-      finished = [int(name) for name in names if name.isdigit()]
       remedy = "start again"
-      if finished:
-        remedy = f"the same command goes on from step {max(finished)}"
+      with contextlib.suppress(OSError, build.CheckpointError):
+        _, step = find_checkpoint(str(self._folder))
+        remedy = f"the same command goes on from step {step}"
       raise build.CheckpointError(
         f"{self._folder}: a checkpoint cannot be written"
         f" ({files.first_line(error)}); see that the folder may be written"
