@@ -31,6 +31,8 @@ def get_config(arg: str = "") -> Any:
   config: Any = ConfigDict()
   config.seed = 0  # of parameters, data order, degradations, drop path
   config.init_from = ""  # workdir, step, file or bundled name to start from
+  # Folder or bucket for compiled code; "" for the cache folder of the user.
+  config.compilation_cache_dir = ""
 
   # See semanir_jax/models: semanir.py, execution.py and, for `dictionary`,
   # `similarity` and `shift`, ablations.py.

@@ -7,6 +7,7 @@ In a checkout that is not installed: `python train.py` for `semanir-train`.
 
 import sys
 
+import psutil
 from absl import flags
 
 from semanir_jax import cli
@@ -36,7 +37,10 @@ def main() -> None:
   """
   distributed.initialize()
   complete = train_and_evaluate(
-    _CONFIG.value, _WORKDIR.value, profile=_PROFILE.value
+    _CONFIG.value,
+    _WORKDIR.value,
+    profile=_PROFILE.value,
+    began=psutil.Process().create_time(),
   )
   if not complete:
     sys.exit(EXIT_CODE)

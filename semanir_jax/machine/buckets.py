@@ -144,6 +144,13 @@ class BucketPath(gpath.PosixGPath):
       if not missing_ok:
         raise
 
+  def rmtree(self, missing_ok: bool = False) -> None:
+    """Removes all objects below it."""
+    if missing_ok and not self.exists():
+      return
+    with _told(self) as system:
+      system.rm(os.fspath(self), recursive=True)
+
   def replace(self, target: Any) -> "BucketPath":  # pyright: ignore
     """Copies an object, or all below, to another place and removes it here."""
     with _told(self) as system:

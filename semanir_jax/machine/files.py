@@ -7,6 +7,7 @@ import glob
 import hashlib
 import os
 import pathlib
+import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -124,6 +125,14 @@ def find_files(folder: pathlib.Path) -> Iterator[pathlib.Path]:
       yield from find_files(path)
     else:
       yield path
+
+
+def remove_folder(folder: pathlib.Path) -> None:
+  """Removes a folder and all in it; `OSError` if that cannot be."""
+  if is_bucket(folder):
+    cast(Any, folder).rmtree()
+  else:
+    shutil.rmtree(folder)
 
 
 def put(source: pathlib.Path, target: pathlib.Path) -> None:
