@@ -14,6 +14,7 @@ import socket
 import subprocess
 import threading
 import time
+import types
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -58,6 +59,11 @@ class BucketServer:
     """Lets the next requests fail whose "METHOD path body" match a pattern."""
     with self._lock:
       self._faults.append([re.compile(pattern), fault, times])
+
+  def forgive(self) -> None:
+    """Lets nothing fail any more."""
+    with self._lock:
+      self._faults.clear()
 
   def left(self) -> int:
     """Returns how many faults nothing has run into yet."""
@@ -185,6 +191,23 @@ def run_server() -> Iterator[BucketServer]:
     true.wait()
     proxy.shutdown()
     proxy.server_close()
+
+
+def do_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+  """Lets gcsfs and TensorStore try again at once, TensorStore three times."""
+  from semanir_jax.machine import buckets  # noqa: F401, I001  # says how, first
+  from gcsfs import retry
+  from orbax.checkpoint._src.serialization import tensorstore_utils
+
+  async def sleep(_: float) -> None:
+    """Does not wait."""
+
+  monkeypatch.setattr(retry, "asyncio", types.SimpleNamespace(sleep=sleep))
+  monkeypatch.setitem(
+    tensorstore_utils._DEFAULT_OCDBT_TS_CONTEXT,
+    "gcs_request_retries",
+    {"max_retries": 3, "initial_delay": "10ms", "max_delay": "10ms"},
+  )
 
 
 def _make_bucket(port: int) -> bool:

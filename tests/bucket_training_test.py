@@ -18,6 +18,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+from etils.epath import backend
 from jax.sharding import SingleDeviceSharding
 
 from semanir_jax.machine import files
@@ -235,6 +236,48 @@ def test_saving_and_restoring_wait_for_a_busy_server(server):
   state, data, _ = _restore(workdir)
   small.assert_equal_trees(state, small.plain_state(2))
   assert data == {"at": 2}
+
+
+@pytest.mark.parametrize("fault", [403, "gone"])
+def test_what_cannot_be_saved_is_named_and_the_step_before_stays(
+  server, monkeypatch, fault
+):
+  bucket_server.do_not_wait(monkeypatch)
+  workdir = f"{BUCKET}/refused_{fault}"
+  _save(workdir, 2)
+  checkpoints = Checkpoints(workdir, keep=3)
+  if fault == "gone":
+    server.gone = True
+  else:
+    server.fail("POST .*checkpoints/4/.*/d/", fault, times=10**6)
+  try:
+    with pytest.raises(CheckpointError) as refused:
+      checkpoints.save(4, small.plain_state(4), {"at": 4}, {})
+      checkpoints.close()
+  finally:
+    server.gone = False
+    server.forgive()
+  message = str(refused.value)
+  assert message.startswith(f"{workdir}/checkpoints: a checkpoint cannot be")
+  assert "\n" not in message and len(message) < 600
+  if fault == 403:
+    assert "goes on from step 2" in message
+  state, data, _ = _restore(workdir)
+  small.assert_equal_trees(state, small.plain_state(2))
+  assert data == {"at": 2}
+
+
+def test_a_step_that_is_overlooked_is_not_begun_again(server, monkeypatch):
+  workdir = f"{BUCKET}/overlooked"
+  _save(workdir, 2)
+  # What fsspec makes of an error.
+  monkeypatch.setattr(backend.fsspec_backend, "isdir", lambda path: False)
+  with pytest.raises(CheckpointError) as refused:
+    _restore(workdir)
+  assert str(refused.value) == (
+    f"{workdir}/checkpoints: the steps could not be listed (step 2 is there,"
+    " None was found); start the same command again"
+  )
 
 
 def test_a_flipped_bit_in_a_bucket_is_named(server):

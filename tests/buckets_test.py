@@ -37,13 +37,7 @@ def running():
 @pytest.fixture
 def server(running, monkeypatch):
   """The server, and libraries that do not wait between their trials."""
-  from semanir_jax.machine import buckets  # noqa: F401, I001  # says how, first
-  from gcsfs import retry
-
-  async def sleep(_: float) -> None:
-    """Does not wait."""
-
-  monkeypatch.setattr(retry.asyncio, "sleep", sleep)
+  bucket_server.do_not_wait(monkeypatch)
   yield running
   running.gone = False
   assert not running.left()

@@ -138,6 +138,7 @@ class Checkpoints:
         or damaged.
     """
     step = self._manager.latest_step()
+    self._check_listed(step)
     if step is None:
       return None
     logging.info("restoring step %d from %s", step, self._folder)
@@ -165,6 +166,24 @@ class Checkpoints:
     )
     return state, restored["data"], restored["config"]
 
+  def _check_listed(self, step: int | None) -> None:
+    """Refuses to go on where steps in a bucket were overlooked: to orbax what
+    cannot be reached for a while is no folder.
+
+    Raises:
+      CheckpointError: there is a newer step than it found.
+    """
+    if not files.is_bucket(self._folder):
+      return
+    newest = None
+    with contextlib.suppress(build.CheckpointError):
+      _, newest = find_checkpoint(str(self._folder))
+    if newest != step:
+      raise build.CheckpointError(
+        f"{self._folder}: the steps could not be listed (step {newest} is"
+        f" there, {step} was found); start the same command again"
+      )
+
   def close(self) -> None:
     """Waits for what is being written."""
     with self._writing():
@@ -177,10 +196,13 @@ class Checkpoints:
     try:
       yield
     except Exception as error:
-      remedy = "start again"
-      with contextlib.suppress(OSError, build.CheckpointError):
+      try:
         _, step = find_checkpoint(str(self._folder))
         remedy = f"the same command goes on from step {step}"
+      except build.CheckpointError:
+        remedy = "start again"
+      except OSError:  # which step there is cannot be seen
+        remedy = "start the same command again"
       raise build.CheckpointError(
         f"{self._folder}: a checkpoint cannot be written"
         f" ({files.first_line(error)}); see that the folder may be written"
