@@ -92,6 +92,7 @@ def get_config(arg: str = "") -> Any:
   config.mesh = ConfigDict()
   config.mesh.data = -1  # devices that split the batch; -1 for the rest
   config.mesh.fsdp = 1  # devices that split the parameters too
+  config.mesh.slices = 1  # TPU slices, each of data x fsdp devices
   config.mesh.rules = ((".*", "fsdp"),)  # (path regex, "fsdp" or "replicate")
 
   config.eval = ConfigDict()

@@ -94,9 +94,12 @@ def runs(server, photographs, tmp_path_factory) -> Runs:
     files.put(path, bucket / "data" / path.relative_to(photographs).as_posix())
   killed = _kill_while_saving(server, bucket, tmp_path_factory.mktemp("killed"))
   commands = {}
-  for place, root in (("disk", disk), ("bucket", bucket)):
+  for place, root, more in (
+    ("disk", disk, ()),
+    ("bucket", bucket, ("--profile",)),
+  ):
     commands |= {
-      f"train_{place}": ("train.py", *_options(root), "--profile"),
+      f"train_{place}": ("train.py", *_options(root), *more),
       f"eval_{place}": ("eval.py", *_options(root)),
       f"restore_{place}": (
         "restore.py",

@@ -89,7 +89,9 @@ def make_plan(config: Any) -> Plan:
   loop.check_options(config.eval)
   with distributed.shared_errors():
     keep_compiled_in(config.compilation_cache_dir)
-  mesh = sharding.make_mesh(data=config.mesh.data, fsdp=config.mesh.fsdp)
+  mesh = sharding.make_mesh(
+    data=config.mesh.data, fsdp=config.mesh.fsdp, slices=config.mesh.slices
+  )
   logging.info("devices: %s, mesh %s", jax.devices(), dict(mesh.shape))
   phases = make_phases(config, mesh.size)
   model = build.make_model(config.model)
