@@ -127,16 +127,18 @@ def _handler(server: BucketServer, port: int) -> type:
         text = json.dumps({"error": {"code": fault, "message": "later"}})
         self._answer(int(fault), [], text.encode())
         return
-      true = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
       headers = {
         name: value
         for name, value in self.headers.items()
         if name.lower() not in ("transfer-encoding", "expect")
       }
-      true.request(self.command, self.path, body, headers)
-      answer = true.getresponse()
-      self._answer(answer.status, answer.getheaders(), answer.read())
-      true.close()
+      with contextlib.closing(
+        http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+      ) as true:
+        true.request(self.command, self.path, body, headers)
+        answer = true.getresponse()
+        found = answer.status, answer.getheaders(), answer.read()
+      self._answer(*found)
 
     def _answer(
       self, status: int, headers: list[tuple[str, str]], body: bytes

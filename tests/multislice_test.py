@@ -1,7 +1,7 @@
 """Several TPU slices, played by CPU devices: what crosses between them."""
 
+import dataclasses
 import re
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,10 +16,14 @@ from tests import small
 pytestmark = pytest.mark.slow
 
 
-class _Device(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class _Device:
+  """What a mesh asks of a device."""
+
   id: int
   process_index: int
   slice_index: int
+  platform: str = "tpu"
 
 
 def test_each_slice_is_a_row_of_its_own():
@@ -63,8 +67,8 @@ def test_gradients_meet_in_a_slice_before_they_cross():
   state = small.state(model)
   rng = np.random.default_rng(0)
   batch = {
-    name: jnp.asarray(rng.random((8, 8, 8, 3)), jnp.float32)
-    for name in ("lq", "hq")
+    name: jnp.asarray(rng.random((8, side, side, 3)), jnp.float32)
+    for name, side in (("lq", 8), ("hq", 8 * model.scale))
   }
 
   def gradient(mesh: jax.sharding.Mesh):
@@ -87,4 +91,4 @@ def test_gradients_meet_in_a_slice_before_they_cross():
   for a, b in zip(
     jax.tree.leaves(grads), jax.tree.leaves(one_grads), strict=True
   ):
-    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)

@@ -114,8 +114,10 @@ class Account:
 
   def close(self) -> None:
     """Writes the account and shows the table of the run."""
-    if jax.process_index() == 0 and self._step is not None:
-      self.write(self._step)
+    if jax.process_index() > 0 or self._step is None:
+      return
+    self.write(self._step)
+    with contextlib.suppress(OSError, ValueError):  # told by `write`
       logging.info("\n%s", table(self._workdir))
 
   def describe(self, step: int) -> dict[str, Any]:
