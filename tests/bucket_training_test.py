@@ -12,6 +12,7 @@ import re
 import signal
 import subprocess
 import sys
+import warnings
 from typing import Any, NamedTuple
 
 import jax
@@ -140,12 +141,14 @@ def _newest(run: files.Path) -> tuple[int, dict[str, np.ndarray]]:
   items = ("params", "ema_params", "training")
   with checkpoint.open_manager(folder) as manager:
     checkpoint.check_bytes(manager, step, [*items, "data"])
-    found = checkpoint.restore_items(
-      manager,
-      step,
-      data=ocp.args.JsonRestore(),
-      **{name: ocp.args.PyTreeRestore() for name in items},
-    )
+    with warnings.catch_warnings():  # of shardings, which are the same here
+      warnings.simplefilter("ignore")
+      found = checkpoint.restore_items(
+        manager,
+        step,
+        data=ocp.args.JsonRestore(),
+        **{name: ocp.args.PyTreeRestore() for name in items},
+      )
   leaves = jax.tree_util.tree_leaves_with_path(dict(found))
   return step, {jax.tree_util.keystr(p): np.asarray(x) for p, x in leaves}
 

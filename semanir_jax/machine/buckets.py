@@ -13,7 +13,6 @@ import errno
 import fnmatch
 import os
 import pathlib
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -184,10 +183,8 @@ def _told(path: BucketPath) -> Iterator[Any]:
   """
   scheme = path.parts[1]
   try:
-    with warnings.catch_warnings():
-      warnings.simplefilter("ignore")  # of Google's client libraries
-      # Others write there too, this process among them, past this object.
-      yield fsspec.filesystem(scheme, use_listings_cache=False)
+    # Others write there too, this process among them, past this object.
+    yield fsspec.filesystem(scheme, use_listings_cache=False)
   except FileNotFoundError as error:
     reason = "there is no such object, or no such bucket"
     raise FileNotFoundError(errno.ENOENT, reason, str(path)) from error
