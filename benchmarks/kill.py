@@ -6,8 +6,9 @@ Every trial starts the same run of `train.py` in a new workdir, sends it SIGKILL
 (even trials) or SIGTERM (odd ones) at a random moment between start and end, as
 often as `--kills_per_run` says, starts it again until it is complete, and
 compares parameters, moving average, optimizer, step, random key and position in
-the data with those of an undisturbed run, bit for bit. A run that ends before
-the signal counts as well; its exit code says so.
+the data with those of an undisturbed run on a disk, bit for bit. A run that
+ends before the signal counts as well; its exit code says so. With
+`--root=gs://...` the runs lie in a bucket.
 """
 
 import json
@@ -15,7 +16,6 @@ import os
 import pathlib
 import platform
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -29,7 +29,7 @@ import orbax.checkpoint as ocp
 from absl import flags, logging
 
 from semanir_jax import cli
-from semanir_jax.machine.files import write_bytes
+from semanir_jax.machine import files
 from semanir_jax.machine.portable_names import make_portable
 from semanir_jax.networks import checkpoint, run_folder
 from semanir_jax.training.preemption import EXIT_CODE
@@ -39,13 +39,16 @@ _KILLS = flags.DEFINE_integer("kills_per_run", 1, "Signals per run.", 1)
 _STEPS = flags.DEFINE_integer("steps", 60, "Steps of the run.", 4)
 _SEED = flags.DEFINE_integer("seed", 0, "Of the moments.")
 _QUICK = flags.DEFINE_bool("quick", False, "Two short runs, for tests.")
+_ROOT_FOLDER = flags.DEFINE_string(
+  "root", None, "Folder or bucket of the runs that are killed."
+)
 _OUT = flags.DEFINE_string("out", None, "JSON file to write the rows to.")
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _SIGNALS = (signal.SIGKILL, signal.SIGTERM)
 
 
-def command(workdir: pathlib.Path, steps: int) -> list[str]:
+def command(workdir: files.Path, steps: int) -> list[str]:
   """A run with everything random: noise, patches, k, drop path; it saves and
   validates every five steps.
   """
@@ -65,7 +68,7 @@ def command(workdir: pathlib.Path, steps: int) -> list[str]:
   ]
 
 
-def start(workdir: pathlib.Path, steps: int, log: Any) -> subprocess.Popen:
+def start(workdir: files.Path, steps: int, log: Any) -> subprocess.Popen:
   """Starts the run; its output goes to the end of `log`."""
   return subprocess.Popen(
     command(workdir, steps), cwd=_ROOT, stdout=log, stderr=log
@@ -87,11 +90,15 @@ def undisturbed(workdir: pathlib.Path, steps: int) -> float:
 
 
 def trial(
-  workdir: pathlib.Path, steps: int, number: signal.Signals, waits: list[float]
+  workdir: files.Path,
+  steps: int,
+  number: signal.Signals,
+  waits: list[float],
+  log_path: pathlib.Path,
 ) -> dict[str, Any]:
   """Runs to the end through signals, each `waits` seconds after a start."""
   codes = []
-  with open(f"{workdir}.log", "wb") as log:
+  with open(log_path, "wb") as log:
     for wait in waits:
       process = start(workdir, steps, log)
       try:
@@ -113,7 +120,7 @@ def trial(
   }
 
 
-def read_last(workdir: pathlib.Path) -> dict[str, np.ndarray]:
+def read_last(workdir: files.Path) -> dict[str, np.ndarray]:
   """All arrays of the newest checkpoint, by name, and the data's position."""
   folder, step = run_folder.find_checkpoint(str(workdir))
   with checkpoint.open_manager(folder) as manager:
@@ -144,21 +151,22 @@ def main() -> None:
   rng = random.Random(_SEED.value)
   rows = []
   with tempfile.TemporaryDirectory() as folder:
-    root = pathlib.Path(folder)
-    seconds = undisturbed(root / "undisturbed", steps)
-    expected = read_last(root / "undisturbed")
+    local = pathlib.Path(folder)
+    seconds = undisturbed(local / "undisturbed", steps)
+    expected = read_last(local / "undisturbed")
+    root = files.as_path(_ROOT_FOLDER.value or local)
     for index in range(times):
-      workdir = root / f"run{index}"
+      workdir, log = root / f"run{index}", local / f"run{index}.log"
       waits = [rng.uniform(0, seconds) for _ in range(_KILLS.value)]
-      row = trial(workdir, steps, _SIGNALS[index % 2], waits)
+      row = trial(workdir, steps, _SIGNALS[index % 2], waits, log)
       row["same"] = row["codes_as_expected"] and equal(
         read_last(workdir), expected
       )
       rows.append(row)
       logging.info("%d of %d: %s", index + 1, times, row)
       if not row["same"]:
-        print(pathlib.Path(f"{workdir}.log").read_text()[-3000:])
-      shutil.rmtree(workdir)
+        print(log.read_text()[-3000:])
+      files.remove_folder(workdir)
   same = sum(row["same"] for row in rows)
   print(f"{same} of {times} runs ended with the same state")
   if _OUT.value:
@@ -173,7 +181,7 @@ def main() -> None:
       "rows": rows,
     }
     text = json.dumps(document, indent=2) + "\n"
-    write_bytes(pathlib.Path(_OUT.value), text.encode())
+    files.write_bytes(_OUT.value, text.encode())
   if same < times:
     sys.exit(1)
 

@@ -31,6 +31,8 @@ def get_config(arg: str = "") -> Any:
   config: Any = ConfigDict()
   config.seed = 0  # of parameters, data order, degradations, drop path
   config.init_from = ""  # workdir, step, file or bundled name to start from
+  # Folder or bucket for compiled code; "" for the cache folder of the user.
+  config.compilation_cache_dir = ""
 
   # See semanir_jax/models: semanir.py, execution.py and, for `dictionary`,
   # `similarity` and `shift`, ablations.py.
@@ -90,6 +92,7 @@ def get_config(arg: str = "") -> Any:
   config.mesh = ConfigDict()
   config.mesh.data = -1  # devices that split the batch; -1 for the rest
   config.mesh.fsdp = 1  # devices that split the parameters too
+  config.mesh.slices = 1  # TPU slices, each of data x fsdp devices
   config.mesh.rules = ((".*", "fsdp"),)  # (path regex, "fsdp" or "replicate")
 
   config.eval = ConfigDict()

@@ -21,7 +21,11 @@ from semanir_jax import bundled
 DEBUG = flags.DEFINE_bool("debug", False, "Show the traceback of an error.")
 # Their progress notes drown ours; their warnings do not.
 _QUIET_PACKAGES = tuple(
-  f"/{name}/" for name in ("orbax", "grain", "jax", "jaxlib", "etils", "httpx")
+  f"/{name}/"
+  for name in (
+    *("orbax", "grain", "jax", "jaxlib", "etils", "httpx"),
+    *("gcsfs", "fsspec", "aiohttp", "google"),
+  )
 )
 
 

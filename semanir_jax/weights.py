@@ -9,11 +9,10 @@ in the file names no folder of this machine.
 `networks.safetensors_file` says how the file is laid out.
 """
 
-import pathlib
-
 from absl import flags, logging
 
 from semanir_jax import cli
+from semanir_jax.machine import files
 from semanir_jax.networks.load import load_network
 from semanir_jax.networks.safetensors_file import SUFFIX, write_weights
 
@@ -25,7 +24,7 @@ def main() -> None:
   if flags.FLAGS.dtype is not None:
     options = {**config["model"], "dtype": flags.FLAGS.dtype}
     config = {**config, "model": options}
-  path = pathlib.Path(flags.FLAGS.output)
+  path = files.as_path(flags.FLAGS.output)
   write_weights(path, network.params, config)
   logging.info("written: %s, %d bytes", path, path.stat().st_size)
 

@@ -17,7 +17,7 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from semanir_jax.machine import sharding
-from semanir_jax.networks import build, checkpoint, run_folder
+from semanir_jax.networks import build, checkpoint, manifest, run_folder
 from semanir_jax.networks.build import CheckpointError
 from semanir_jax.networks.checkpoint import load_for_inference
 from semanir_jax.training.checkpoints import Checkpoints, abstract_like
@@ -310,8 +310,9 @@ def test_another_architecture_is_refused_by_its_first_array(copy):
   assert "use the config it was trained with, or another --workdir" in message
   # The same for a config that does not describe its own parameters.
   wider = small.config(model__dim=16).to_json()
-  path = copy / run_folder.FOLDER / "4" / "config" / "metadata"
-  path.write_text(wider)
+  step = copy / run_folder.FOLDER / "4"
+  (step / manifest.NAME).unlink()
+  (step / "config" / "metadata").write_text(wider)
   with pytest.raises(CheckpointError) as error:
     load_for_inference(str(copy))
   expected = "ema_params/conv_first/conv/bias: here (16,), there (8,)"
@@ -429,7 +430,9 @@ def test_reading_a_damaged_checkpoint_leaves_no_hook_behind(copy, monkeypatch):
 
 
 def test_the_config_of_another_version_is_refused(copy):
-  path = copy / run_folder.FOLDER / "4" / "config" / "metadata"
+  step = copy / run_folder.FOLDER / "4"
+  (step / manifest.NAME).unlink()
+  path = step / "config" / "metadata"
   config = json.loads(path.read_text())
   config["model"]["num_experts"] = 2
   path.write_text(json.dumps(config))

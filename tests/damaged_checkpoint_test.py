@@ -1,4 +1,4 @@
-"""Any file of a checkpoint may be missing, empty or cut short.
+"""Any file of a checkpoint may be missing, empty, cut short or changed.
 
 Each file of a run of two steps is damaged in turn. What is read then is right
 to the last bit, or refused in a line that names the step and the remedy.
@@ -13,7 +13,7 @@ import jax
 import pytest
 from jax.sharding import SingleDeviceSharding
 
-from semanir_jax.networks import checkpoint, run_folder
+from semanir_jax.networks import checkpoint, manifest, run_folder
 from semanir_jax.networks.build import CheckpointError
 from semanir_jax.training.checkpoints import Checkpoints, abstract_like
 from tests import small
@@ -50,7 +50,15 @@ def _cut(file: pathlib.Path) -> None:
   file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
 
+def _flip(file: pathlib.Path) -> None:
+  """Changes one bit in the middle."""
+  data = bytearray(file.read_bytes())
+  data[len(data) // 2] ^= 1
+  file.write_bytes(data)
+
+
 DAMAGE = {
+  "flipped": _flip,
   "missing": pathlib.Path.unlink,
   "empty": lambda file: file.write_bytes(b""),
   "cut": _cut,
@@ -67,6 +75,15 @@ def _damaged(workdir: pathlib.Path, damage: str, step: int) -> Iterator[str]:
     DAMAGE[damage](file)
     yield file.relative_to(folder).as_posix()
     file.write_bytes(whole)
+
+
+def _is_needed(name: str) -> bool:
+  """Says whether a file of a step holds what a run goes on from."""
+  return (
+    "/" in name
+    and not name.startswith("metrics/")
+    and not name.endswith(("_CHECKPOINT_METADATA", "commit_success.txt"))
+  )
 
 
 def _or_refused(attempt: Callable[[], Any], step: pathlib.Path) -> Any:
@@ -106,6 +123,7 @@ def test_a_run_goes_on_exactly_or_says_why_not(run, damage, warnings):
       assert not name.startswith("metrics/")
       num_refused += 1
       continue
+    assert damage != "flipped" or not _is_needed(name), name
     (state, data, config), best = found
     small.assert_equal_trees(state, small.plain_state(4))
     assert data == {"batches_taken": 4} and config == CONFIG
@@ -128,12 +146,47 @@ def test_an_older_step_keeps_no_run_from_going_on(run, damage, warnings):
     checkpoints = _open(run)
     assert checkpoints.newest() == 4
     lost = name == "metrics/metrics"
+    # A list that cannot be read vouches for nothing.
+    lost |= name == manifest.NAME and damage in ("empty", "cut")
     assert checkpoints.best() == ((4, 30.0) if lost else (2, 31.0))
     if lost:
       (warning,) = warnings
       assert warning.startswith(f"{step}/metrics/metrics cannot be read (")
       assert "\n" not in warning and "step 2 counts as not measured" in warning
     checkpoints.close()
+
+
+def test_steps_of_before_the_lists_are_read_as_they_are(run):
+  (run / run_folder.FOLDER / "4" / manifest.NAME).unlink()
+  (state, data, config), best = _restore(run)
+  small.assert_equal_trees(state, small.plain_state(4))
+  assert data == {"batches_taken": 4} and config == CONFIG
+  assert best == (2, 31.0)
+
+
+def test_a_flipped_bit_is_named_in_one_line(run):
+  step = run / run_folder.FOLDER / "4"
+  (data,) = (step / "training" / "d").iterdir()
+  _flip(data)
+  with pytest.raises(CheckpointError) as refused:
+    _restore(run)
+  assert str(refused.value) == (
+    f"{step} cannot be read (the bytes of training/d/{data.name} are not those"
+    " that were saved); it is damaged or not of semanir_jax: move it away and"
+    " use step 2"
+  )
+
+
+def test_a_step_is_never_there_without_its_list(tmp_path, monkeypatch):
+  def fail(step: pathlib.Path) -> None:
+    raise OSError(28, "No space left on device")
+
+  monkeypatch.setattr(manifest, "write_manifest", fail)
+  checkpoints = _open(tmp_path / "run")
+  checkpoints.save(2, small.plain_state(2), {}, CONFIG)
+  with pytest.raises(CheckpointError, match="No space left on device"):
+    checkpoints.close()
+  assert _open(tmp_path / "run").newest() is None
 
 
 def test_a_step_whose_score_is_lost_stays_as_the_newest_do(run):
@@ -164,7 +217,7 @@ def test_inference_is_exact_or_says_why_not(run, damage, monkeypatch):
   for name in _damaged(run, damage, 4):
     found = _or_refused(lambda: _load(run), step)
     if found is None:
-      assert name.startswith(("config/", "ema_params/"))
+      assert name.startswith(("config/", "ema_params/", manifest.NAME))
       num_refused += 1
     else:
       small.assert_equal_trees(found, small.plain_state(4).ema_params)

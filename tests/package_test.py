@@ -26,7 +26,6 @@ EXTRAS = PROJECT["optional-dependencies"]
 NOT_FOR_A_CHECKOUT = {
   "jax[cuda13]",
   "jax[tpu]",
-  "etils[epath-gcs]>=1.13",
   "opencv-python-headless>=4.12",
   "PyWavelets>=1.8",
   "bm3d>=4.0.3",

@@ -3,13 +3,12 @@
 semanir-eval --config=configs/denoise.py:color,s25 --workdir=runs/denoise
 """
 
-import pathlib
-
 from absl import flags
 
 from semanir_jax import cli
 from semanir_jax.evaluation import evaluate
-from semanir_jax.machine import distributed
+from semanir_jax.machine import distributed, files
+from semanir_jax.machine.compiled import keep_compiled_in
 
 _CONFIG = cli.define_config()
 _WORKDIR = flags.DEFINE_string(
@@ -53,6 +52,8 @@ def main() -> None:
       " --baseline"
     )
   distributed.initialize()
+  with distributed.shared_errors():
+    keep_compiled_in(_CONFIG.value.compilation_cache_dir)
   evaluate.evaluate(
     _CONFIG.value.eval,
     checkpoint_path=None
@@ -61,7 +62,7 @@ def main() -> None:
     data_dir=_CONFIG.value.data.data_dir
     if _DATA_DIR.value is None
     else _DATA_DIR.value,
-    output=pathlib.Path(_WORKDIR.value) / "eval",
+    output=files.as_path(_WORKDIR.value) / "eval",
     num_keys=_NUM_KEYS.value,
     self_ensemble=_SELF_ENSEMBLE.value,
   )

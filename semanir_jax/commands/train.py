@@ -8,6 +8,7 @@ same command continues a run that was stopped. docs/training.md has the configs.
 
 import sys
 
+import psutil
 from absl import flags
 
 from semanir_jax import cli
@@ -37,7 +38,10 @@ def main() -> None:
   """
   distributed.initialize()
   complete = train_and_evaluate(
-    _CONFIG.value, _WORKDIR.value, profile=_PROFILE.value
+    _CONFIG.value,
+    _WORKDIR.value,
+    profile=_PROFILE.value,
+    began=psutil.Process().create_time(),
   )
   if not complete:
     sys.exit(EXIT_CODE)

@@ -28,7 +28,7 @@ from semanir_jax.images.image_file import (
   ImageInfo,
   PixelOptions,
 )
-from semanir_jax.machine.files import FileError, Path
+from semanir_jax.machine.files import FileError, Path, as_path
 
 # Pairs whose headers decide the scale of a folder.
 _NUM_PROBED = 100
@@ -66,7 +66,7 @@ class ImageFolder:
     if isinstance(folders, (str, os.PathLike)):
       folders = [folders]
     found: list[pathlib.Path] = []
-    for folder in map(pathlib.Path, folders):
+    for folder in map(as_path, folders):
       if folder.is_file():
         found.append(folder)
       else:

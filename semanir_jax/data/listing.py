@@ -9,6 +9,7 @@ from absl import logging
 
 from semanir_jax.data import pair_folders
 from semanir_jax.images import image_file
+from semanir_jax.machine import files
 from semanir_jax.machine.files import FileError
 
 
@@ -24,10 +25,10 @@ def list_images(
   Raises:
     ImageError: the folder is missing or holds no image.
   """
-  folder = pathlib.Path(folder)
+  folder = files.as_path(folder)
   if not folder.is_dir():
     raise image_file.ImageError(f"{folder}: no such folder; check the path")
-  files = [
+  there = [
     path
     for path in (_walk(folder) if recursive else folder.glob("*"))
     if not any(part.startswith(".") for part in path.relative_to(folder).parts)
@@ -35,7 +36,7 @@ def list_images(
     and (path.is_file() or (path.is_symlink() and not path.exists()))
   ]
   try:
-    found = select_images(files, str(folder))
+    found = select_images(there, str(folder))
   except FileError as error:
     hint = "" if recursive else "; subfolders are searched if recursive"
     if not recursive and any(path.is_dir() for path in folder.iterdir()):
@@ -81,10 +82,13 @@ def _walk(folder: pathlib.Path) -> Iterator[pathlib.Path]:
       f"{error.filename}: {error.strerror}; check its permissions"
     ) from error
 
-  for name, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
+  if files.is_bucket(folder):
+    yield from files.find_files(folder)
+    return
+  for name, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
     here = pathlib.Path(name)
     above = [p for p in here.parents if p == folder or folder in p.parents]
     if here.resolve() in [p.resolve() for p in above]:
       folders.clear()
     else:
-      yield from (here / file for file in files)
+      yield from (here / file for file in names)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 
 from semanir_jax.images.image_file import ImageError
-from semanir_jax.machine.files import Path
+from semanir_jax.machine.files import Path, as_path
 
 # In lower case; files have them in any. The sure ones mean nothing else,
 # whatever stands beside; `snow` and `clear` may be kinds of photographs.
@@ -39,7 +39,7 @@ def find_pair(root: Path) -> tuple[pathlib.Path, pathlib.Path] | None:
   Raises:
     ImageError: there are several of a kind.
   """
-  root = pathlib.Path(root)
+  root = as_path(root)
   if (root / "input").is_dir() and (root / "target").is_dir():
     return root / "input", root / "target"
   folders = sorted(root.iterdir()) if root.is_dir() else []
@@ -86,7 +86,7 @@ def check_clean(root: Path, files: Iterable[pathlib.Path]) -> None:
     if sure or (inputs and targets):
       found = ", ".join(inputs + targets)
       raise ImageError(
-        f"{pathlib.Path(root, *folders)}: holds pairs ({found}) where clean"
+        f"{as_path(root).joinpath(*folders)}: holds pairs ({found}) where clean"
         f" images are expected; name it alone, or other folders: {EXPECTED}"
       )
 

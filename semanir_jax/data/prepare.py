@@ -88,9 +88,9 @@ def prepare(
     items = [{"input": lq, "target": hq} for lq, hq in source.paths]
   cutter = Cutter(crop_size, crop_size if step is None else step, scale)
   shards = _split(items, images_per_shard)
-  output = pathlib.Path(output_folder)
+  output = files.as_path(output_folder)
   roots = (input_folder, target_folder or input_folder)
-  if output.resolve() in [pathlib.Path(root).resolve() for root in roots]:
+  if output.resolve() in [files.as_path(root).resolve() for root in roots]:
     raise ImageError(f"{output}: holds the images; choose another output")
   plan = f"{cutter}, {_fingerprint(shards, roots)}"
   index = _open_index(output, plan=plan)
@@ -149,7 +149,7 @@ def _open_index(output: pathlib.Path, *, plan: str) -> dict[str, Any]:
       )
     return index
   try:
-    output.mkdir(parents=True, exist_ok=True)
+    files.make_folder(output)
   except OSError as error:
     raise ImageError(
       f"{output}: cannot be made ({error.strerror}); choose another output"

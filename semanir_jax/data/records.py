@@ -24,7 +24,7 @@ from semanir_jax.images.image_file import (
   ImageError,
   PixelOptions,
 )
-from semanir_jax.machine.files import Path
+from semanir_jax.machine.files import Path, as_path
 
 INDEX_NAME = "pack.json"
 
@@ -69,7 +69,7 @@ class ArrayRecordSource:
       ImageError: no pack, an unfinished one, a shard of the wrong size, or a
         damaged one, which may be found only when a record is read.
     """
-    folder = pathlib.Path(folder)
+    folder = as_path(folder)
     index = read_index(folder)
     if not index["finished"]:
       raise ImageError(

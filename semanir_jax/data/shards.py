@@ -1,9 +1,9 @@
 """Writes one ArrayRecord file of a pack: complete, or not at all."""
 
 import collections
-import hashlib
 import os
 import pathlib
+import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
 from concurrent import futures
@@ -16,19 +16,17 @@ from semanir_jax.data.bad_images import with_way_out
 from semanir_jax.data.records import array_record
 from semanir_jax.data.sub_images import Cutter, Files
 from semanir_jax.images.image_file import ImageError
+from semanir_jax.machine import files
 from semanir_jax.machine.files import FileError
 
 
 def is_done(path: pathlib.Path, facts: dict[str, Any] | None) -> bool:
   """Says whether a shard is there and is what the index says (its hash)."""
   return (
-    facts is not None and path.exists() and _sha256(path) == facts["sha256"]
+    facts is not None
+    and path.exists()
+    and files.hash_file(path)[1] == facts["sha256"]
   )
-
-
-def _sha256(path: pathlib.Path) -> str:
-  with path.open("rb") as file:
-    return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_shard(
@@ -53,7 +51,9 @@ def write_shard(
   Raises:
     ImageError: a bad image under "fail", or no way to write.
   """
-  partial = path.with_name(f".tmp-{uuid.uuid4().hex}")
+  # array_record writes files alone: for a bucket into a folder of this machine.
+  folder = tempfile.gettempdir() if files.is_bucket(path) else path.parent
+  partial = pathlib.Path(folder, f".tmp-{uuid.uuid4().hex}")
   num_records, bad_images = 0, []
   try:
     writer = array_record("array_record_module").ArrayRecordWriter(
@@ -72,7 +72,8 @@ def write_shard(
         writer.write(record)
       num_records += len(result)
     writer.close()
-    os.replace(partial, path)
+    num_bytes, digest = files.hash_file(partial)
+    files.put(partial, path)
   except (OSError, RuntimeError) as error:  # array_record raises RuntimeError
     raise ImageError(
       f"{path}: cannot be written ({error}); free space or choose another "
@@ -81,8 +82,8 @@ def write_shard(
   finally:
     partial.unlink(missing_ok=True)
   return {
-    "sha256": _sha256(path),
-    "bytes": path.stat().st_size,
+    "sha256": digest,
+    "bytes": num_bytes,
     "records": num_records,
     "bad_images": bad_images,
   }

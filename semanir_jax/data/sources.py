@@ -23,7 +23,7 @@ from semanir_jax.images.image_file import (
   ImageError,
   PixelOptions,
 )
-from semanir_jax.machine.files import Path
+from semanir_jax.machine.files import Path, as_path, join
 
 __all__ = [
   "ArrayRecordSource",
@@ -139,10 +139,10 @@ def open_source(
     on_bad_image=on_bad_image,
     recursive=recursive,
   )
-  if "," in spec and not pathlib.Path(spec).exists():
+  if "," in spec and not as_path(spec).exists():
     input_folder, _, target_folder = spec.partition(",")
     return open_paired((input_folder, target_folder))
-  folder = pathlib.Path(spec)
+  folder = as_path(spec)
   if (folder / INDEX_NAME).exists() or any(folder.glob("*.array_record")):
     return ArrayRecordSource(folder, pixels=pixels)
   if pair := find_pair(folder):
@@ -164,7 +164,7 @@ def absent_folder(source: str, data_dir: str) -> str | None:
   if source.startswith(("photographs:", "tfds:")):
     return None
   folders = _parts(source, data_dir)
-  return next((f for f in folders if not pathlib.Path(f).exists()), None)
+  return next((f for f in folders if not as_path(f).exists()), None)
 
 
 def _parts(source: str, data_dir: str) -> list[str]:
@@ -174,7 +174,7 @@ def _parts(source: str, data_dir: str) -> list[str]:
   """
   if source.startswith(("photographs:", "tfds:")):
     return [source]
-  whole = pathlib.Path(data_dir) / source
+  whole = join(data_dir, source)
   if whole.exists():
     return [str(whole)]
-  return [str(pathlib.Path(data_dir) / part) for part in source.split(",")]
+  return [str(join(data_dir, part)) for part in source.split(",")]

@@ -72,7 +72,7 @@ class Report:
     self._sets: dict[str, dict[str, Any]] = {}
     self._tables: list[str] = []
     try:
-      output.mkdir(parents=True, exist_ok=True)
+      files.make_folder(output)
       if jax.process_index() == 0:
         _set_aside(output, self._protocol)
       # By it what an evaluation left is known, if it is cut off.

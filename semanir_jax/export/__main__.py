@@ -4,8 +4,6 @@
     --output=denoise.stablehlo
 """
 
-import pathlib
-
 import jax
 from absl import flags, logging
 
@@ -16,13 +14,14 @@ from semanir_jax.export.write import (
   SUFFIX,
   write_export,
 )
+from semanir_jax.machine import files
 from semanir_jax.networks.load import load_network
 
 
 def main() -> None:
   """Writes an export of a run, a file of weights or a bundled network."""
   values = flags.FLAGS
-  path = pathlib.Path(values.output)
+  path = files.as_path(values.output)
   difference = write_export(
     path,
     load_network(values.checkpoint).with_dtype(values.dtype),

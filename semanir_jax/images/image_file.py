@@ -18,7 +18,6 @@ HEIC      is read with pillow-heif, where that is installed
 """
 
 import dataclasses
-import pathlib
 
 import numpy as np
 
@@ -26,6 +25,7 @@ from semanir_jax.images import color, decoder, encoder, kinds
 from semanir_jax.images.decoder import ImageError, ImageInfo
 from semanir_jax.machine.files import (
   Path,
+  as_path,
   os_errors_named,
   read_bytes,
   write_bytes,
@@ -82,7 +82,7 @@ AS_IN_FILE = PixelOptions()
 
 def probe_image(path: Path) -> ImageInfo:
   """Reads the header only; raises `FileError` for what cannot be read."""
-  with os_errors_named(path), open(path, "rb") as file:
+  with os_errors_named(path), as_path(path).open("rb") as file:
     return decoder.inspect(file, str(path))
 
 
@@ -160,7 +160,7 @@ def write_image(path: Path, image: np.ndarray) -> None:
     ImageError: an array or suffix that cannot be written.
     FileError: an unwritable place.
   """
-  path = pathlib.Path(path)
+  path = as_path(path)
   if image.dtype not in (np.uint8, np.uint16) or image.ndim != 3:
     raise ImageError(
       f"{path}: cannot write {image.dtype} {image.shape}; pass [H, W, C] uint8 "

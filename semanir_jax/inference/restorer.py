@@ -117,7 +117,7 @@ def forward(model: SemanIR, mesh: Mesh | None) -> Callable[..., jax.Array]:
 
   if mesh is None:
     return restore
-  whole, rows = PartitionSpec(), PartitionSpec(sharding.DATA_AXES)
+  whole, rows = PartitionSpec(), PartitionSpec(mesh.axis_names)
   return jax.shard_map(
     restore,
     mesh=mesh,

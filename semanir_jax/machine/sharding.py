@@ -9,12 +9,19 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 DATA_AXES = ("data", "fsdp")  # a batch is split over both
+SLICES = "slice"  # and over this one, where there are several TPU slices
 
 
 def make_mesh(
-  *, data: int, fsdp: int, devices: Sequence[Any] | None = None
+  *,
+  data: int,
+  fsdp: int,
+  slices: int = 1,
+  devices: Sequence[Any] | None = None,
 ) -> Mesh:
-  """Arranges devices as `data` x `fsdp`, process by process.
+  """Arranges devices as `data` x `fsdp`, process by process; with several
+  slices as `slice` x `data` x `fsdp`, so that only the first axis crosses the
+  network between them.
 
   So the rows of a global batch lie in the order of the stream, see
   `to_global`. `jax.make_mesh` would follow the torus of a TPU slice, which
@@ -23,26 +30,55 @@ def make_mesh(
   Args:
     data: devices along which only the batch is split; -1 takes what is left.
     fsdp: devices along which parameters and optimizer state are split too.
+    slices: TPU slices; each has `data` x `fsdp` devices.
     devices: all of all processes by default.
 
   Raises:
-    ValueError: the product is not the number of devices.
+    ValueError: the product is not the number of devices, or there is another
+      number of slices.
   """
   devices = jax.devices() if devices is None else devices
-  devices = sorted(devices, key=lambda d: (d.process_index, d.id))
+  devices = _slice_by_slice(devices, slices)
   count = len(devices)
   if data == -1:
-    data = max(count // max(fsdp, 1), 1)
-  if min(data, fsdp) < 1 or data * fsdp != count:
+    data = max(count // max(fsdp * slices, 1), 1)
+  if min(data, fsdp) < 1 or slices * data * fsdp != count:
+    times = f"slices={slices} x " if slices > 1 else ""
     raise ValueError(
-      f"mesh data={data} x fsdp={fsdp} does not use the {count} devices; set"
-      " config.mesh.data=-1 and config.mesh.fsdp to a divisor of their number"
+      f"mesh {times}data={data} x fsdp={fsdp} does not use the {count} devices;"
+      " set config.mesh.data=-1 and config.mesh.fsdp to a divisor of their"
+      " number" + (" in a slice" if slices > 1 else "")
     )
+  axes, shape = DATA_AXES, (data, fsdp)
+  if slices > 1:
+    axes, shape = (SLICES, *axes), (slices, *shape)
   return Mesh(
-    np.array(devices).reshape(data, fsdp),
-    DATA_AXES,
-    axis_types=(AxisType.Auto,) * 2,
+    np.array(devices).reshape(shape),
+    axes,
+    axis_types=(AxisType.Auto,) * len(axes),
   )
+
+
+def _slice_by_slice(devices: Sequence[Any], slices: int) -> list[Any]:
+  """Sorts devices by process, and by slice before where there are several.
+
+  Those that know no slices, as CPUs do, count as slices one after the other.
+
+  Raises:
+    ValueError: they are of another number of slices.
+  """
+
+  def place(device: Any) -> tuple[int, int, int]:
+    number = getattr(device, "slice_index", None) or 0
+    return number if slices > 1 else 0, device.process_index, device.id
+
+  known = {getattr(device, "slice_index", None) for device in devices} - {None}
+  if slices < 1 or (slices > 1 and known and len(known) != slices):
+    raise ValueError(
+      f"config.mesh.slices={slices}, but the devices are of {len(known) or 1}"
+      " slices; give their number"
+    )
+  return sorted(devices, key=place)
 
 
 def make_local_mesh() -> Mesh:
@@ -55,7 +91,7 @@ def make_local_mesh() -> Mesh:
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
   """Splits the leading axis of a batch over all devices."""
-  return NamedSharding(mesh, PartitionSpec(DATA_AXES))
+  return NamedSharding(mesh, PartitionSpec(mesh.axis_names))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -70,7 +106,7 @@ def state_shardings(
 
   Args:
     abstract_state: tree of arrays or `jax.ShapeDtypeStruct`.
-    mesh: with the axes of `DATA_AXES`.
+    mesh: of `make_mesh`.
     rules: (regular expression, placement) pairs; the first whose expression is
       found in an array's path (as `params/stage_0/layers/mlp/...`) decides.
       "fsdp" splits the array's largest axis that the mesh axis divides, and

@@ -11,7 +11,7 @@ import pathlib
 import re
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -21,6 +21,7 @@ from jax.sharding import SingleDeviceSharding
 
 from semanir_jax.machine import files
 from semanir_jax.models.parameters import abstract_params
+from semanir_jax.networks import manifest
 from semanir_jax.networks.build import (
   CheckpointError,
   check_same_shapes,
@@ -52,7 +53,10 @@ def open_manager(
   }
   for name in ("params", "ema_params", "training"):
     handlers[name] = ocp.PyTreeCheckpointHandler(type_handler_registry=registry)
-  return _Manager(folder, item_handlers=handlers, options=options)
+  options = options or ocp.CheckpointManagerOptions()
+  options.temporary_path_class = manifest.final_paths(folder)
+  # By its name: orbax has ways of its own to reach a bucket.
+  return _Manager(str(folder), item_handlers=handlers, options=options)
 
 
 class _Manager(ocp.CheckpointManager):
@@ -68,8 +72,10 @@ class _Manager(ocp.CheckpointManager):
   def _get_metrics(self, step: int) -> Mapping[str, Any] | None:
     if not self._track_best:
       return None
-    file = self.directory / str(step) / "metrics" / "metrics"
+    folder = self.directory / str(step)
+    file = folder / "metrics" / "metrics"
     try:
+      manifest.check_manifest(folder, ["metrics"])
       metrics = json.loads(file.read_text())
       if not isinstance(metrics, dict) or not isinstance(
         metrics.get(SCORE), int | float | None
@@ -115,6 +121,7 @@ def load_for_inference(path: str) -> LoadedNetwork:
     create=False, multiprocessing_options=alone
   )
   with open_manager(folder, options) as manager:
+    check_bytes(manager, step, ["config"])
     found = restore_items(manager, step, config=ocp.args.JsonRestore())
     config = found["config"]
     with reading_config(folder / str(step)):
@@ -122,6 +129,7 @@ def load_for_inference(path: str) -> LoadedNetwork:
       model = model.with_execution(unroll=False)  # compiles sooner
       averaged = config["train"]["ema_decay"] > 0
     item = "ema_params" if averaged else "params"
+    check_bytes(manager, step, [item])
     one_device = SingleDeviceSharding(jax.local_devices()[0])
     target = jax.tree.map(
       lambda leaf: leaf.update(sharding=one_device), abstract_params(model)
@@ -129,6 +137,18 @@ def load_for_inference(path: str) -> LoadedNetwork:
     check_architecture(manager, step, item, target)
     found = restore_items(manager, step, **{item: restore_tree(target)})
   return LoadedNetwork(model, found[item], config)
+
+
+def check_bytes(
+  manager: ocp.CheckpointManager, step: int, items: Collection[str]
+) -> None:
+  """Compares the files of items with what the step says of them.
+
+  Raises:
+    CheckpointError: they are not those that were saved.
+  """
+  with reading(manager, step):
+    manifest.check_manifest(manager.directory / str(step), items)
 
 
 def restore_items(

@@ -1,10 +1,10 @@
 """Finds networks by any name that a user has: bundled, a file, a run."""
 
 import difflib
-import hashlib
 import pathlib
 
 from semanir_jax import bundled
+from semanir_jax.machine import files
 from semanir_jax.networks.build import CheckpointError
 from semanir_jax.networks.loaded_network import LoadedNetwork
 from semanir_jax.networks.run_folder import FOLDER, find_checkpoint
@@ -50,7 +50,7 @@ def check_there(name: str) -> None:
     return
   if file is not None:
     raise CheckpointError(f"{file}: there is no such file")
-  if not name or pathlib.Path(name).is_file():
+  if not name or files.as_path(name).is_file():
     raise CheckpointError(
       f"{name!r} is no network; give a *{SUFFIX} file, the workdir of a"
       " training run, or the name of a bundled network"
@@ -58,7 +58,7 @@ def check_there(name: str) -> None:
   try:
     find_checkpoint(name)
   except CheckpointError as error:
-    if pathlib.Path(name).exists() or not PRETRAINED.is_dir():
+    if files.as_path(name).exists() or not PRETRAINED.is_dir():
       raise
     known = sorted(path.stem for path in PRETRAINED.glob(f"*{SUFFIX}"))
     near = difflib.get_close_matches(name, known, n=1)
@@ -71,9 +71,9 @@ def check_there(name: str) -> None:
 def find_weights_file(name: str) -> pathlib.Path | None:
   """Finds the file `load_network` reads; None where it looks for a run."""
   file = PRETRAINED / f"{name}{SUFFIX}"
-  if file.is_file() and not pathlib.Path(name).exists():
+  if file.is_file() and not files.as_path(name).exists():
     return file
-  return pathlib.Path(name) if name.endswith(SUFFIX) else None
+  return files.as_path(name) if name.endswith(SUFFIX) else None
 
 
 def pin(name: str) -> str:
@@ -98,7 +98,7 @@ def identify(name: str) -> str:
   """
   file = find_weights_file(name)
   if file is not None:
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    _, digest = files.hash_file(file)
     return f"{file.name}, sha256 {digest[:12]}"
   folder, step = find_checkpoint(name)
   run = folder.parent if folder.name == FOLDER else folder
@@ -111,7 +111,7 @@ def _check_sum(path: pathlib.Path) -> None:
   Raises:
     CheckpointError: they differ, or there is no line.
   """
-  found = hashlib.sha256(path.read_bytes()).hexdigest()
+  _, found = files.hash_file(path)
   lines = (path.parent / SUMS).read_text().split("\n")
   if f"{found}  {path.name}" not in lines:
     raise CheckpointError(

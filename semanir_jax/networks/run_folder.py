@@ -2,9 +2,12 @@
 
 import pathlib
 
+from semanir_jax.machine import files
 from semanir_jax.networks.build import CheckpointError
 
 FOLDER = "checkpoints"  # inside a workdir
+
+_LAST = "commit_success.txt"  # of the objects of a step
 
 
 def find_checkpoint(path: str) -> tuple[pathlib.Path, int]:
@@ -19,14 +22,14 @@ def find_checkpoint(path: str) -> tuple[pathlib.Path, int]:
   Raises:
     CheckpointError: nothing is there.
   """
-  folder = pathlib.Path(path).absolute()
+  folder = files.as_path(path).absolute()
   step = None
   if (folder / FOLDER).is_dir():
     folder = folder / FOLDER
   elif folder.name.isdigit():
     folder, step = folder.parent, int(folder.name)
   there = folder.iterdir() if folder.is_dir() else []
-  steps = sorted(int(p.name) for p in there if p.name.isdigit() and p.is_dir())
+  steps = sorted(int(p.name) for p in there if _is_final(p))
   if not steps:
     raise CheckpointError(
       f"no checkpoint in {path}; give the --workdir of a training run, or one"
@@ -38,3 +41,15 @@ def find_checkpoint(path: str) -> tuple[pathlib.Path, int]:
     known = ", ".join(map(str, steps))
     raise CheckpointError(f"no step {step} in {folder}; it has {known}")
   return folder, step
+
+
+def _is_final(path: pathlib.Path) -> bool:
+  """Says whether a folder is a step that was saved whole.
+
+  On a disk orbax gives it its name last; in a bucket it writes this object.
+  """
+  return (
+    path.name.isdigit()
+    and path.is_dir()
+    and (not files.is_bucket(path) or (path / _LAST).exists())
+  )

@@ -18,7 +18,7 @@ import safetensors
 import safetensors.numpy
 from flax import traverse_util
 
-from semanir_jax.machine.files import write_bytes
+from semanir_jax.machine import files
 from semanir_jax.machine.portable_names import make_portable
 from semanir_jax.models.parameters import abstract_params
 from semanir_jax.networks import build
@@ -54,7 +54,7 @@ def write_weights(
   config = make_portable(config, data_dirs=[data_dir])
   metadata = {"format": _FORMAT, "config": json.dumps(config)}
   path.parent.mkdir(parents=True, exist_ok=True)
-  write_bytes(path, safetensors.numpy.save(arrays, metadata))
+  files.write_bytes(path, safetensors.numpy.save(arrays, metadata))
 
 
 def read_weights(path: pathlib.Path) -> LoadedNetwork:
@@ -65,7 +65,10 @@ def read_weights(path: pathlib.Path) -> LoadedNetwork:
       are not those of the network its config describes.
   """
   try:
-    with safetensors.safe_open(path, framework="numpy") as file:
+    with (
+      files.local_copy(path) as local,
+      safetensors.safe_open(local, framework="numpy") as file,
+    ):
       metadata = file.metadata() or {}
       arrays = {name: file.get_tensor(name) for name in file.keys()}
   except (OSError, safetensors.SafetensorError) as error:

@@ -10,6 +10,7 @@ from PIL import Image
 
 from semanir_jax.data import folders, listing
 from semanir_jax.images import image_file, kinds
+from semanir_jax.machine import files
 from semanir_jax.restoration import pixel_formats
 
 _LOSSY = ("JPEG", "WEBP")
@@ -68,7 +69,7 @@ def plan(
   for option, value in options.items():
     if value == "":
       raise image_file.ImageError(f"--{option} is empty; give a file or folder")
-  target = pathlib.Path(output)
+  target = files.as_path(output)
   root, sources = _find_sources(source, target)
   named = root is None and _names_a_file(target)
   if named and output_format is not None:
@@ -114,7 +115,7 @@ def _find_sources(
   source: str, output: pathlib.Path
 ) -> tuple[pathlib.Path | None, list[pathlib.Path]]:
   """Finds the images, and the folder names are relative to (None for one)."""
-  path = pathlib.Path(source)
+  path = files.as_path(source)
   if path.is_dir():
     root, found = path, listing.list_images(path, recursive=True)
   elif path.exists():
@@ -122,7 +123,7 @@ def _find_sources(
   elif glob.has_magic(source):
     parts = path.parts
     fixed = next(i for i, part in enumerate(parts) if glob.has_magic(part))
-    root, found = pathlib.Path(*parts[:fixed]), _find_matches(source)
+    root, found = type(path)(*parts[:fixed]), _find_matches(source)
   else:
     raise image_file.ImageError(
       f"{path}: no such file or folder; check --input"
@@ -137,14 +138,13 @@ def _find_sources(
 
 def _find_matches(pattern: str) -> list[pathlib.Path]:
   """Finds the images that a pattern matches, sorted; `ImageError` for none."""
-  paths = map(pathlib.Path, glob.glob(pattern, recursive=True))
-  files = sorted(path for path in paths if path.is_file())
-  if not files:
+  found = sorted(p for p in files.find_matches(pattern) if p.is_file())
+  if not found:
     raise image_file.ImageError(
       f"{pattern}: matches no file; check --input (patterns need quotes, and a"
       " [ that is meant as such is [[])"
     )
-  return listing.select_images(files, pattern)
+  return listing.select_images(found, pattern)
 
 
 def _lies_below(output: pathlib.Path, root: pathlib.Path) -> bool:
@@ -172,7 +172,7 @@ def _find_references(
   """Finds the clean image of every source; Nones without a `reference`."""
   if reference is None:
     return [None] * len(names)
-  folder = pathlib.Path(reference)
+  folder = files.as_path(reference)
   if not folder.exists():
     raise image_file.ImageError(f"{folder}: No such file; check --reference")
   if folder.is_dir():
@@ -229,7 +229,7 @@ def _check_owners(jobs: list[Job]) -> None:
 
 def _check_next_run(jobs: list[Job], source: str, root: pathlib.Path) -> None:
   """Refuses results that the next run would take for inputs."""
-  path, place = pathlib.Path(source), root.resolve()
+  path, place = files.as_path(source), root.resolve()
   pattern = "*" if path.is_dir() else path.name
   for written in (p for j in jobs for p in (j.result, j.comparison) if p):
     if written.resolve().is_relative_to(place) and fnmatch.fnmatch(
@@ -242,6 +242,14 @@ def _check_next_run(jobs: list[Job], source: str, root: pathlib.Path) -> None:
 
 def _check_writable(folder: pathlib.Path) -> None:
   """Refuses an output folder that cannot be, before anything is computed."""
+  if files.is_bucket(folder):
+    try:
+      files.make_folder(folder)
+    except OSError as error:
+      raise image_file.ImageError(
+        f"{folder}: cannot be written ({error.strerror})"
+      ) from error
+    return
   place = folder
   while not place.exists():
     place = place.parent

@@ -1,6 +1,5 @@
 """Encodes what a network made of a picture, reads it again, writes it."""
 
-import os
 import pathlib
 
 import numpy as np
@@ -90,7 +89,7 @@ def write(path: pathlib.Path, data: bytes) -> None:
     ImageError: the place cannot be written.
   """
   try:
-    os.makedirs(path.parent, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
   except OSError as error:
     raise image_file.ImageError(
       f"{path.parent}: cannot be created ({error.strerror}); choose another"

@@ -4,7 +4,6 @@ import collections
 import contextlib
 import dataclasses
 import math
-import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,9 +12,9 @@ import orbax.checkpoint as ocp
 from absl import logging
 from orbax.checkpoint import checkpoint_managers
 
-from semanir_jax.machine import files
+from semanir_jax.machine import distributed, files
 from semanir_jax.networks import build, checkpoint
-from semanir_jax.networks.run_folder import FOLDER
+from semanir_jax.networks.run_folder import FOLDER, find_checkpoint
 from semanir_jax.training.step import TrainState
 
 # Parts of the state that have an item of their own: inference reads only one.
@@ -46,7 +45,7 @@ class Checkpoints:
         f"config.checkpoint.keep={keep} must be at least 1 and"
         f" config.checkpoint.keep_best={keep_best} at least 0"
       )
-    self._folder = pathlib.Path(workdir).absolute() / FOLDER
+    self._folder = files.as_path(workdir).absolute() / FOLDER
     self._measure = measure
     options = ocp.CheckpointManagerOptions(
       preservation_policy=checkpoint_managers.AnyPreservationPolicy(
@@ -58,7 +57,8 @@ class Checkpoints:
       cleanup_tmp_directories=True,
       enable_async_checkpointing=True,
     )
-    self._manager = checkpoint.open_manager(self._folder, options)
+    with self._writing():
+      self._manager = checkpoint.open_manager(self._folder, options)
 
   def save(
     self,
@@ -138,6 +138,7 @@ class Checkpoints:
         or damaged.
     """
     step = self._manager.latest_step()
+    self._check_listed(step)
     if step is None:
       return None
     logging.info("restoring step %d from %s", step, self._folder)
@@ -151,6 +152,9 @@ class Checkpoints:
       "data": ocp.args.JsonRestore(),
       "config": ocp.args.JsonRestore(),
     }
+    with distributed.shared_errors():
+      if jax.process_index() == 0:  # all read the same files
+        checkpoint.check_bytes(self._manager, step, [*items, *trees])
     for item, tree in trees.items():
       checkpoint.check_architecture(self._manager, step, item, tree)
       items[item] = checkpoint.restore_tree(tree)
@@ -161,6 +165,24 @@ class Checkpoints:
       **restored["training"],
     )
     return state, restored["data"], restored["config"]
+
+  def _check_listed(self, step: int | None) -> None:
+    """Refuses to go on where steps in a bucket were overlooked: to orbax what
+    cannot be reached for a while is no folder.
+
+    Raises:
+      CheckpointError: there is a newer step than it found.
+    """
+    if not files.is_bucket(self._folder):
+      return
+    newest = None
+    with contextlib.suppress(build.CheckpointError):
+      _, newest = find_checkpoint(str(self._folder))
+    if newest != step:
+      raise build.CheckpointError(
+        f"{self._folder}: the steps could not be listed (step {newest} is"
+        f" there, {step} was found); start the same command again"
+      )
 
   def close(self) -> None:
     """Waits for what is being written."""
@@ -174,11 +196,13 @@ class Checkpoints:
     try:
       yield
     except Exception as error:
-      names = [path.name for path in self._folder.iterdir()]
-      finished = [int(name) for name in names if name.isdigit()]
-      remedy = "start again"
-      if finished:
-        remedy = f"the same command goes on from step {max(finished)}"
+      try:
+        _, step = find_checkpoint(str(self._folder))
+        remedy = f"the same command goes on from step {step}"
+      except build.CheckpointError:
+        remedy = "start again"
+      except OSError:  # which step there is cannot be seen
+        remedy = "start the same command again"
       raise build.CheckpointError(
         f"{self._folder}: a checkpoint cannot be written"
         f" ({files.first_line(error)}); see that the folder may be written"

@@ -9,15 +9,15 @@ from typing import Any
 import jax
 from absl import logging
 
-from semanir_jax.machine import distributed, memory
-from semanir_jax.machine.files import write_bytes
-from semanir_jax.training import record, tensorboard
+from semanir_jax.machine import distributed, files, memory
+from semanir_jax.training import goodput, record, tensorboard
 from semanir_jax.training.checkpoints import Checkpoints
 from semanir_jax.training.phase_loop import Run, train_phase
 from semanir_jax.training.preemption import Preemption
 from semanir_jax.training.profile import Profile
 from semanir_jax.training.progress import RunProgress
 from semanir_jax.training.setup import (
+  Plan,
   check_init_from,
   make_plan,
   start_state,
@@ -27,7 +27,11 @@ from semanir_jax.training.validation import measure_id
 
 
 def train_and_evaluate(
-  config: Any, workdir: str, *, profile: bool = False
+  config: Any,
+  workdir: str,
+  *,
+  profile: bool = False,
+  began: float | None = None,
 ) -> bool:
   """Trains the network of a config, from the newest checkpoint if there is one.
 
@@ -39,6 +43,7 @@ def train_and_evaluate(
     workdir: folder for checkpoints, TensorBoard files and sample pictures;
       created if needed.
     profile: write a trace of a few steps to `workdir/profile`.
+    began: when the program began, in seconds since 1970; None for now.
 
   Returns:
     Whether the run is complete; False if SIGTERM ended it, after saving.
@@ -50,6 +55,7 @@ def train_and_evaluate(
     CheckpointError: the workdir holds a run of another architecture, or a new
       run finds nothing at `config.init_from`.
   """
+  account = goodput.Account(workdir, began)
   record.warn_of_idle_accelerator()
   plan = make_plan(config)
   with contextlib.ExitStack() as stack:
@@ -58,27 +64,17 @@ def train_and_evaluate(
       _make_folder(workdir)
       stack.enter_context(_alone_in(workdir))
     preemption = stack.enter_context(Preemption(plan.mesh))
-    checkpoints = Checkpoints(
-      workdir,
-      keep=config.checkpoint.keep,
-      keep_best=config.checkpoint.keep_best,
-      measure=measure_id(config, plan.sets),
-    )
-    stack.callback(checkpoints.close)
+    checkpoints = _open_checkpoints(config, workdir, plan)
+    stack.callback(_close, checkpoints, account)
     for stream in plan.data:
       stack.callback(stream.close)
     state, position, changes = start_state(config, plan, checkpoints)
     first = int(state.step)
     if _is_complete(first, config.train.num_steps):
       return True
-    logging.info(
-      "SemanIR %s, %d parameters, from step %d; compiling",
-      plan.model.architecture,
-      sum(leaf.size for leaf in jax.tree.leaves(plan.placed.shapes.params)),
-      first,
-    )
+    _announce(plan, first)
     with distributed.shared_errors():
-      _record(config, pathlib.Path(workdir), first, changes)
+      _record(config, files.as_path(workdir), first, changes)
     writer = tensorboard.create_writer(workdir)
     stack.callback(writer.close)
     run = Run(
@@ -87,6 +83,7 @@ def train_and_evaluate(
       checkpoints=checkpoints,
       writer=writer,
       preemption=preemption,
+      account=account,
       progress=RunProgress(first, config.train.num_steps),
       profile=Profile(workdir, first + 1, config.train.num_steps)
       if profile
@@ -94,7 +91,35 @@ def train_and_evaluate(
     )
     if run.profile:
       stack.callback(run.profile.close)
-    return _train(run, state, position)
+    complete = _train(run, state, position)
+  account.close()
+  return complete
+
+
+def _open_checkpoints(config: Any, workdir: str, plan: Plan) -> Checkpoints:
+  """Opens the checkpoints of a workdir as a config says."""
+  return Checkpoints(
+    workdir,
+    keep=config.checkpoint.keep,
+    keep_best=config.checkpoint.keep_best,
+    measure=measure_id(config, plan.sets),
+  )
+
+
+def _announce(plan: Plan, first: int) -> None:
+  """Says what is trained, before it compiles."""
+  logging.info(
+    "SemanIR %s, %d parameters, from step %d; compiling",
+    plan.model.architecture,
+    sum(leaf.size for leaf in jax.tree.leaves(plan.placed.shapes.params)),
+    first,
+  )
+
+
+def _close(checkpoints: Checkpoints, account: goodput.Account) -> None:
+  """Waits until everything is saved."""
+  with account.spending("saving"):
+    checkpoints.close()
 
 
 def _record(
@@ -102,7 +127,7 @@ def _record(
 ) -> None:
   """Lets the first process write down what is started."""
   if jax.process_index() == 0:
-    write_bytes(folder / "config.json", config.to_json().encode())
+    files.write_bytes(folder / "config.json", config.to_json().encode())
     record.record_start(folder, first, changes, config.data.data_dir)
 
 
@@ -118,9 +143,13 @@ def _is_complete(step: int, num_steps: int) -> bool:
 
 
 def _make_folder(workdir: str) -> None:
-  """Makes the folder of a run, if it is not there."""
+  """Makes the folder of a run, if it is not there.
+
+  Raises:
+    ValueError: it cannot be made, or a bucket not be written.
+  """
   try:
-    pathlib.Path(workdir).mkdir(parents=True, exist_ok=True)
+    files.make_folder(workdir)
   except OSError as error:
     raise ValueError(
       f"{workdir}: cannot be made ({error.strerror}); choose another --workdir"
@@ -159,6 +188,7 @@ def _train(
 ) -> bool:
   """Runs the phases that are left; returns whether the run is complete."""
   phases = run.plan.phases
+  run.account.begin_steps()
   for phase, stream in zip(phases, run.plan.data, strict=True):
     done = int(state.step)
     if done >= phase.stop:

@@ -14,6 +14,7 @@ from semanir_jax.machine import distributed, sharding
 from semanir_jax.networks import checkpoint
 from semanir_jax.training import tensorboard
 from semanir_jax.training.checkpoints import Checkpoints
+from semanir_jax.training.goodput import Account
 from semanir_jax.training.phases import Phase
 from semanir_jax.training.preemption import Preemption, Stop
 from semanir_jax.training.profile import Profile
@@ -36,6 +37,7 @@ class Run:
   checkpoints: Checkpoints
   writer: tensorboard.MetricWriter
   preemption: Preemption
+  account: Account
   progress: RunProgress
   profile: Profile | None
 
@@ -44,7 +46,9 @@ class Run:
   ) -> None:
     """Starts saving a checkpoint."""
     config = checkpoint.config_to_json(self.config)
-    self.checkpoints.save(step, state, data.get_state(), config, score)
+    with self.account.spending("saving"):
+      self.checkpoints.save(step, state, data.get_state(), config, score)
+    self.account.write(step)
 
 
 def train_phase(
@@ -70,7 +74,7 @@ def train_phase(
     return every_steps > 0 and (step % every_steps == 0 or last)
 
   def trouble_ahead(step: int) -> Exception | None:
-    with progress.waiting_for_input():
+    with progress.waiting_for_input(), run.account.spending("input"):
       near = min(run.preemption.notice_steps, phase.stop - step)
       return data.look_ahead(near)
 
@@ -83,6 +87,7 @@ def train_phase(
     batch = sharding.to_global(next(data), rows)
     state, metrics = run.plan.placed.train_step(state, batch)
     progress.count(phase.batch_size, flops)
+    run.account.end_first_step(metrics)
     in_flight.append(metrics)
     if len(in_flight) > _STEPS_IN_FLIGHT:
       jax.block_until_ready(in_flight.popleft())
@@ -152,6 +157,7 @@ def _report(
   for name in ("learning_rate", "skipped", "skipped_in_row"):
     scalars[name] = float(fetched[-1][name])
   scalars |= run.progress.report(step, scalars)
+  run.account.write(step, at_once=False)
   run.writer.write_scalars(
     step, {f"train/{name}": value for name, value in scalars.items()}
   )
@@ -182,12 +188,13 @@ def _check_health(
 
 def _validate(run: Run, state: TrainState, step: int) -> float | None:
   """Measures mean PSNR over the test sets; None without any or if preempted."""
-  return validate(
-    run.config,
-    run.plan.model,
-    state,
-    step,
-    sets=run.plan.sets,
-    writer=run.writer,
-    stop=run.preemption.agreed,
-  )
+  with run.account.spending("validating"):
+    return validate(
+      run.config,
+      run.plan.model,
+      state,
+      step,
+      sets=run.plan.sets,
+      writer=run.writer,
+      stop=run.preemption.agreed,
+    )

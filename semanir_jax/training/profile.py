@@ -1,9 +1,11 @@
 """A trace of a few steps, for TensorBoard's or XProf's profile view."""
 
-import pathlib
+import contextlib
 
 import jax
 from absl import logging
+
+from semanir_jax.machine import files
 
 FOLDER = "profile"  # inside a workdir
 
@@ -22,7 +24,8 @@ class Profile:
       first_step: the run's next step.
       num_steps: its last.
     """
-    self._folder = str(pathlib.Path(workdir).absolute() / FOLDER)
+    self._folder = files.as_path(workdir).absolute() / FOLDER
+    self._written = contextlib.ExitStack()
     last = min(first_step + _AFTER + _STEPS - 1, num_steps)
     self._last = last
     self._first = max(first_step, last - _STEPS + 1)
@@ -31,7 +34,9 @@ class Profile:
   def before(self, step: int) -> None:
     """Starts the trace where it is due; call before a step."""
     if step == self._first:
-      jax.profiler.start_trace(self._folder)
+      # JAX writes to disks alone.
+      local = self._written.enter_context(files.local_folder(self._folder))
+      jax.profiler.start_trace(str(local))
       self._running = True
 
   def after(self, step: int, outputs: object) -> None:
@@ -45,4 +50,5 @@ class Profile:
     if self._running:
       jax.profiler.stop_trace()
       self._running = False
+      self._written.close()
       logging.info("profile of the last steps: %s", self._folder)

@@ -15,7 +15,7 @@ import jax
 import psutil
 from absl import logging
 
-from semanir_jax.machine.files import write_bytes
+from semanir_jax.machine import files
 from semanir_jax.machine.portable_names import CHECKOUT, make_portable
 
 STARTS = "starts.jsonl"  # inside a workdir
@@ -71,7 +71,15 @@ def record_start(
   }
   path = workdir / STARTS
   before = path.read_bytes() if path.exists() else b""
-  write_bytes(path, before + json.dumps(line).encode() + b"\n")
+  files.write_bytes(path, before + json.dumps(line).encode() + b"\n")
+
+
+def add_to_start(workdir: pathlib.Path, facts: Mapping[str, Any]) -> None:
+  """Adds facts to the newest line of `starts.jsonl`, or replaces them there."""
+  path = workdir / STARTS
+  *before, line = path.read_bytes().splitlines()
+  line = json.dumps(json.loads(line) | facts).encode()
+  files.write_bytes(path, b"\n".join([*before, line]) + b"\n")
 
 
 def describe() -> dict[str, Any]:

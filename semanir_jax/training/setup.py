@@ -17,6 +17,7 @@ from semanir_jax.degradations import make as make_degradation
 from semanir_jax.evaluation import loop
 from semanir_jax.evaluation.test_sets import TestSet, open_test_sets
 from semanir_jax.machine import distributed, sharding
+from semanir_jax.machine.compiled import keep_compiled_in
 from semanir_jax.machine.flops import count_flops
 from semanir_jax.models.semanir import SemanIR
 from semanir_jax.networks import build, checkpoint
@@ -86,7 +87,11 @@ def make_plan(config: Any) -> Plan:
   """
   _check_numbers(config)
   loop.check_options(config.eval)
-  mesh = sharding.make_mesh(data=config.mesh.data, fsdp=config.mesh.fsdp)
+  with distributed.shared_errors():
+    keep_compiled_in(config.compilation_cache_dir)
+  mesh = sharding.make_mesh(
+    data=config.mesh.data, fsdp=config.mesh.fsdp, slices=config.mesh.slices
+  )
   logging.info("devices: %s, mesh %s", jax.devices(), dict(mesh.shape))
   phases = make_phases(config, mesh.size)
   model = build.make_model(config.model)

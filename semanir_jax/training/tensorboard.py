@@ -14,6 +14,8 @@ import jax
 import numpy as np
 from absl import logging
 
+from semanir_jax.machine import files
+
 
 def _install_tensorboardx() -> None:
   """Puts a tensorboardX writer where clu looks for its TensorFlow one."""
@@ -31,8 +33,12 @@ def _install_tensorboardx() -> None:
     def __init__(self, logdir: str) -> None:
       import tensorboardX
 
-      # Its own flush does not wait for its queue: it must flush often.
-      self._writer = tensorboardX.SummaryWriter(str(logdir), flush_secs=10)
+      for scheme in files.SCHEMES:
+        tensorboardX.record_writer.register_writer_factory(scheme, _Objects)
+      # Its own flush does not wait for its queue: it must flush often. In a
+      # bucket that writes the whole file again.
+      seconds = 60 if files.is_bucket(logdir) else 10
+      self._writer = tensorboardX.SummaryWriter(logdir, flush_secs=seconds)
       # Its thread must outlive a full disk: else its queue fills up, and who
       # writes or closes waits for it without end.
       writer: Any = self._writer.file_writer
@@ -64,6 +70,38 @@ def _install_tensorboardx() -> None:
 
   for target in (module, metric_writers, utils):
     vars(target)["SummaryWriter"] = TensorBoardWriter
+
+
+class _Objects:
+  """Is to tensorboardX what opens a file for events: here, of a bucket."""
+
+  @staticmethod
+  def open(path: str) -> "_Object":
+    """Begins an object."""
+    return _Object(path)
+
+  @staticmethod
+  def directory_check(path: str) -> None:
+    """Does nothing: folders need not be made."""
+
+
+class _Object:
+  """Collects events, and writes the object whole at every flush."""
+
+  def __init__(self, path: str) -> None:
+    self._path, self._data, self._written = path, bytearray(), 0
+
+  def write(self, data: bytes) -> None:
+    """Adds to what is written next."""
+    self._data += data
+
+  def flush(self) -> None:
+    """Writes all of it, if there is more."""
+    if len(self._data) > self._written:
+      files.as_path(self._path).write_bytes(bytes(self._data))
+      self._written = len(self._data)
+
+  close = flush
 
 
 def _tolerant(write: Callable[..., None]) -> Callable[..., None]:

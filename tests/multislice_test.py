@@ -1,0 +1,94 @@
+"""Several TPU slices, played by CPU devices: what crosses between them."""
+
+import dataclasses
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from semanir_jax.machine import sharding
+from semanir_jax.training.gradient import make_mean_gradient
+from semanir_jax.training.losses import make_loss
+from tests import small
+
+pytestmark = pytest.mark.slow
+
+
+@dataclasses.dataclass(frozen=True)
+class _Device:
+  """What a mesh asks of a device."""
+
+  id: int
+  process_index: int
+  slice_index: int
+  platform: str = "tpu"
+
+
+def test_each_slice_is_a_row_of_its_own():
+  # Processes may be numbered across slices.
+  devices = [_Device(i, i // 2 % 4, i % 2) for i in range(8)]
+  mesh = sharding.make_mesh(data=-1, fsdp=2, slices=2, devices=devices)
+  assert dict(mesh.shape) == {"slice": 2, "data": 2, "fsdp": 2}
+  for number, row in enumerate(mesh.devices):
+    assert {device.slice_index for device in row.flat} == {number}
+  with pytest.raises(ValueError, match="slices=4, but .* of 2 slices"):
+    sharding.make_mesh(data=-1, fsdp=1, slices=4, devices=devices)
+
+
+def test_a_number_of_slices_that_does_not_divide_is_refused():
+  with pytest.raises(ValueError, match="mesh slices=3 x data=2 x fsdp=1 does"):
+    sharding.make_mesh(data=-1, fsdp=1, slices=3)
+
+
+def _groups(text: str) -> list[list[list[int]]]:
+  """Returns the groups of devices of every all-reduce of a program."""
+  found = re.findall(r"all-reduce(?:-start)?\(.*replica_groups=(\S+?), ", text)
+  return [_read_groups(groups) for groups in found]
+
+
+def _read_groups(groups: str) -> list[list[int]]:
+  """Reads `{{0,1},{2,3}}`, or `[2,2]<=[4]` and `[2,2]<=[2,2]T(1,0)`."""
+  if groups.startswith("{"):
+    lists = re.findall(r"\{([\d,]+)\}", groups)
+    return [[int(i) for i in one.split(",")] for one in lists]
+  shape, _, source = groups.partition("<=")
+  dims, _, turn = source.partition("T")
+  numbers = [int(i) for i in re.findall(r"\d+", dims)]
+  devices = np.arange(np.prod(numbers)).reshape(numbers)
+  if turn:
+    devices = devices.transpose([int(i) for i in re.findall(r"\d+", turn)])
+  return devices.reshape([int(i) for i in re.findall(r"\d+", shape)]).tolist()
+
+
+def test_gradients_meet_in_a_slice_before_they_cross():
+  model = small.COLUMNAR
+  state = small.state(model)
+  rng = np.random.default_rng(0)
+  batch = {
+    name: jnp.asarray(rng.random((8, side, side, 3)), jnp.float32)
+    for name, side in (("lq", 8), ("hq", 8 * model.scale))
+  }
+
+  def gradient(mesh: jax.sharding.Mesh):
+    loss = make_loss("charbonnier", form="squared", epsilon=1e-3, fft_weight=0)
+    mean = make_mean_gradient(model, loss, mesh, accumulate=1)
+    rows = sharding.batch_sharding(mesh)
+    here = jax.device_put(batch, rows)
+    params = jax.device_put(state.params, sharding.replicated(mesh))
+    k = jnp.asarray(model.num_keys)
+    program = jax.jit(mean).lower(params, here, None, k).compile()
+    return program(params, here, None, k), program.as_text()
+
+  (loss, grads), text = gradient(sharding.make_mesh(data=-1, fsdp=1, slices=2))
+  groups = _groups(text)
+  inside, across = [[0, 1, 2, 3], [4, 5, 6, 7]], [[i, i + 4] for i in range(4)]
+  assert groups and all(group in (inside, across) for group in groups), groups
+  assert inside in groups and across in groups
+  (one_loss, one_grads), _ = gradient(small.one_device_mesh())
+  np.testing.assert_allclose(loss, one_loss, rtol=1e-6)
+  for a, b in zip(
+    jax.tree.leaves(grads), jax.tree.leaves(one_grads), strict=True
+  ):
+    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
