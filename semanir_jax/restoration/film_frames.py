@@ -3,12 +3,13 @@
 from collections.abc import Iterable, Iterator
 
 import numpy as np
+from absl import logging
 
 from semanir_jax.films import planes
 from semanir_jax.films.library import FilmError
 from semanir_jax.films.reading import Film, FilmFrame
 from semanir_jax.inference.tiled import TiledRestorer
-from semanir_jax.networks.learned import find_bundled
+from semanir_jax.networks.learned import find_bundled, learned_by
 from semanir_jax.networks.loaded_network import LoadedNetwork
 
 
@@ -23,6 +24,28 @@ def check_channels(film: Film, network: LoadedNetwork) -> None:
       f"{film.path}: is gray, which this network takes for a sensor's mosaic;"
       " of films it takes colours alone"
     )
+
+
+def tell_hint(film: Film, network: LoadedNetwork) -> None:
+  """Warns where a network never saw noise like that of a film.
+
+  Chroma of fewer samples has coarser noise than luma, and noise of luma is the
+  same in red, green and blue. JPEG files alone are like that.
+  """
+  learned = learned_by(network)
+  name = find_bundled(jpeg=True, noise=True)
+  if learned is None or learned.jpeg or name is None:
+    return
+  if film.layout.sampling == (1, 1) or not (learned.noise or learned.scale > 1):
+    return
+  first = " first" if learned.scale > 1 else ""
+  logging.warning(
+    "%s: has less chroma than luma, and this network never saw noise of that"
+    " kind; if there is some, restore it with --checkpoint=%s%s",
+    film.path,
+    name,
+    first,
+  )
 
 
 def restore_frames(

@@ -110,6 +110,7 @@ def _prepare(
   """Looks at a film, and at what its result needs."""
   film = reading.probe(job.source)
   film_frames.check_channels(film, restorer.network)
+  film_frames.tell_hint(film, restorer.network)
   scale = restorer.model.scale
   target = encoding.make_target(film, job.result.suffix.lower(), scale, options)
   muxing.check(film, target)
