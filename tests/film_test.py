@@ -404,7 +404,16 @@ def test_python_gets_one_frame_after_the_other(tmp_path, pixels):
     assert np.abs(frame.pixels / peak - expected).max() < 0.51 / peak + 1e-6
 
 
-def test_a_gray_film_goes_through_networks_of_gray_and_of_colours(tmp_path):
+def test_a_gray_film_goes_through_networks_of_gray_and_of_colours(
+  tmp_path, monkeypatch
+):
+  restore = Restorer.__call__
+
+  def exact(self, batch, **options):
+    assert batch.shape[-1] == self.model.in_channels
+    return restore(self, batch, **options)
+
+  monkeypatch.setattr(Restorer, "__call__", exact)
   gray = np.random.default_rng(0).uniform(0.1, 0.9, (16, 16, 1))
   options = {
     "codec": "ffv1",
@@ -452,3 +461,29 @@ def test_noise_that_a_network_never_saw_is_told(
   else:
     (line,) = warnings
     assert "a.mkv: has less chroma than luma" in line and line.endswith(told)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_a_film_may_begin_late_and_change_its_container(
+  tmp_path, suffix, caplog
+):
+  """Sound is in time with it, also where a container moves both."""
+  caplog.set_level("INFO")
+  source = film_cases.write_film(
+    tmp_path / "a.mp4", times=[t + 15_000 for t in VARIABLE], audio="aac"
+  )
+  before = film_cases.read_film(source)
+  result = tmp_path / "out" / f"b{suffix}"
+  restore_files("1", str(source), str(result))
+  after = film_cases.read_film(result)
+  sounds = [each.packets[1] for each in (before, after)]
+  assert [d for d, _ in sounds[0]] == [d for d, _ in sounds[1]]
+  exact = Fraction(1, 1000) if suffix == ".mkv" else 0
+  shift = after.times[0] - before.times[0]
+  assert before.times[0] == Fraction(1, 2)
+  assert shift == 0 if suffix == ".mp4" else 0 <= shift < 0.1
+  pairs = [*zip(before.times, after.times, strict=True)]
+  pairs += [(old, new) for (_, old), (_, new) in zip(*sounds, strict=True)]
+  for old, new in pairs:
+    assert abs(new - old - shift) <= exact
+  assert ("are rounded" in caplog.text) == (suffix == ".mkv")

@@ -6,6 +6,7 @@ import itertools
 import math
 import pathlib
 from collections.abc import Iterator
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -66,7 +67,7 @@ def report(job: Job, film: Film, clean: Film | None, scale: int) -> None:
     reading.read_frames(each, Damage(each.path, quiet=True)) for each in films
   ]
   meter, rows = FlickerMeter(), []
-  count = 0
+  count, shift = 0, None
   for before, after, *rest in itertools.zip_longest(*frames):
     if before is None and after is None:
       break  # of the clean film there is more
@@ -76,7 +77,7 @@ def report(job: Job, film: Film, clean: Film | None, scale: int) -> None:
         f" {film.path}, from the one after {count}; this is an error of ours,"
         " please report it with the film"
       )
-    _check_time(job, film, before, result, after)
+    shift = _check_time(job, film, before, result, after, shift)
     target = rest[0] if rest else None
     if clean and target is None:
       raise FilmError(
@@ -98,11 +99,33 @@ def report(job: Job, film: Film, clean: Film | None, scale: int) -> None:
 
 
 def _check_time(
-  job: Job, film: Film, before: FilmFrame, result: Film, after: FilmFrame
-) -> None:
-  """Makes sure that a frame is shown when it was."""
+  job: Job,
+  film: Film,
+  before: FilmFrame,
+  result: Film,
+  after: FilmFrame,
+  shift: Fraction | None,
+) -> Fraction:
+  """Makes sure that a frame is shown when it was.
+
+  Args:
+    shift: by which the first frame is later, seconds; None for that itself:
+      containers without negative times let all streams begin later.
+
+  Returns:
+    The shift of the first frame.
+  """
   wanted, found = before.pts * film.time_base, after.pts * result.time_base
-  if abs(wanted - found) > result.time_base:
+  if shift is None:
+    shift = found - wanted
+    if abs(shift) > result.time_base:
+      logging.info(
+        "%s: all its streams begin %.3f s later: %s has no negative times",
+        job.name,
+        float(shift),
+        job.result.suffix,
+      )
+  if abs(wanted + shift - found) > result.time_base:
     raise FilmError(
       f"{job.result}: shows the frame of {float(wanted):.3f} s at"
       f" {float(found):.3f} s; this is an error of ours, please report it with"
