@@ -338,10 +338,8 @@ def _colours(first: Any, stream: Any) -> planes.Colours:
 
 def _display_matrix(first: Any) -> tuple[int, ...] | None:
   """Returns the 9 integers that turn a frame, where they do."""
-  for kind in first.side_data:
-    if kind.name == "DISPLAYMATRIX":
-      return struct.unpack("=9i", bytes(first.side_data[kind])[:36])
-  return None
+  said = first.side_data.get("DISPLAYMATRIX")
+  return None if said is None else struct.unpack("=9i", bytes(said)[:36])
 
 
 def _stream_seconds(container: Any, stream: Any) -> float:

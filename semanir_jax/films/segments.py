@@ -110,7 +110,8 @@ class Parts:
     apart, so theirs would overlap where frames last differently; these are the
     sorted pts, as many frames late as frames are out of order.
 
-    A frame lasts until the next, and the last as long as the input says.
+    A frame lasts until the next; the last as long as the input says, but not
+    less than is usual: mp4 has steps of dts there, as short as they may be.
 
     Returns:
       Two int64 arrays.
@@ -124,9 +125,9 @@ class Parts:
     rank[order] = np.arange(len(pts))
     late = int((np.arange(len(pts)) - rank).max())
     steps = np.diff(shown)
-    usual = int(steps[-1]) if len(steps) else 1
+    usual = int(np.median(steps)) if len(steps) else 1
     said = int(np.concatenate([part.durations for part in parts])[order[-1]])
-    steps = np.append(steps, said or usual)
+    steps = np.append(steps, max(said, usual))
     before = shown[0] - steps[0] * np.arange(late, 0, -1)
     dts = np.concatenate([before, shown])[: len(pts)]
     return dts, steps[rank]
