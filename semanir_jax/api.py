@@ -1,20 +1,37 @@
 """Restores arrays from Python: `semanir_jax.load`."""
 
 import os
+import pathlib
 import warnings
-from typing import Any
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from semanir_jax.degradations import bayer
+from semanir_jax.films import reading
 from semanir_jax.images import color
 from semanir_jax.images.level_range import LevelRange
 from semanir_jax.inference.tiled import TiledRestorer
 from semanir_jax.networks.load import load_network
 from semanir_jax.networks.loaded_network import LoadedNetwork
-from semanir_jax.restoration import pixel_formats
+from semanir_jax.restoration import film_frames, pixel_formats
 
 _DTYPES = (np.uint8, np.uint16, np.float32)
+
+
+class Frame(NamedTuple):
+  """A restored frame of a film.
+
+  Attributes:
+    seconds: when it is shown, exactly.
+    pixels: `[H * S, W * S, C]` RGB, or C = 1 for a gray film; uint8, or uint16
+      where the film has more than 8 bits, black at 0 and white at the largest.
+  """
+
+  seconds: Fraction
+  pixels: np.ndarray
 
 
 class Network:
@@ -103,6 +120,25 @@ class Network:
     if gray and result.shape[2] == 1:
       result = np.repeat(result, 3, axis=2)
     return result[..., 0] if image.ndim == 2 and not mosaic else result
+
+  def frames(self, path: str | os.PathLike[str]) -> Iterator[Frame]:
+    """Restores the frames of a film one by one, as they are asked for.
+
+    They are as they are stored: one that players turn is not turned. What is
+    damaged is logged and left out. It needs the extra `video`.
+
+    Args:
+      path: of an mp4, mov, mkv or webm file.
+
+    Raises:
+      FileError: it cannot be read, has colours where the network takes gray, or
+        PyAV is missing.
+    """
+    film = reading.probe(pathlib.Path(path))
+    film_frames.check_channels(film, self._network)
+    read = reading.read_frames(film, reading.Damage(film.path))
+    restored = film_frames.restore_arrays(self._restorer, film, read)
+    return (Frame(pts * film.time_base, pixels) for pts, pixels in restored)
 
   def _explain_channels(self, image: np.ndarray) -> str:
     """Says in a line why an image has the wrong channels, and what to do."""

@@ -231,6 +231,12 @@ def test_restoring_plans_what_lies_in_a_bucket(uploaded, folder, tmp_path):
   )
 
 
+def test_a_film_of_a_bucket_is_refused_by_name(folder, tmp_path):
+  (tmp_path / "clip.mp4").touch()
+  with pytest.raises(ImageError, match=r"gs://.*clip\.mp4: films are read"):
+    planning.plan(str(tmp_path / "clip.mp4"), str(folder))
+
+
 def test_the_record_of_starts_grows(server, folder):
   for step in (0, 2):
     record.record_start(folder, step, {})

@@ -351,7 +351,7 @@ _HEIC_START = b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic" + bytes(40)
     (b"\xff\x0a" + bytes(60), "is JPEG XL, which is not read: save it as"),
     (b"8BPS" + bytes(60), "is a Photoshop document, which is not read"),
     (b"P6\n4 4\n255\n" + bytes(48), "is PNM, which is not read"),
-    (b"\0\0\0\x18ftypmp42" + bytes(40), "is a video, which is not read: save"),
+    (b"\0\0\0\x18ftypmp42" + bytes(40), "is a video, which is not read: rest"),
     (b"version https://git-lfs.github.com/spec/v1", "is a pointer of Git LFS"),
     (b"\xff\xd8" + b"\xff" * 10**6, "JPEG of more segments than any"),
     (b"words", "not an image (PNG, JPEG, WebP, TIFF, BMP, AVIF, HEIC), or its"),

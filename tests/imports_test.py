@@ -20,7 +20,7 @@ LAYERS = (
   ("bundled",),
   ("cli", "machine", "ops"),
   ("images", "models"),
-  ("degradations", "summary"),
+  ("degradations", "films", "summary"),
   ("networks",),
   ("data", "inference", "weights"),
   ("evaluation", "export"),

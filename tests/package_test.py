@@ -208,7 +208,7 @@ def _declared(requirements: list[str]) -> set[str]:
 @pytest.mark.parametrize(
   ("folders", "extras"),
   [
-    (("semanir_jax", "configs"), ("gpu", "tfds", "demo")),
+    (("semanir_jax", "configs"), ("gpu", "tfds", "demo", "video")),
     (("studies",), ("studies",)),
     (("tests", "benchmarks", "*.py"), tuple(EXTRAS)),
   ],

@@ -1,8 +1,9 @@
-"""Restores your images with a trained network.
+"""Restores your images and films with a trained network.
 
 semanir-restore --input=photo.png
 semanir-restore --input="photos/**/*.png" --output=restored \
   --checkpoint=runs/denoise --format=jpeg --quality=90
+semanir-restore --input=clip.mp4 --output=restored --codec=h265 --crf=20
 
 A network for mosaics takes a gray file as a sensor's RGGB mosaic.
 """
@@ -10,17 +11,19 @@ A network for mosaics takes a gray file as a sensor's RGGB mosaic.
 from absl import flags
 
 from semanir_jax import cli
+from semanir_jax.films.encoding import CODECS, EncoderOptions
 from semanir_jax.images.level_range import LevelRange
 from semanir_jax.restoration import pixel_formats, restore
 
 _INPUT = flags.DEFINE_string(
   "input",
   None,
-  "Image file, folder with its subfolders, or quoted pattern.",
+  "Image file or film (mp4, mov, mkv, webm), folder with its subfolders, or"
+  " quoted pattern.",
   required=True,
 )
 _OUTPUT = flags.DEFINE_string(
-  "output", "restored", "Folder for the results; a file name for one image."
+  "output", "restored", "Folder for the results; a file name for one."
 )
 _CHECKPOINT = flags.DEFINE_string(
   "checkpoint",
@@ -37,7 +40,8 @@ _REFERENCE = flags.DEFINE_string(
   "reference",
   None,
   "Clean image, or folder of clean images of the same names: prints PSNR and"
-  " SSIM and writes before / after / truth side by side.",
+  " SSIM and writes before / after / truth side by side. Clean films alike:"
+  " PSNR of every frame, as a table.",
 )
 _FORMAT = flags.DEFINE_enum(
   "format",
@@ -49,6 +53,25 @@ _QUALITY = flags.DEFINE_integer(
   "quality",
   None,
   "Quality of JPEG (default: 95) and of WebP (default: lossless), 1 to 100.",
+)
+_CODEC = flags.DEFINE_enum(
+  "codec",
+  None,
+  list(CODECS),
+  "Of films; default: h264 for 8 bits, else h265; av1 for odd sides; vp9 in"
+  " webm. ffv1 (mkv) is lossless.",
+)
+_CRF = flags.DEFINE_integer(
+  "crf",
+  None,
+  "Quality of films, 0 the best; default: 16 of h264, 18 of h265, 20 of av1 and"
+  " vp9.",
+)
+_PRESET = flags.DEFINE_string(
+  "preset",
+  None,
+  "Speed against size of films, in the codec's words; default: medium, of av1"
+  " 6, of vp9 2.",
 )
 _BLACK_LEVEL = flags.DEFINE_integer(
   "black_level", None, "Integer that is black in the files; default: 0."
@@ -97,6 +120,7 @@ def main() -> None:
     self_ensemble=_SELF_ENSEMBLE.value,
     dtype=_DTYPE.value,
     level_range=LevelRange(_BLACK_LEVEL.value, _WHITE_LEVEL.value),
+    film=EncoderOptions(_CODEC.value, _CRF.value, _PRESET.value),
   )
 
 

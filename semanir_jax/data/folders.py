@@ -221,18 +221,21 @@ def key(path: pathlib.Path) -> str:
   return unicodedata.normalize("NFC", path.with_suffix("").as_posix())
 
 
-def by_key(folder: Path, *, recursive: bool) -> dict[str, pathlib.Path]:
+def by_key(
+  folder: Path, *, recursive: bool, also: tuple[str, ...] = ()
+) -> dict[str, pathlib.Path]:
   """Maps the keys of the image files of a folder to them.
 
   Args:
     folder: see `listing.list_images`.
     recursive: look into subfolders too.
+    also: see there.
 
   Raises:
     ImageError: no image, or two of one name.
   """
   files: dict[str, pathlib.Path] = {}
-  for path in listing.list_images(folder, recursive=recursive):
+  for path in listing.list_images(folder, recursive=recursive, also=also):
     name = key(path.relative_to(folder))
     if name in files:
       raise ImageError(

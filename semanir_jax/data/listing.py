@@ -14,13 +14,16 @@ from semanir_jax.machine.files import FileError
 
 
 def list_images(
-  folder: str | os.PathLike[str], *, recursive: bool = False
+  folder: str | os.PathLike[str],
+  *,
+  recursive: bool = False,
+  also: tuple[str, ...] = (),
 ) -> list[pathlib.Path]:
   """Lists the image files of a folder, sorted by their relative path.
 
-  Files are chosen by `image_file.SUFFIXES`, in any case; how many others there
-  are is logged. Hidden ones, and those of hidden folders below it, are left
-  out. Links to folders count as the folders.
+  Files are chosen by `image_file.SUFFIXES` and `also`, in any case; how many
+  others there are is logged. Hidden ones, and those of hidden folders below it,
+  are left out. Links to folders count as the folders.
 
   Raises:
     ImageError: the folder is missing or holds no image.
@@ -36,7 +39,7 @@ def list_images(
     and (path.is_file() or (path.is_symlink() and not path.exists()))
   ]
   try:
-    found = select_images(there, str(folder))
+    found = select_images(there, str(folder), also=also)
   except FileError as error:
     hint = "" if recursive else "; subfolders are searched if recursive"
     if not recursive and any(path.is_dir() for path in folder.iterdir()):
@@ -46,9 +49,10 @@ def list_images(
 
 
 def select_images(
-  paths: Iterable[pathlib.Path], place: str
+  paths: Iterable[pathlib.Path], place: str, *, also: tuple[str, ...] = ()
 ) -> list[pathlib.Path]:
-  """Returns those with a suffix of `image_file.SUFFIXES`; logs how many others.
+  """Returns those with a suffix of `image_file.SUFFIXES` or `also`; logs how
+  many others.
 
   Raises:
     ImageError: there is none in `place`.
@@ -57,7 +61,7 @@ def select_images(
   found = []
   for path in paths:
     suffix = path.suffix.lower()
-    if suffix in image_file.SUFFIXES:
+    if suffix in image_file.SUFFIXES or suffix in also:
       found.append(path)
     else:
       others[suffix or "without a suffix"] += 1

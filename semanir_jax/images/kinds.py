@@ -49,7 +49,8 @@ _FIRST = {
 # What to do with what is no picture yet; others are saved as PNG.
 REMEDIES = {
   "a pointer of Git LFS": "get the file by `git lfs pull`",
-  "a video": "save its frames as PNG",
+  "a video": "restore.py takes it by the name of a film, as .mp4; else save its"
+  " frames as PNG",
 }
 _AVIF = {b"avif", b"avis"}
 _HEIC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from PIL import Image
 
 from semanir_jax.data import folders, listing
+from semanir_jax.films.library import SUFFIXES as FILMS
 from semanir_jax.images import image_file, kinds
 from semanir_jax.machine import files
 from semanir_jax.restoration import pixel_formats
@@ -17,14 +18,15 @@ _LOSSY = ("JPEG", "WEBP")
 
 
 class Job(NamedTuple):
-  """What is read and written for one image.
+  """What is read and written for one image or film.
 
   Attributes:
     name: of the source below the input folder, as "holiday/beach.jpg".
     source: the image to restore.
     result: where it goes.
     reference: the clean image, or None.
-    comparison: where the picture of the comparison goes, or None.
+    comparison: where the picture of the comparison goes, or of films the table;
+      or None.
   """
 
   name: str
@@ -32,6 +34,11 @@ class Job(NamedTuple):
   result: pathlib.Path
   reference: pathlib.Path | None
   comparison: pathlib.Path | None
+
+  @property
+  def is_film(self) -> bool:
+    """Says whether it is a film, by its name."""
+    return _is_film(self.source)
 
   def is_done(self) -> bool:
     """Says whether everything was written: writes are atomic."""
@@ -50,14 +57,14 @@ def plan(
   """Plans all files; refuses what is missing, would collide or overwrite.
 
   Args:
-    source: image file, folder, or pattern with * ? [] or ** (subfolders). Of a
-      folder the subfolders are taken too; of neither what lies in `output`
-      below it.
+    source: image file or film, folder, or pattern with * ? [] or **
+      (subfolders). Of a folder the subfolders are taken too; of neither what
+      lies in `output` below it.
     output: folder, in which the folders of the source are repeated; for one
-      file a file name of an image too.
+      file a file name too, of an image or of a film.
     reference: clean image, or folder of clean images of the same names.
-    output_format: of `pixel_formats.FORMATS`; None as
-      `pixel_formats.result_suffix` says.
+    output_format: of images, of `pixel_formats.FORMATS`; None as
+      `pixel_formats.result_suffix` says. Films keep their suffix.
 
   Returns:
     Jobs, sorted by name, at least one.
@@ -71,7 +78,10 @@ def plan(
       raise image_file.ImageError(f"--{option} is empty; give a file or folder")
   target = files.as_path(output)
   root, sources = _find_sources(source, target)
-  named = root is None and _names_a_file(target)
+  alone = sources[0] if root is None else None
+  named = alone is not None and (
+    _names_a_film(target) if _is_film(alone) else _names_a_file(target)
+  )
   if named and output_format is not None:
     raise image_file.ImageError(
       f"{target}: names a format already; leave out --format, or give a folder"
@@ -83,11 +93,15 @@ def plan(
     suffix = pixel_formats.result_suffix(path.suffix)
     if output_format is not None:
       suffix = pixel_formats.FORMATS[output_format]
+    if _is_film(path):
+      suffix = path.suffix.lower()
     result = target if named else target / name.with_suffix(suffix)
-    picture = result.with_name(f"{result.stem}_comparison.png")
+    kind = "csv" if _is_film(path) else "png"
+    picture = result.with_name(f"{result.stem}_comparison.{kind}")
     jobs.append(
       Job(name.as_posix(), path, result, clean, picture if clean else None)
     )
+  _check_films(jobs)
   _check_collisions(jobs)
   if not named:
     _check_owners(jobs)
@@ -117,7 +131,8 @@ def _find_sources(
   """Finds the images, and the folder names are relative to (None for one)."""
   path = files.as_path(source)
   if path.is_dir():
-    root, found = path, listing.list_images(path, recursive=True)
+    root = path
+    found = listing.list_images(path, recursive=True, also=FILMS)
   elif path.exists():
     return None, [path]
   elif glob.has_magic(source):
@@ -144,7 +159,22 @@ def _find_matches(pattern: str) -> list[pathlib.Path]:
       f"{pattern}: matches no file; check --input (patterns need quotes, and a"
       " [ that is meant as such is [[])"
     )
-  return listing.select_images(found, pattern)
+  return listing.select_images(found, pattern, also=FILMS)
+
+
+def _is_film(path: pathlib.Path) -> bool:
+  return path.suffix.lower() in FILMS
+
+
+def _check_films(jobs: list[Job]) -> None:
+  """Refuses films of a bucket, which their library cannot reach."""
+  for job in jobs:
+    for path in (job.source, job.result, job.reference):
+      if _is_film(job.source) and path is not None and files.is_bucket(path):
+        raise image_file.ImageError(
+          f"{path}: films are read and written on a disk; copy it there, or"
+          " give --output a folder there"
+        )
 
 
 def _lies_below(output: pathlib.Path, root: pathlib.Path) -> bool:
@@ -155,7 +185,7 @@ def _lies_below(output: pathlib.Path, root: pathlib.Path) -> bool:
 def _names_a_file(output: pathlib.Path) -> bool:
   """Says whether one result goes to a file; `ImageError` if of no use."""
   suffix = output.suffix.lower()
-  known = {*Image.registered_extensions(), *kinds.READ}
+  known = {*Image.registered_extensions(), *kinds.READ, *FILMS}
   if output.is_dir() or suffix not in known:
     return False
   if suffix not in kinds.WRITTEN:
@@ -164,6 +194,17 @@ def _names_a_file(output: pathlib.Path) -> bool:
       f" {' '.join(kinds.WRITTEN)}, or give a folder"
     )
   return True
+
+
+def _names_a_film(output: pathlib.Path) -> bool:
+  """Says whether the one result, a film, goes to a file."""
+  suffix = output.suffix.lower()
+  if not output.is_dir() and suffix in kinds.READ:
+    raise image_file.ImageError(
+      f"{output}: is no name of a film; use one of {' '.join(FILMS)}, or give"
+      " a folder"
+    )
+  return suffix in FILMS and not output.is_dir()
 
 
 def _find_references(
@@ -176,7 +217,7 @@ def _find_references(
   if not folder.exists():
     raise image_file.ImageError(f"{folder}: No such file; check --reference")
   if folder.is_dir():
-    clean = folders.by_key(folder, recursive=True)
+    clean = folders.by_key(folder, recursive=True, also=FILMS)
     keys = [folders.partner_key(folders.key(name), clean) for name in names]
     missing = [
       name for name, key in zip(names, keys, strict=True) if key not in clean

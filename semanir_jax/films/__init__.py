@@ -1,0 +1,1 @@
+"""Reads and writes films, and measures how much they flicker."""
