@@ -16,7 +16,8 @@ from semanir_jax.films.library import FilmError
 from semanir_jax.inference.restorer import Restorer
 from semanir_jax.machine import progress
 from semanir_jax.machine.files import FileError
-from semanir_jax.restoration import film_frames, film_runner
+from semanir_jax.restoration import film_frames, film_report, film_runner
+from semanir_jax.restoration.planning import Job
 from semanir_jax.restoration.restore import restore_files
 from tests import film_cases, restoration_cases, small
 
@@ -487,3 +488,28 @@ def test_a_film_may_begin_late_and_change_its_container(
   for old, new in pairs:
     assert abs(new - old - shift) <= exact
   assert ("are rounded" in caplog.text) == (suffix == ".mkv")
+
+
+@pytest.mark.parametrize(
+  ("times", "told"),
+  [
+    ([0, 40, 80], None),
+    ([20, 60, 100], None),  # all later
+    ([0, 40, 90], "b.mkv: shows the frame of 0.080 s at 0.090 s"),
+    ([0, 40], "b.mkv: has fewer frames than"),
+    ([0, 40, 80, 120], "b.mkv: has more frames than"),
+  ],
+)
+def test_a_result_of_other_frames_or_times_is_an_error(tmp_path, times, told):
+  options = {"codec": "ffv1", "time_base": Fraction(1, 1000)}
+  source = film_cases.write_film(
+    tmp_path / "a.mkv", times=[0, 40, 80], **options
+  )
+  result = film_cases.write_film(tmp_path / "b.mkv", times=times, **options)
+  job = Job("a.mkv", source, result, None, None)
+  film = reading.probe(source)
+  if told is None:
+    film_report.report(job, film, None, 1)
+  else:
+    with pytest.raises(FilmError, match=told):
+      film_report.report(job, film, None, 1)

@@ -210,7 +210,7 @@ def read_frames(film: Film, damage: Damage) -> Iterator[FilmFrame]:
       pts = image.pts if image.pts is not None else image.dts
       if last is not None and (pts is None or pts <= last.pts):
         told = "no time" if pts is None else "the time of one before it"
-        pts = last.pts + max(last.duration, 1)
+        pts = last.pts + (max(last.duration, 1) if pts is None else 1)
         damage.tell(
           f"a frame has {told}; it is shown at"
           f" {float(pts * film.time_base):.3f} s"

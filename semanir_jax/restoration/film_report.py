@@ -131,6 +131,7 @@ def _check_time(
       f" {float(found):.3f} s; this is an error of ours, please report it with"
       " the film"
     )
+  return shift
 
 
 def _compare(

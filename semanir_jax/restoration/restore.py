@@ -64,14 +64,7 @@ def restore_files(
   )
   _check_options(jobs, output_format, quality, level_range, film)
   open_jobs = [job for job in jobs if overwrite or not job.is_done()]
-  if len(open_jobs) < len(jobs):
-    logging.info(
-      "%d of %d are restored already and kept, by whatever network and k and"
-      " from whatever image of that name%s; --overwrite restores them again",
-      len(jobs) - len(open_jobs),
-      len(jobs),
-      "" if reference is None else ", and not compared again",
-    )
+  _tell_kept(len(jobs) - len(open_jobs), jobs, compared=reference is not None)
   if not open_jobs:
     check_there(checkpoint_path)  # or a mistyped name would seem to be right
     return
@@ -89,6 +82,18 @@ def restore_files(
     logging.info("protocol: %s", measures)
   settings = {"num_keys": num_keys, "tile": tile, "ensemble": self_ensemble}
   _restore(restorer, open_jobs, quality, level_range, film, settings)
+
+
+def _tell_kept(count: int, jobs: list[Job], *, compared: bool) -> None:
+  """Says how many results of earlier runs stay as they are."""
+  if count:
+    logging.info(
+      "%d of %d are restored already and kept, by whatever network and k and"
+      " from whatever image of that name%s; --overwrite restores them again",
+      count,
+      len(jobs),
+      ", and not compared again" if compared else "",
+    )
 
 
 def _restore(
