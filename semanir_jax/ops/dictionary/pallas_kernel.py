@@ -12,7 +12,6 @@ the last place, so keys that tie but for that may be chosen otherwise.
 """
 
 import functools
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -28,8 +27,8 @@ from semanir_jax.ops.dictionary.words import window_side
 
 NAME = "dictionary"  # of the kernel in a compiled program
 MOST_QUERIES = 256
-# Scores of a program, 1 MiB.
-SCORES = 1 << 18
+# Scores of a program where N is smaller than 1024: of several windows.
+SCORES = 1 << 17
 
 # Magnitude below which a score is denormal, and means zero.
 _TINY = float(np.finfo(np.float32).tiny)
@@ -54,7 +53,7 @@ def build_words(
   Args:
     features: `[B, G, N, C]` float32 or bfloat16; N = 64, 256 or 1024.
     num_keys: k in [1, N]; may be traced.
-    regions: `[G, N]` integer shift regions, or one row for all windows, or None.
+    regions: `[G, N]` integer shift regions, `[1, N]` of all windows, or None.
     interpret: run it by Pallas's interpreter, on any platform.
 
   Returns:
@@ -89,27 +88,26 @@ def build_words(
     in_specs=specs,
     out_specs=pl.BlockSpec((windows, side, queries), lambda w, i: (w, 0, i)),
     out_shape=jax.ShapeDtypeStruct((num_windows, side, n), jnp.int32),
-    scratch_shapes=[
-      pltpu.VMEM((windows, n, queries), jnp.int32),
-      pltpu.VMEM((windows, 1, queries), jnp.int32),
-    ],
+    scratch_shapes=[pltpu.VMEM((windows, n, queries), jnp.int32)],
     name=NAME,
     interpret=interpret,
   )(*arrays)
 
 
-def _kernel(num_keys_ref: Any, *refs: Any, side: int, has_regions: bool) -> None:
+def _kernel(
+  num_keys_ref: Any, *refs: Any, side: int, has_regions: bool
+) -> None:
   """Selects the keys of a tile of queries of some windows.
 
   Args:
     num_keys_ref: `[1]` int32.
     *refs: features of the queries and of the keys; with regions those of the
       queries `[windows, 1, queries]` and of the keys `[windows, x, y]`; words;
-      scratch for scores and for bounds.
+      scratch for scores.
     side: P.
     has_regions: whether regions are among `refs`.
   """
-  query_ref, key_ref, *regions, words_ref, scores_ref, bound_ref = refs
+  query_ref, key_ref, *regions, words_ref, scores_ref = refs
   windows, n, queries = scores_ref.shape
   num_keys = num_keys_ref[0]
   for window in range(windows):
@@ -119,35 +117,36 @@ def _kernel(num_keys_ref: Any, *refs: Any, side: int, has_regions: bool) -> None
     scores_ref[window] = scores
 
   # The largest threshold that k scores reach: the k-th largest score.
-  threshold = jnp.full((windows, 1, queries), _NOT_CONNECTED, jnp.int32)
-  threshold = _bisect(
-    threshold, 32, lambda t: _count(scores_ref[...] >= t) >= num_keys
+  def reached(threshold: jax.Array) -> jax.Array:
+    return _count(scores_ref[...] >= threshold)
+
+  least = jnp.full((windows, 1, queries), _NOT_CONNECTED, jnp.int32)
+  threshold, count = _bisect(
+    reached, lambda count: count >= num_keys, least, jnp.full_like(least, n), 32
   )
+  surplus = (count > num_keys) & (threshold >= _LEAST)
   threshold = jnp.maximum(threshold, _LEAST)
-  room = num_keys - _count(scores_ref[...] > threshold)
-  tied = _count(scores_ref[...] == threshold)
-  bound_ref[...] = jnp.full(bound_ref.shape, n, jnp.int32)
 
-  @pl.when(jnp.any(tied > room))
+  @pl.when(jnp.any(surplus))
   def _() -> None:
+    tied = scores_ref[...] == threshold
+    key = lax.broadcasted_iota(jnp.int32, tied.shape, 1)
+    room = num_keys - _count(scores_ref[...] > threshold)
     # The largest bound below which there are not too many tied keys.
-    key = lax.broadcasted_iota(jnp.int32, scores_ref.shape, 1)
-    bound_ref[...] = _bisect(
-      jnp.zeros_like(threshold),
+    bound, _ = _bisect(
+      lambda bound: _count(tied & (key < bound)),
+      lambda count: count <= room,
+      jnp.zeros_like(room),
+      jnp.zeros_like(room),
       n.bit_length(),
-      lambda bound: (
-        _count((scores_ref[...] == threshold) & (key < bound)) <= room
-      ),
     )
+    dropped = tied & (key >= bound)
+    scores_ref[...] = jnp.where(dropped, _NOT_CONNECTED, scores_ref[...])
 
-  bound = bound_ref[...]
   words = jnp.zeros((windows, side, queries), jnp.int32)
-  column = lax.broadcasted_iota(jnp.int32, words.shape, 1)
   for row in range(side):
-    scores = scores_ref[:, row * side : (row + 1) * side]
-    kept = scores > threshold
-    kept |= (scores == threshold) & (column < bound - row * side)
-    words |= jnp.where(kept, np.int32(1 << row if row < 31 else -(1 << 31)), 0)
+    kept = scores_ref[:, row * side : (row + 1) * side] >= threshold
+    words |= jnp.where(kept, np.array(1 << row, np.uint32).astype(np.int32), 0)
   words_ref[...] = words
 
 
@@ -187,19 +186,37 @@ def _count(kept: jax.Array) -> jax.Array:
 
 
 def _bisect(
-  start: jax.Array, num_bits: int, fits: Callable[[jax.Array], jax.Array]
-) -> jax.Array:
+  measure: Callable[[jax.Array], jax.Array],
+  fits: Callable[[jax.Array], jax.Array],
+  start: jax.Array,
+  measured: jax.Array,
+  num_bits: int,
+) -> tuple[jax.Array, jax.Array]:
   """Finds the largest numbers that fit, where all below them fit too.
 
   Args:
-    start: int32, the least number, whose low `num_bits` bits but the sign are 0.
-    num_bits: of a number; 32 with the sign.
-    fits: says of candidates whether they do.
+    measure: a function of numbers.
+    fits: whether numbers do, by what was measured.
+    start: int32, the least numbers; their low `num_bits` bits are 0, but for
+      the sign, the highest of 32.
+    measured: of them.
+    num_bits: that are searched.
+
+  Returns:
+    The numbers, and what was measured of them.
   """
 
-  def step(i: jax.Array, number: jax.Array) -> jax.Array:
-    # The highest bit of 32 turns the sign.
+  def step(
+    i: jax.Array, found: tuple[jax.Array, jax.Array]
+  ) -> tuple[jax.Array, jax.Array]:
+    number, measured = found
+    # Turning the sign of the least number makes it larger too.
     candidate = number ^ lax.shift_left(jnp.int32(1), num_bits - 1 - i)
-    return jnp.where(fits(candidate), candidate, number)
+    value = measure(candidate)
+    better = fits(value)
+    return (
+      jnp.where(better, candidate, number),
+      jnp.where(better, value, measured),
+    )
 
-  return lax.fori_loop(0, num_bits, step, start)
+  return lax.fori_loop(0, num_bits, step, (start, measured))
