@@ -76,11 +76,11 @@ def build_words(
     rows = jnp.asarray(regions, jnp.int32)
     # A key's column on sublanes, its row on lanes.
     columns = rows.reshape(-1, side, side).swapaxes(1, 2)
-    blocks = period // windows
+    wrapped = lambda w: lax.rem(w, period // windows)  # noqa: E731
     arrays += [rows[:, None], columns]
     specs += [
-      pl.BlockSpec((windows, 1, queries), lambda w, i: (w % blocks, 0, i)),
-      pl.BlockSpec((windows, side, side), lambda w, i: (w % blocks, 0, 0)),
+      pl.BlockSpec((windows, 1, queries), lambda w, i: (wrapped(w), 0, i)),
+      pl.BlockSpec((windows, side, side), lambda w, i: (wrapped(w), 0, 0)),
     ]
   return pl.pallas_call(
     functools.partial(_kernel, side=side, has_regions=regions is not None),
