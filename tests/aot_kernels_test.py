@@ -160,13 +160,20 @@ def test_cycles_of_a_recorded_schedule():
   assert found.branches == 16 * (4 + 11 * 11 + 3)
 
 
-def test_a_loop_that_is_not_the_grids_counts_its_own_turns():
-  text = BUNDLES.read_text()
-  found = schedule.count_cycles(text, steps=1)  # the outer loop has 18
-  assert found.cycles == 7 + 18 * (15 + 32 * 10 + 8 + 15) + 2
-  twice = text.replace("sadd.s32 1, %s14334_s11", "sadd.s32 2, %s14334_s11")
+def test_a_counter_that_takes_two_at_a_time_has_half_the_turns():
+  twice = BUNDLES.read_text().replace(
+    "sadd.s32 1, %s14334_s11", "sadd.s32 2, %s14334_s11"
+  )
   found = schedule.count_cycles(twice, steps=16)
   assert found.cycles == 7 + 16 * (15 + 16 * 10 + 8 + 15) + 2
+
+
+def test_without_a_grids_loop_every_branch_is_one():
+  bundles = ["{ %1 = sbr.rel (!%p1_p0) target = $region3 }", *["{}"] * 4]
+  bundles += ["{ %v1 = vld [vmem:[#allocation3]] }"] * 20
+  bundles += ["{} /* Start/End empty region 3 */"]
+  text = "\n".join(f" {i:#x}   :  {b}" for i, b in enumerate(bundles, 1))
+  assert schedule.count_cycles(text, steps=1) == schedule.Schedule(6, 20)
 
 
 @pytest.mark.parametrize(
@@ -241,7 +248,8 @@ def test_kernels_are_exported_for_the_process_that_compiles_them(
     ]
     if answers:
       file.with_suffix(".txt").write_text(BUNDLES.read_text())
-    return types.SimpleNamespace(stderr="Traceback\nValueError: no room\n")
+    stderr = "Traceback\nValueError: no room\n"
+    return types.SimpleNamespace(returncode=not answers, stderr=stderr)
 
   monkeypatch.setattr(schedule.subprocess, "run", compile_in)
   answers = True

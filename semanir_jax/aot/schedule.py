@@ -31,6 +31,7 @@ from semanir_jax.aot.topology import topology_devices
 _BUNDLE = re.compile(r"^\s*(?:0x[0-9a-f]+|0)\s+(?:[A-Z]{2})?\s*:[\s>]*\{(.*)")
 _BRANCH = re.compile(r"sbr\.rel \(!?%(\w+)\) target = \$region(\d+)")
 _START = re.compile(r"(?:Start|Start/End empty) region (\d+)")
+_OF_A_KERNEL = re.compile(r"exit bundle: .*custom-call\(")
 _SLOTS = 4  # bundles after a branch that run before it is taken
 _DUMP = "--xla_jf_dump_to={} --xla_jf_dump_llo_text=true"
 
@@ -67,23 +68,26 @@ def count_cycles(text: str, steps: int) -> Schedule:
   for i, bundle in enumerate(bundles):
     for region in _START.findall(bundle):
       starts.setdefault(region, i)
-  turns, conditional = [1] * len(bundles), set()
-  in_loop = [False] * len(bundles)
+  turns = [1] * len(bundles)
+  branches, grid = [], range(0)
   # From the outer loops, whose branches back come last, to the inner ones.
   for i, bundle in reversed(list(enumerate(bundles))):
     for predicate, region in _BRANCH.findall(bundle):
       target = starts.get(region, i)
-      if target <= i:
-        count = _turns(bundles[target : i + 1], predicate)
-        if not in_loop[i] and steps <= count <= steps + 2:
-          count = steps
-        for j in range(target, min(i + _SLOTS + 1, len(bundles))):
-          turns[j] *= count
-          in_loop[j] = True
-      # The work of a step is under a condition too: that the turn is a step. It
-      # is the one that skips most of the kernel.
-      elif 2 * (target - i) < len(bundles):
-        conditional.update(range(i + _SLOTS + 1, target))
+      if target > i:
+        branches.append(range(i + _SLOTS + 1, target))
+        continue
+      loop = range(target, min(i + _SLOTS + 1, len(bundles)))
+      count = _turns(bundles[target : i + 1], predicate)
+      if turns[i] == 1 and steps <= count <= steps + 2:
+        count, grid = steps, loop
+      for j in loop:
+        turns[j] *= count
+  # The work of a step is under a condition too: that the turn is a step.
+  work = max((b for b in branches if b.start in grid), key=len, default=None)
+  if work is not None and 2 * len(work) > len(grid):
+    branches.remove(work)
+  conditional = {i for branch in branches for i in branch}
   always = [t for i, t in enumerate(turns) if i not in conditional]
   return Schedule(cycles=sum(always), branches=sum(turns) - sum(always))
 
@@ -149,8 +153,9 @@ def schedules(kernels: Sequence[Kernel], topology: str) -> list[Schedule | str]:
     for file, kernel in zip(files, kernels, strict=True):
       bundles = file.with_suffix(".txt")
       if not bundles.exists():
-        lines = done.stderr.strip().splitlines()
-        found.append(f"not compiled alone: {lines[-1] if lines else 'no word'}")
+        lines = done.stderr.strip().splitlines() if done.returncode else []
+        reason = lines[-1] if lines else "its schedule was not written"
+        found.append(f"not compiled alone: {reason}")
         continue
       try:
         text = bundles.read_text()
@@ -171,9 +176,8 @@ def main(topology: str, files: Sequence[str]) -> None:
     ]
     jax.jit(export.call).lower(*placed).compile()
     dump = file.with_name("dump")
-    kernel = file.name.partition("_")[2]
-    for written in sorted(dump.glob(f"*{kernel}*-final_bundles.txt")):
-      if "schedule-analysis" not in written.name:
+    for written in dump.glob("*-final_bundles.txt"):
+      if _OF_A_KERNEL.search(written.read_text()):
         written.rename(file.with_suffix(".txt"))
     for written in dump.iterdir():
       written.unlink()
