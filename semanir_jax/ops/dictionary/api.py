@@ -13,7 +13,7 @@ from semanir_jax.ops.dictionary.selection import (
   select_keys,
   similarity,
 )
-from semanir_jax.ops.dictionary.words import WINDOW_TOKENS, from_words
+from semanir_jax.ops.dictionary.words import WINDOW_SIDES, from_words
 from semanir_jax.ops.whole_numbers import whole_number
 
 IMPLEMENTATIONS = ("xla", "triton", "pallas")
@@ -164,7 +164,7 @@ def _why_not_pallas(
   if max_keys is not None:
     return f"it makes bits, not indices; leave max_keys={max_keys} out"
   _, _, num_tokens, channels = shape
-  if num_tokens not in WINDOW_TOKENS:
+  if num_tokens not in {side**2 for side in WINDOW_SIDES}:
     return f"its windows have 64, 256 or 1024 tokens, not {num_tokens}"
   if channels > _MOST_PALLAS_CHANNELS:
     return (

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 
 from semanir_jax.ops.bits import WORD
 
-# Of P = 8, 16, 32: powers of two that fill sublanes and fit into a word.
-WINDOW_TOKENS = (64, 256, 1024)
+# P: powers of two that fill sublanes and whose rows a word of 32 bits holds.
+WINDOW_SIDES = (8, 16, 32)
 
 
 def window_side(num_tokens: int) -> int:
@@ -23,12 +23,13 @@ def window_side(num_tokens: int) -> int:
   Raises:
     ValueError: there are no mask words for so many tokens.
   """
-  if num_tokens not in WINDOW_TOKENS:
+  side = math.isqrt(num_tokens)
+  if side * side != num_tokens or side not in WINDOW_SIDES:
     raise ValueError(
       f"windows of {num_tokens} tokens have no mask words; they need 64, 256"
       " or 1024 tokens, a window size of 8, 16 or 32"
     )
-  return math.isqrt(num_tokens)
+  return side
 
 
 def to_words(bits: jax.Array) -> jax.Array:
