@@ -129,6 +129,8 @@ def schedules(kernels: Sequence[Kernel], topology: str) -> list[Schedule | str]:
   Returns:
     For each kernel its schedule, or in a line why there is none.
   """
+  if not kernels:
+    return []
   with tempfile.TemporaryDirectory(prefix="semanir_jax_schedule_") as name:
     folder = pathlib.Path(name)
     files = []
