@@ -69,10 +69,9 @@ def main() -> None:
   if platform == "cuda":
     target = triton_launch.compile_for(H200_CAPABILITY)
   count_cycles = None
-  if platform == "tpu" and _CYCLES.value:
-    count_cycles = functools.partial(
-      schedule.schedules, topology=_TOPOLOGY.value
-    )
+  topology = _TOPOLOGY.value
+  if platform == "tpu" and topology and _CYCLES.value:
+    count_cycles = functools.partial(schedule.schedules, topology=topology)
   rows, start = [], time.monotonic()
   with target:
     for step in report.compile_steps(

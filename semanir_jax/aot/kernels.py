@@ -150,13 +150,13 @@ def _tiled_bytes(
   sizes: tuple[int, ...], sides: tuple[int, ...], dtype: Any
 ) -> int:
   """Counts the bytes of a block of an array, with what fills up its tiles."""
-  sizes = list(sizes)
+  padded = list(sizes)
   itemsize = jnp.dtype(dtype).itemsize
-  if len(sizes) > 1:
+  if len(padded) > 1:
     rows = _SUBLANES * 4 // itemsize
     # A narrow array has narrow tiles.
     rows = min(rows, 1 << (sides[-2] - 1).bit_length())
-    sizes[-2] = -(-sizes[-2] // rows) * rows
-  if sizes:
-    sizes[-1] = -(-sizes[-1] // _LANES) * _LANES
-  return math.prod(sizes) * itemsize
+    padded[-2] = -(-padded[-2] // rows) * rows
+  if padded:
+    padded[-1] = -(-padded[-1] // _LANES) * _LANES
+  return math.prod(padded) * itemsize
