@@ -97,6 +97,10 @@ def test_kernels_are_found_in_loops_and_on_devices_each_kind_once():
   assert kernel.operands[1] == ("f32", (4, 64, 8))  # of one device
   products = 2 * 2 * 4 * 64 * 64 * 8
   assert flops.count_flops(program, features) == 3 * products
+  # It is compiled alone, outside the mesh.
+  export = jax.export.export(jax.jit(kernel.call), platforms=["tpu"])
+  (words,) = export(*kernel.arguments).out_avals
+  assert ("s32", words.shape) == kernel.results[0] == ("s32", (4, 8, 64))
 
 
 PROGRAM = """
