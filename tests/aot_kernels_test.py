@@ -92,15 +92,16 @@ def test_kernels_are_found_in_loops_and_on_devices_each_kind_once():
   program = jax.shard_map(
     local, mesh=mesh, in_specs=rows, out_specs=rows, check_vma=False
   )
-  features = jax.ShapeDtypeStruct((2, 4, 64, 8), jnp.float32)
+  features = jax.ShapeDtypeStruct((2, 32, 64, 8), jnp.float32)
   (kernel,) = kernels_of(program, features)
-  assert kernel.operands[1] == ("f32", (4, 64, 8))  # of one device
-  products = 2 * 2 * 4 * 64 * 64 * 8
+  assert kernel.operands[1] == ("f32", (32, 64, 8))  # of one device
+  assert kernel.grid == (2, 1)
+  products = 2 * 2 * 32 * 64 * 64 * 8
   assert flops.count_flops(program, features) == 3 * products
   # It is compiled alone, outside the mesh.
   export = jax.export.export(jax.jit(kernel.call), platforms=["tpu"])
   (words,) = export(*kernel.arguments).out_avals
-  assert ("s32", words.shape) == kernel.results[0] == ("s32", (4, 8, 64))
+  assert ("s32", words.shape) == kernel.results[0] == ("s32", (32, 8, 64))
 
 
 PROGRAM = """
