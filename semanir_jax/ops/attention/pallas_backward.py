@@ -30,7 +30,7 @@ from semanir_jax.ops.attention.pallas_forward import (
   is_kept,
 )
 
-KEYS_AT_ONCE = 128
+KEYS_AT_ONCE = 256
 
 
 def backward_kernel(

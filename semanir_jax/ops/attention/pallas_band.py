@@ -97,17 +97,20 @@ def fill_band(flat_ref: Any, band_ref: Any) -> None:
   """
   copies, p, lanes = band_ref.shape
   flat = flat_ref.shape[-1]
-  nearer = _nearer(p, flat)
-  low, high = (
-    jnp.broadcast_to(flat_ref[half : half + 1, :] * LOG2_E, (p, flat))
-    for half in (0, 1)
-  )
+  moved = [
+    pltpu.roll(
+      jnp.broadcast_to(flat_ref[half : half + 1, :] * LOG2_E, (p, flat)),
+      first % flat,
+      1,
+      stride=1,
+      stride_axis=0,
+    )
+    for half, first in ((0, 1 - p), (1, 1))
+  ]
+  band = jnp.where(_nearer(p, flat), *moved)
   for r in range(copies):
-    moved = [
-      pltpu.roll(x, (first - r * p) % flat, 1, stride=1, stride_axis=0)
-      for x, first in ((low, 1 - p), (high, 1))
-    ]
-    band_ref[r] = jnp.where(nearer, *moved)[:, :lanes]
+    copy = pltpu.roll(band, flat - r * p, 1) if r else band
+    band_ref[r] = copy[:, :lanes]
 
 
 def fold_band(band_ref: Any, flat_ref: Any) -> None:
