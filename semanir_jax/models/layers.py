@@ -18,7 +18,7 @@ from flax import linen as nn
 from jax.ad_checkpoint import checkpoint_name
 from jax.typing import DTypeLike
 
-from semanir_jax.models.affine import linear
+from semanir_jax.models.affine import join_heads, linear, split_heads
 from semanir_jax.models.execution import Execution
 from semanir_jax.models.position_bias import PositionBias
 from semanir_jax.ops import Dictionary, key_semantic_attention
@@ -52,35 +52,66 @@ class KeySemanticAttention(nn.Module):
   @nn.compact
   def __call__(self, x_BGNC: jax.Array, dictionary: Dictionary) -> jax.Array:
     """Maps `[B, G, N, C]` float to the same shape in `execution.dtype`."""
-    b, g, n, c = x_BGNC.shape
-    dtype = self.execution.dtype
-    qkv = linear(x_BGNC, 3 * c, dtype=dtype, name="qkv")
-    qkv = qkv.reshape(b, g, n, 3, self.num_heads, c // self.num_heads)
-    query, key, value = (qkv[:, :, :, i] for i in range(3))
+    c = x_BGNC.shape[-1]
     logit_scale = self.param(
       "logit_scale",
       nn.initializers.constant(math.log(INITIAL_LOGIT_SCALE)),
       (self.num_heads,),
       jnp.float32,
     )
-    limit = math.log(LARGEST_LOGIT_SCALE)
+    scale = jnp.exp(jnp.minimum(logit_scale, math.log(LARGEST_LOGIT_SCALE)))
+    if self.execution.implementation == "pallas":
+      return self._attend_in_lanes(x_BGNC, dictionary, scale)
+    b, g, n, _ = x_BGNC.shape
+    dtype = self.execution.dtype
+    qkv = linear(x_BGNC, 3 * c, dtype=dtype, name="qkv")
+    qkv = qkv.reshape(b, g, n, 3, self.num_heads, c // self.num_heads)
+    query, key, value = (qkv[:, :, :, i] for i in range(3))
     out = key_semantic_attention(
       unit_length(query),
       unit_length(key),
       value,
       dictionary,
-      scale=jnp.exp(jnp.minimum(logit_scale, limit)),
-      bias=PositionBias(self.num_heads, name="position_bias")(round(n**0.5)),
+      scale=scale,
+      bias=self._offsets(n),
       implementation=self.execution.implementation,
       platform=self.execution.platform,
     )
     out = out.reshape(b, g, n, c)
     return linear(out, c, dtype=dtype, name="projection")
 
+  @nn.nowrap
+  def _attend_in_lanes(
+    self, x_BGNC: jax.Array, dictionary: Dictionary, scale: jax.Array
+  ) -> jax.Array:
+    """Does the same with tokens on the last axis, as the TPU's kernels do.
 
-def unit_length(x: jax.Array) -> jax.Array:
-  """L2-normalises the last axis in float32; a zero vector stays zero."""
-  squares = jnp.sum(jnp.square(x.astype(jnp.float32)), axis=-1, keepdims=True)
+    A head's 30 channels are padded to 32 there, and to 128 as the last axis.
+    """
+    # Imported late, for other platforms need no Pallas.
+    from semanir_jax.ops.attention import pallas_vjp
+
+    n, c = x_BGNC.shape[-2:]
+    dtype = self.execution.dtype
+    rows = pallas_vjp.padded_channels(c // self.num_heads)
+    qkv = split_heads(x_BGNC, self.num_heads, rows, dtype=dtype, name="qkv")
+    query_and_key = unit_length(qkv[:2], axis=-2)
+    qkv = jnp.concatenate([query_and_key, qkv[2:]])
+    offsets = self._offsets(n)
+    out = pallas_vjp.attend_in_lanes(qkv, dictionary, scale, offsets)
+    out = join_heads(out, c, dtype=dtype, name="projection")
+    return out.reshape(x_BGNC.shape)
+
+  @nn.nowrap
+  def _offsets(self, num_tokens: int) -> jax.Array:
+    """Returns the position bias of every offset, `[2P-1, 2P-1, A]`."""
+    bias = PositionBias(self.num_heads, name="position_bias")
+    return bias(math.isqrt(num_tokens))
+
+
+def unit_length(x: jax.Array, axis: int = -1) -> jax.Array:
+  """L2-normalises an axis in float32; a zero vector stays zero."""
+  squares = jnp.sum(jnp.square(x.astype(jnp.float32)), axis=axis, keepdims=True)
   # 1e-24 is the square of torch's bound on the norm; taking the maximum before
   # the root keeps the gradient of a zero vector finite.
   return (x * jax.lax.rsqrt(jnp.maximum(squares, 1e-24))).astype(x.dtype)

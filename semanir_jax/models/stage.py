@@ -12,6 +12,7 @@ from semanir_jax.models.execution import Execution
 from semanir_jax.models.key_search import KeySearch
 from semanir_jax.models.layers import KEPT, TransformerLayer
 from semanir_jax.ops import choose_implementation
+from semanir_jax.ops.dictionary.words import with_words
 
 
 class Stage(nn.Module):
@@ -78,6 +79,8 @@ class Stage(nn.Module):
     if not self.key_search.in_every_layer:
       keys = find_keys(x_BGNC, num_keys)
       self.sow("intermediates", "dictionary", keys)
+      if implementation == "pallas":
+        keys = with_words(keys)
     layers = _scanned_layers(self.depth, execution)(
       num_heads=self.num_heads,
       mlp_ratio=self.mlp_ratio,

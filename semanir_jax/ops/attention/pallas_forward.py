@@ -22,9 +22,7 @@ LOWEST = -1e30
 SUBLANES = 8
 
 
-def contract(
-  x: jax.Array, y: jax.Array, x_axis: int, y_axis: int
-) -> jax.Array:
+def contract(x: jax.Array, y: jax.Array, x_axis: int, y_axis: int) -> jax.Array:
   """Multiplies two matrices over an axis of each, with float32 sums."""
   # float32 operands would be rounded to bfloat16 else; bfloat16 ones are exact
   # in one pass, and the compiler refuses the request for them.

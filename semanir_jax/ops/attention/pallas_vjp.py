@@ -2,7 +2,6 @@
 
 import functools
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +9,13 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
+from semanir_jax.ops import pallas_mode
 from semanir_jax.ops.attention.pallas_backward import backward_kernel
-from semanir_jax.ops.attention.pallas_band import Band
+from semanir_jax.ops.attention.pallas_band import Band, flatten_offsets
 from semanir_jax.ops.attention.pallas_forward import forward_kernel
 from semanir_jax.ops.chunks import ATTENDED
+from semanir_jax.ops.dictionary.selection import Dictionary
+from semanir_jax.ops.dictionary.words import with_words
 
 # Queries of a tile: the default limit of on-chip memory holds its logits.
 MOST_QUERIES = 512
@@ -26,6 +28,64 @@ def padded_channels(channels: int) -> int:
   return -(-channels // ROWS) * ROWS
 
 
+def key_semantic_attention_pallas(
+  query: jax.Array,
+  key: jax.Array,
+  value: jax.Array,
+  dictionary: Dictionary,
+  scale: jax.Array,
+  offsets: jax.Array,
+) -> jax.Array:
+  """Attends over the dictionary; arrays are those of the other forms.
+
+  Args:
+    query: `[B, G, N, A, D]` float32 or bfloat16; N = 64, 256 or 1024, any D.
+    key: same shape and dtype.
+    value: same shape and dtype.
+    dictionary: in its bits form.
+    scale: `[A]` float32.
+    offsets: `[2P-1, 2P-1, A]` float32, the position bias.
+
+  Returns:
+    `[B, G, N, A, D]` in the dtype of `query`, see `attend_in_lanes`.
+  """
+  b, g, n, a, d = query.shape
+  qkv = jnp.stack([query, key, value]).reshape(3, b * g, n, a, d)
+  rows = padded_channels(d) - d
+  qkv = jnp.pad(
+    qkv.transpose(0, 1, 3, 4, 2), [(0, 0)] * 3 + [(0, rows), (0, 0)]
+  )
+  out = attend_in_lanes(qkv, dictionary, scale, offsets)
+  return out[:, :, :d].transpose(0, 3, 1, 2).reshape(query.shape)
+
+
+def attend_in_lanes(
+  qkv: jax.Array, dictionary: Dictionary, scale: jax.Array, offsets: jax.Array
+) -> jax.Array:
+  """Attends over the dictionary without any N x N array in main memory.
+
+  Under a mesh it has to be called inside `shard_map`: elsewhere the compiler
+  refuses to split it.
+
+  Args:
+    qkv: `[3, W, A, D, N]` float32 or bfloat16: query, key and value of W
+      windows; D a multiple of 16 (`padded_channels`), N = 64, 256 or 1024.
+    dictionary: of these windows, in its bits form; its words are used if it has
+      some.
+    scale: `[A]` float32.
+    offsets: `[2P-1, 2P-1, A]` float32, the position bias.
+
+  Returns:
+    `[W, A, D, N]` in the dtype of `qkv`, named `chunks.ATTENDED`;
+    differentiable in all but the dictionary. A row without any key (a broken
+    input) gives the mean of all values, and its weights no gradient.
+  """
+  words = with_words(dictionary).words
+  assert words is not None
+  scale, flat = scale.astype(jnp.float32), flatten_offsets(offsets)
+  return attend(qkv, words, scale, flat, pallas_mode.is_interpreted())
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
 def attend(
   qkv: jax.Array,
@@ -34,23 +94,7 @@ def attend(
   flat: jax.Array,
   interpret: bool,
 ) -> jax.Array:
-  """Attends over the dictionary without any N x N array in main memory.
-
-  Under a mesh it has to be called inside `shard_map`.
-
-  Args:
-    qkv: `[3, W, A, D, N]` float32 or bfloat16: query, key and value of W
-      windows; D a multiple of 16 (`padded_channels`), N = 64, 256 or 1024.
-    words: `[W, P, N]` int32 of `dictionary.words.to_words`.
-    scale: `[A]` float32.
-    flat: `[A, 2, F]` float32 of `pallas_band.flatten_offsets`.
-    interpret: runs the kernels as plain operations, on any machine.
-
-  Returns:
-    `[W, A, D, N]` in the dtype of `qkv`; differentiable in all but `words`. A
-    row without any key (a broken input) gives the mean of all values and no
-    gradient but that of none.
-  """
+  """Attends; words `[W, P, N]`, flat of `pallas_band.flatten_offsets`."""
   return _forward(qkv, words, scale, flat, interpret)[0]
 
 

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from semanir_jax.ops.bits import WORD
+from semanir_jax.ops.dictionary.selection import Dictionary
 
 # P: powers of two that fill sublanes and whose rows a word of 32 bits holds.
 WINDOW_SIDES = (8, 16, 32)
@@ -53,6 +54,14 @@ def to_words(bits: jax.Array) -> jax.Array:
   rows = rows.reshape(-1, num_tokens, side)
   words = _transpose_bits(jnp.moveaxis(rows, -1, 0))
   return jnp.moveaxis(words, 0, 1).astype(jnp.int32)
+
+
+def with_words(dictionary: Dictionary) -> Dictionary:
+  """Adds the mask words to a dictionary in its bits form that has none."""
+  if dictionary.words is not None:
+    return dictionary
+  assert dictionary.bits is not None
+  return dictionary.replace(words=to_words(dictionary.bits))
 
 
 def from_words(words: jax.Array) -> jax.Array:
