@@ -22,6 +22,7 @@ from semanir_jax.models.affine import join_heads, linear, split_heads
 from semanir_jax.models.execution import Execution
 from semanir_jax.models.position_bias import PositionBias
 from semanir_jax.ops import Dictionary, key_semantic_attention
+from semanir_jax.ops.attention.offsets import flatten_offsets
 from semanir_jax.ops.chunks import ATTENDED
 
 LAYER_NORM_EPSILON = 1e-5  # torch's default; Flax's is 1e-6
@@ -31,6 +32,9 @@ FOUND = "found"  # names the keys that a layer has found by itself
 # What `remat` keeps: a layer is computed again without its products then, but
 # for those of the position bias and the logits.
 KEPT = ("qkv", ATTENDED, "projection", "expand", "reduce", FOUND)
+# With the kernels of a TPU: to multiply again takes less time there than to
+# write a product and to read it (docs/kernels.md).
+KEPT_ON_TPU = (ATTENDED, FOUND)
 
 
 def layer_norm(name: str) -> nn.LayerNorm:
@@ -50,8 +54,20 @@ class KeySemanticAttention(nn.Module):
   execution: Execution = Execution()
 
   @nn.compact
-  def __call__(self, x_BGNC: jax.Array, dictionary: Dictionary) -> jax.Array:
-    """Maps `[B, G, N, C]` float to the same shape in `execution.dtype`."""
+  def __call__(
+    self,
+    x_BGNC: jax.Array,
+    dictionary: Dictionary,
+    flat: jax.Array | None = None,
+  ) -> jax.Array:
+    """Maps `[B, G, N, C]` float to the same shape in `execution.dtype`.
+
+    Args:
+      x_BGNC: `[B, G, N, C]` float.
+      dictionary: of these windows.
+      flat: the position bias as the TPU's kernels take it, of `flat_biases`;
+        None where the layer makes its own.
+    """
     c = x_BGNC.shape[-1]
     logit_scale = self.param(
       "logit_scale",
@@ -61,7 +77,9 @@ class KeySemanticAttention(nn.Module):
     )
     scale = jnp.exp(jnp.minimum(logit_scale, math.log(LARGEST_LOGIT_SCALE)))
     if self.execution.implementation == "pallas":
-      return self._attend_in_lanes(x_BGNC, dictionary, scale)
+      if flat is None:
+        flat = flatten_offsets(self._offsets(x_BGNC.shape[2]))
+      return self._attend_in_lanes(x_BGNC, dictionary, scale, flat)
     b, g, n, _ = x_BGNC.shape
     dtype = self.execution.dtype
     qkv = linear(x_BGNC, 3 * c, dtype=dtype, name="qkv")
@@ -82,7 +100,11 @@ class KeySemanticAttention(nn.Module):
 
   @nn.nowrap
   def _attend_in_lanes(
-    self, x_BGNC: jax.Array, dictionary: Dictionary, scale: jax.Array
+    self,
+    x_BGNC: jax.Array,
+    dictionary: Dictionary,
+    scale: jax.Array,
+    flat: jax.Array,
   ) -> jax.Array:
     """Does the same with tokens on the last axis, as the TPU's kernels do.
 
@@ -91,14 +113,11 @@ class KeySemanticAttention(nn.Module):
     # Imported late, for other platforms need no Pallas.
     from semanir_jax.ops.attention import pallas_vjp
 
-    n, c = x_BGNC.shape[-2:]
+    c = x_BGNC.shape[-1]
     dtype = self.execution.dtype
     rows = pallas_vjp.padded_channels(c // self.num_heads)
     qkv = split_heads(x_BGNC, self.num_heads, rows, dtype=dtype, name="qkv")
-    query_and_key = unit_length(qkv[:2], axis=-2)
-    qkv = jnp.concatenate([query_and_key, qkv[2:]])
-    offsets = self._offsets(n)
-    out = pallas_vjp.attend_in_lanes(qkv, dictionary, scale, offsets)
+    out = pallas_vjp.attend_in_lanes(qkv, dictionary, scale, flat, cosine=True)
     out = join_heads(out, c, dtype=dtype, name="projection")
     return out.reshape(x_BGNC.shape)
 
@@ -109,12 +128,36 @@ class KeySemanticAttention(nn.Module):
     return bias(math.isqrt(num_tokens))
 
 
-def unit_length(x: jax.Array, axis: int = -1) -> jax.Array:
-  """L2-normalises an axis in float32; a zero vector stays zero."""
-  squares = jnp.sum(jnp.square(x.astype(jnp.float32)), axis=axis, keepdims=True)
+def unit_length(x: jax.Array) -> jax.Array:
+  """L2-normalises the last axis in float32; a zero vector stays zero."""
+  squares = jnp.sum(jnp.square(x.astype(jnp.float32)), axis=-1, keepdims=True)
   # 1e-24 is the square of torch's bound on the norm; taking the maximum before
   # the root keeps the gradient of a zero vector finite.
   return (x * jax.lax.rsqrt(jnp.maximum(squares, 1e-24))).astype(x.dtype)
+
+
+def flat_biases(params: Any, num_heads: int, num_tokens: int) -> jax.Array:
+  """Computes the position biases of a stage's layers, all at once.
+
+  A layer would do it twice where it is computed again in the backward pass.
+
+  Args:
+    params: of the `PositionBias` of all layers, stacked.
+    num_heads: A.
+    num_tokens: N.
+
+  Returns:
+    `[layers, A, 2, F]` float32 of `offsets.flatten_offsets`.
+  """
+
+  def compute(params: Any) -> jax.Array:
+    bias = PositionBias(num_heads).apply(
+      {"params": params}, math.isqrt(num_tokens)
+    )
+    return flatten_offsets(bias)
+
+  # Its hidden numbers are many and soon computed again.
+  return jax.checkpoint(jax.vmap(compute))(params)
 
 
 class Mlp(nn.Module):
@@ -149,7 +192,11 @@ class TransformerLayer(nn.Module):
 
   @nn.compact
   def __call__(
-    self, x_BGNC: jax.Array, branch_scales: jax.Array | None, keys: Any
+    self,
+    x_BGNC: jax.Array,
+    branch_scales: jax.Array | None,
+    keys: Any,
+    flat: jax.Array | None = None,
   ) -> tuple[jax.Array, None]:
     """Returns (`[B, G, N, C]` float32, None), as `nn.scan` wants it.
 
@@ -159,6 +206,7 @@ class TransformerLayer(nn.Module):
         path); None for 1.
       keys: the `Dictionary` of this stage; or k, where the layer finds its own
         dictionary, which goes to the collection "intermediates".
+      flat: see `KeySemanticAttention`.
     """
 
     def add(name: str, branch: jax.Array, index: int) -> jax.Array:
@@ -176,7 +224,7 @@ class TransformerLayer(nn.Module):
     attention = KeySemanticAttention(
       self.num_heads, self.execution, name="attention"
     )
-    x_BGNC = add("attention_norm", attention(x_BGNC, keys), 0)
+    x_BGNC = add("attention_norm", attention(x_BGNC, keys, flat), 0)
     hidden = int(x_BGNC.shape[-1] * self.mlp_ratio)
     mlp = Mlp(hidden, dtype=self.execution.dtype, name="mlp")
     return add("mlp_norm", mlp(x_BGNC), 1), None

@@ -20,7 +20,7 @@ IMPLEMENTATIONS = ("mask", "gather", "triton", "pallas")
 
 # Fewer tokens do not fill one tile of the kernel.
 LEAST_TRITON_TOKENS = 64
-# With fewer, the mask form needs fewer cycles by the compiler (docs/kernels.md).
+# With fewer, the mask form takes less time by the compiler (docs/kernels.md).
 LEAST_PALLAS_TOKENS = 256
 
 # N / K from which on rows are gathered. CPU: measured at N = 1024, too low at
@@ -238,8 +238,8 @@ def _check_shapes(
     shapes.append((2 * side - 1, 2 * side - 1, a))
   if scale.shape != (a,) or bias.shape not in shapes:
     raise ValueError(
-      f"scale {scale.shape} and bias {bias.shape} must be [{a}] and"
-      f" {' or '.join(map(str, map(list, shapes)))} for {a} heads and {n} tokens"
+      f"scale {scale.shape} and bias {bias.shape} must be {(a,)} and"
+      f" {' or '.join(map(str, shapes))} for {a} heads and {n} tokens"
     )
   form = dictionary.indices if dictionary.bits is None else dictionary.bits
   if form is None or form.shape[:3] != (b, g, n):

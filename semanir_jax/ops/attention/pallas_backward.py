@@ -28,6 +28,8 @@ from semanir_jax.ops.attention.pallas_forward import (
   contract,
   find_queries,
   is_kept,
+  unit_length,
+  unit_length_gradient,
 )
 
 KEYS_AT_ONCE = 256
@@ -46,8 +48,11 @@ def backward_kernel(
   d_scale_ref: Any,
   band_ref: Any,
   d_band_ref: Any,
+  key_ref: Any,
   d_key_ref: Any,
   d_value_ref: Any,
+  *,
+  cosine: bool,
 ) -> None:
   """Computes dQ of a query tile, and its part of all other gradients.
 
@@ -55,7 +60,7 @@ def backward_kernel(
     scale_ref: `[A]`, in scalar memory.
     qkv_ref: `[3, D, N]` of this window and head.
     words_ref: `[P, Q]` int32 mask words of the tile's Q queries.
-    flat_ref: `[2, F]` of `pallas_band.flatten_offsets`.
+    flat_ref: `[2, F]` of `offsets.flatten_offsets`.
     out_ref: `[D, Q]`, of the forward kernel.
     lse_ref: `[1, Q]` float32, likewise.
     d_out_ref: `[D, Q]`, gradient of the output.
@@ -64,8 +69,10 @@ def backward_kernel(
     d_scale_ref: `[1, Q]` float32, summed over the windows of a head.
     band_ref: scratch of `Band.shape`; filled once for every head.
     d_band_ref: scratch of `Band.shape`.
+    key_ref: scratch `[D, N]`; filled once for every window.
     d_key_ref: scratch `[D, N]` float32.
     d_value_ref: scratch `[D, N]` float32.
+    cosine: whether query and key are normalised first.
   """
   n, (p, block) = qkv_ref.shape[-1], words_ref.shape
   start, queries = find_queries(n, block)
@@ -81,10 +88,14 @@ def backward_kernel(
 
   @pl.when(tile == 0)
   def _() -> None:
+    key = qkv_ref[1]
+    key_ref[...] = unit_length(key).astype(key.dtype) if cosine else key
     d_key_ref[...] = jnp.zeros_like(d_key_ref)
     d_value_ref[...] = jnp.zeros_like(d_value_ref)
 
   query, d_out = qkv_ref[0, :, queries], d_out_ref[...]
+  if cosine:
+    query = unit_length(query).astype(query.dtype)
   words, lse = words_ref[...], lse_ref[...]
   delta = out_ref[...].astype(jnp.float32) * d_out.astype(jnp.float32)
   delta = jnp.sum(delta, axis=0, keepdims=True)
@@ -92,7 +103,7 @@ def backward_kernel(
   step = min(n, KEYS_AT_ONCE)
   for first in range(0, n, step):
     keys = slice(first, first + step)
-    key, value = qkv_ref[1, :, keys], qkv_ref[2, :, keys]
+    key, value = key_ref[:, keys], qkv_ref[2, :, keys]
     dots = contract(key, query, 0, 0)
     d_weights = contract(value, d_out, 0, 0)
     weights, d_logits = [], []
@@ -112,14 +123,19 @@ def backward_kernel(
     d_value_ref[:, keys] += contract(d_out, weights, 1, 1)
     d_key_ref[:, keys] += contract(query, d_logits, 1, 1)
     unscaled += contract(key, d_logits, 1, 0)
-  d_query = (unscaled * scale).astype(d_qkv_ref.dtype)
-  d_qkv_ref[0, :, queries] = d_query
+  d_query = unscaled * scale
+  if cosine:
+    d_query = unit_length_gradient(qkv_ref[0, :, queries], d_query)
+  d_qkv_ref[0, :, queries] = d_query.astype(d_qkv_ref.dtype)
   parts = unscaled * query.astype(jnp.float32)
   d_scale_ref[...] += jnp.sum(parts, axis=0, keepdims=True)
 
   @pl.when(last_tile)
   def _() -> None:
-    d_qkv_ref[1] = (d_key_ref[...] * scale).astype(d_qkv_ref.dtype)
+    d_key = d_key_ref[...] * scale
+    if cosine:
+      d_key = unit_length_gradient(qkv_ref[1], d_key)
+    d_qkv_ref[1] = d_key.astype(d_qkv_ref.dtype)
     d_qkv_ref[2] = d_value_ref[...].astype(d_qkv_ref.dtype)
 
   @pl.when((window == pl.num_programs(1) - 1) & last_tile)

@@ -1,4 +1,4 @@
-"""The position bias inside a TPU kernel: one number per offset, spread by rolls.
+"""The position bias in a TPU kernel: one number per offset, spread by rolls.
 
 A tile of logits has a row of P keys on sublanes and queries on lanes. Its bias
 depends on the offset from key (y2, x2) to query (y1, x1) alone. Written as
@@ -21,7 +21,8 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-LANES = 128
+from semanir_jax.ops.attention.offsets import LANES
+
 LOG2_E = math.log2(math.e)
 
 
@@ -34,11 +35,6 @@ class Band:
   """
 
   side: int
-
-  @property
-  def flat_lanes(self) -> int:
-    """Returns the lanes of one half of the flat table, whole vectors."""
-    return -(-(2 * self.side - 1) * self.side // LANES) * LANES
 
   @property
   def num_copies(self) -> int:
@@ -70,24 +66,6 @@ class Band:
       return first % self.num_copies, slice(None), slice(0, length)
     start = pl.multiple_of(lanes + start, LANES)
     return first % self.num_copies, slice(None), pl.ds(start, length)
-
-
-def flatten_offsets(offsets: jax.Array) -> jax.Array:
-  """Lays a bias per offset out as the kernels read it.
-
-  Args:
-    offsets: `[2P-1, 2P-1, A]` float32, as of `offsets.expand_offsets`.
-
-  Returns:
-    `[A, 2, F]` float32; half h of head a holds at P * dy + x the number of
-    offset (dy, P * h + x), zeros where there is none.
-  """
-  m, _, a = offsets.shape
-  p = (m + 1) // 2
-  halves = jnp.pad(offsets.transpose(2, 0, 1), ((0, 0), (0, 0), (0, 1)))
-  halves = halves.reshape(a, m, 2, p).transpose(0, 2, 1, 3)
-  flat = halves.reshape(a, 2, m * p)
-  return jnp.pad(flat, ((0, 0), (0, 0), (0, Band(p).flat_lanes - m * p)))
 
 
 def fill_band(flat_ref: Any, band_ref: Any) -> None:

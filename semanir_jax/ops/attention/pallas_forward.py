@@ -36,6 +36,25 @@ def contract(x: jax.Array, y: jax.Array, x_axis: int, y_axis: int) -> jax.Array:
   )
 
 
+def unit_length(x: jax.Array) -> jax.Array:
+  """L2-normalises the columns of `[D, T]` in float32; zeros stay zeros."""
+  return x.astype(jnp.float32) * _reciprocal_length(x)[0]
+
+
+def unit_length_gradient(x: jax.Array, d_unit: jax.Array) -> jax.Array:
+  """Returns the gradient of `x`, from that of `unit_length(x)`; float32."""
+  reciprocal, is_long = _reciprocal_length(x)
+  unit = x.astype(jnp.float32) * reciprocal
+  along = jnp.sum(unit * d_unit, axis=0, keepdims=True)
+  return (d_unit - jnp.where(is_long, unit * along, 0.0)) * reciprocal
+
+
+def _reciprocal_length(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Returns 1 / length of columns, at most 1e12, and whether it is less."""
+  squares = jnp.sum(jnp.square(x.astype(jnp.float32)), axis=0, keepdims=True)
+  return lax.rsqrt(jnp.maximum(squares, 1e-24)), squares > 1e-24
+
+
 def find_queries(length: int, block: int) -> tuple[Any, Any]:
   """Returns the first query of this program's tile, and the tile's lanes."""
   if block == length:
@@ -58,7 +77,10 @@ def forward_kernel(
   out_ref: Any,
   lse_ref: Any,
   band_ref: Any,
+  key_ref: Any,
   logits_ref: Any,
+  *,
+  cosine: bool,
 ) -> None:
   """Computes a query tile: its output and log2 of its sums of exponentials.
 
@@ -69,11 +91,13 @@ def forward_kernel(
     scale_ref: `[A]`, in scalar memory.
     qkv_ref: `[3, D, N]` of this window and head.
     words_ref: `[P, Q]` int32 mask words of the tile's Q queries.
-    flat_ref: `[2, F]` of `pallas_band.flatten_offsets`.
+    flat_ref: `[2, F]` of `offsets.flatten_offsets`.
     out_ref: `[D, Q]`.
     lse_ref: `[1, Q]` float32.
     band_ref: scratch of `Band.shape`; filled once for every head.
+    key_ref: scratch `[D, N]`; filled once for every window.
     logits_ref: scratch `[N, Q]` float32.
+    cosine: whether query and key are normalised first.
   """
   n, block = logits_ref.shape
   p = words_ref.shape[0]
@@ -84,8 +108,15 @@ def forward_kernel(
   def _() -> None:
     fill_band(flat_ref, band_ref)
 
-  words = words_ref[...]
-  dots = contract(qkv_ref[1], qkv_ref[0, :, queries], 0, 0)
+  @pl.when(pl.program_id(2) == 0)
+  def _() -> None:
+    key = qkv_ref[1]
+    key_ref[...] = unit_length(key).astype(key.dtype) if cosine else key
+
+  words, query = words_ref[...], qkv_ref[0, :, queries]
+  if cosine:
+    query = unit_length(query).astype(query.dtype)
+  dots = contract(key_ref[...], query, 0, 0)
   highest = jnp.full((SUBLANES, block), LOWEST, jnp.float32)
   for row in range(p):
     keys = slice(row * p, row * p + p)

@@ -10,8 +10,9 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
 from semanir_jax.ops import pallas_mode
+from semanir_jax.ops.attention.offsets import flatten_offsets
 from semanir_jax.ops.attention.pallas_backward import backward_kernel
-from semanir_jax.ops.attention.pallas_band import Band, flatten_offsets
+from semanir_jax.ops.attention.pallas_band import Band
 from semanir_jax.ops.attention.pallas_forward import forward_kernel
 from semanir_jax.ops.chunks import ATTENDED
 from semanir_jax.ops.dictionary.selection import Dictionary
@@ -55,12 +56,18 @@ def key_semantic_attention_pallas(
   qkv = jnp.pad(
     qkv.transpose(0, 1, 3, 4, 2), [(0, 0)] * 3 + [(0, rows), (0, 0)]
   )
-  out = attend_in_lanes(qkv, dictionary, scale, offsets)
+  flat = flatten_offsets(offsets)
+  out = attend_in_lanes(qkv, dictionary, scale, flat, cosine=False)
   return out[:, :, :d].transpose(0, 3, 1, 2).reshape(query.shape)
 
 
 def attend_in_lanes(
-  qkv: jax.Array, dictionary: Dictionary, scale: jax.Array, offsets: jax.Array
+  qkv: jax.Array,
+  dictionary: Dictionary,
+  scale: jax.Array,
+  flat: jax.Array,
+  *,
+  cosine: bool,
 ) -> jax.Array:
   """Attends over the dictionary without any N x N array in main memory.
 
@@ -73,7 +80,8 @@ def attend_in_lanes(
     dictionary: of these windows, in its bits form; its words are used if it has
       some.
     scale: `[A]` float32.
-    offsets: `[2P-1, 2P-1, A]` float32, the position bias.
+    flat: `[A, 2, F]` float32, the position bias (`offsets.flatten_offsets`).
+    cosine: whether query and key are L2-normalised first.
 
   Returns:
     `[W, A, D, N]` in the dtype of `qkv`, named `chunks.ATTENDED`;
@@ -82,20 +90,21 @@ def attend_in_lanes(
   """
   words = with_words(dictionary).words
   assert words is not None
-  scale, flat = scale.astype(jnp.float32), flatten_offsets(offsets)
-  return attend(qkv, words, scale, flat, pallas_mode.is_interpreted())
+  scale, flat = scale.astype(jnp.float32), flat.astype(jnp.float32)
+  static = (cosine, pallas_mode.is_interpreted())
+  return _attend(qkv, words, scale, flat, *static)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
-def attend(
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
+def _attend(
   qkv: jax.Array,
   words: jax.Array,
   scale: jax.Array,
   flat: jax.Array,
+  cosine: bool,
   interpret: bool,
 ) -> jax.Array:
-  """Attends; words `[W, P, N]`, flat of `pallas_band.flatten_offsets`."""
-  return _forward(qkv, words, scale, flat, interpret)[0]
+  return _forward(qkv, words, scale, flat, cosine, interpret)[0]
 
 
 def _forward(
@@ -103,13 +112,14 @@ def _forward(
   words: jax.Array,
   scale: jax.Array,
   flat: jax.Array,
+  cosine: bool,
   interpret: bool,
 ) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-  """Returns the output and what the backward pass needs."""
+  """Returns the output and what the backward pass needs, of `_attend`."""
   _, num_windows, heads, channels, n = qkv.shape
   specs = _Specs(qkv, flat)
   out, lse = pl.pallas_call(
-    forward_kernel,
+    functools.partial(forward_kernel, cosine=cosine),
     grid=specs.grid,
     in_specs=[specs.scale, specs.qkv, specs.words, specs.flat],
     out_specs=[specs.out, specs.lse],
@@ -119,6 +129,7 @@ def _forward(
     ],
     scratch_shapes=[
       pltpu.VMEM(specs.band.shape, jnp.float32),
+      pltpu.VMEM((channels, n), qkv.dtype),
       pltpu.VMEM((n, specs.block), jnp.float32),
     ],
     compiler_params=_COMPILER_PARAMS,
@@ -131,15 +142,18 @@ def _forward(
 
 
 def _backward(
-  interpret: bool, saved: tuple[jax.Array, ...], d_out: jax.Array
+  cosine: bool,
+  interpret: bool,
+  saved: tuple[jax.Array, ...],
+  d_out: jax.Array,
 ) -> tuple[jax.Array | None, ...]:
-  """Returns the gradients of the arrays of `attend`."""
+  """Returns the gradients of the arrays of `_attend`."""
   qkv, words, scale, flat, out, lse = saved
   _, _, heads, channels, n = qkv.shape
   specs = _Specs(qkv, flat)
   per_head = pl.BlockSpec((None, 1, specs.block), lambda h, w, i: (h, 0, 0))
   d_qkv, d_flat, d_scale = pl.pallas_call(
-    backward_kernel,
+    functools.partial(backward_kernel, cosine=cosine),
     grid=specs.grid,
     in_specs=[
       specs.scale,
@@ -159,6 +173,7 @@ def _backward(
     scratch_shapes=[
       pltpu.VMEM(specs.band.shape, jnp.float32),
       pltpu.VMEM(specs.band.shape, jnp.float32),
+      pltpu.VMEM((channels, n), qkv.dtype),
       pltpu.VMEM((channels, n), jnp.float32),
       pltpu.VMEM((channels, n), jnp.float32),
     ],
@@ -169,7 +184,7 @@ def _backward(
   return d_qkv, None, jnp.sum(d_scale, axis=(1, 2)), d_flat
 
 
-attend.defvjp(_forward, _backward)
+_attend.defvjp(_forward, _backward)
 
 # The band of a head is filled by its first program and lives until its last.
 _COMPILER_PARAMS = pltpu.CompilerParams(
