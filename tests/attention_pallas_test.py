@@ -21,21 +21,24 @@ NAMES = ("query", "key", "value", "scale", "offsets")
 
 
 def _case(seed, shape, dtype=jnp.float32):
-  """Random inputs `[B, G, N, A, D]`, in numbers that `dtype` holds exactly."""
+  """Random inputs `[B, G, N, A, D]`, in numbers that `dtype` holds exactly.
+
+  Query and key have unit length, as in the network.
+  """
   rng = np.random.default_rng(seed)
   b, g, n, a, _ = shape
   m = 2 * round(n**0.5) - 1
-  normal = lambda: np.asarray(  # noqa: E731
-    jnp.asarray(rng.normal(size=shape), dtype), np.float64
-  )
+  round_to = lambda x: np.asarray(jnp.asarray(x, dtype), np.float64)  # noqa: E731
+  normal = lambda: rng.normal(size=shape)  # noqa: E731
+  unit = lambda x: x / np.linalg.norm(x, axis=-1, keepdims=True)  # noqa: E731
   return {
-    "query": normal(),
-    "key": normal(),
-    "value": normal(),
-    "scale": rng.uniform(0.5, 3.0, a).astype(np.float32),
+    "query": round_to(unit(normal())),
+    "key": round_to(unit(normal())),
+    "value": round_to(normal()),
+    "scale": rng.uniform(5.0, 20.0, a).astype(np.float32),
     "offsets": rng.normal(size=(m, m, a)).astype(np.float32),
     "features": rng.integers(-2, 3, (b, g, n, 4)).astype(np.float64),
-    "cotangent": normal(),
+    "cotangent": round_to(normal()),
   }
 
 
@@ -86,7 +89,7 @@ def _check(case, mask, dictionary, dtype):
   for name, array in zip(("out", *NAMES), found, strict=True):
     error = np.abs(np.asarray(array, np.float64) - expected[name]).max()
     bound = 1e-5 if dtype == jnp.float32 else 2e-2
-    # A gradient of the scale is a sum over all queries, and may cancel.
+    # That of the scale is a sum over all queries, and cancels where k is 1.
     least = mask[..., 0].size ** 0.5 if name == "scale" else 1.0
     size = max(np.abs(expected[name]).max(), least)
     assert error <= bound * size, (name, error, size)
@@ -96,10 +99,10 @@ def _check(case, mask, dictionary, dtype):
 @pytest.mark.parametrize(
   ("shape", "num_keys", "shift"),
   [
-    ((1, 3, 64, 2, 30), 1, None),
+    ((1, 1, 64, 2, 30), 1, None),
     ((3, 4, 64, 1, 10), 23, (4, 4)),
-    ((1, 1, 64, 2, 32), 64, None),
     ((1, 1, 256, 2, 30), 97, None),
+    pytest.param((1, 3, 64, 2, 32), 64, None, marks=pytest.mark.slow),
     pytest.param((1, 4, 256, 1, 7), 256, (0, 8), marks=pytest.mark.slow),
   ],
 )
