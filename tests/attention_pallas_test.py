@@ -199,6 +199,22 @@ def test_the_bias_of_all_pairs_is_refused():
     _attend(*inputs, dictionary)
 
 
+def test_a_bias_of_all_pairs_leads_to_another_form():
+  array = jax.ShapeDtypeStruct
+  attend = lambda q, bits: key_semantic_attention(  # noqa: E731
+    q,
+    q,
+    q,
+    Dictionary(bits=bits),
+    scale=jnp.ones(1),
+    bias=jnp.zeros((1, 256, 256)),
+    platform="tpu",
+  )
+  heads, bits = (1, 1, 256, 1, 16), array((1, 1, 256, 8), jnp.uint32)
+  text = str(jax.make_jaxpr(attend)(array(heads, jnp.float32), bits))
+  assert "pallas_call" not in text and "exp" in text
+
+
 def test_other_forms_take_a_bias_by_offset_too():
   case = _case(6, (1, 2, 64, 2, 8))
   *inputs, offsets = _arguments(case, jnp.float32)

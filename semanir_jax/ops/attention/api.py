@@ -158,7 +158,7 @@ def key_semantic_attention(
       `[2P-1, 2P-1, A]` for windows of P x P tokens, one number per offset, as
       `offsets.expand_offsets` takes it. "pallas" takes the latter alone.
     implementation: a name of `IMPLEMENTATIONS`; None for one that takes the
-      dictionary as it is.
+      dictionary and the bias as they are.
     platform: as in `choose_implementation`; decides how much is computed at
       once.
 
@@ -178,9 +178,13 @@ def key_semantic_attention(
   n = query.shape[2]
   if implementation is None and dictionary.bits is None:
     implementation = "gather"
-  implementation = choose_implementation(
+  chosen = choose_implementation(
     n, n, implementation=implementation, platform=platform, dtype=query.dtype
   )
+  of_pairs = bias.shape[1] == n
+  if implementation is None and chosen == "pallas" and of_pairs:
+    chosen = "mask"
+  implementation = chosen
   if (implementation == "gather") != (dictionary.bits is None):
     raise ValueError(
       f"implementation={implementation!r} does not take this form of the"
@@ -188,7 +192,7 @@ def key_semantic_attention(
     )
   arrays, bits = (query, key, value), dictionary.bits
   if implementation == "pallas":
-    if bias.shape[1] == n:
+    if of_pairs:
       raise ValueError(
         "implementation='pallas' takes the bias as one number per offset,"
         " [2P-1, 2P-1, A], and not as [A, N, N]"
@@ -199,7 +203,7 @@ def key_semantic_attention(
     return pallas_vjp.key_semantic_attention_pallas(
       *arrays, dictionary, scale, bias
     )
-  if bias.shape[1] != n:
+  if not of_pairs:
     bias = expand_offsets(bias, math.isqrt(n))
   if bits is None:
     indices, valid = dictionary.indices, dictionary.valid
