@@ -15,6 +15,7 @@ from semanir_jax.models.semanir import SemanIR
 from semanir_jax.ops import pallas_mode
 from semanir_jax.training.gradient import make_mean_gradient
 from semanir_jax.training.losses import make_loss
+from semanir_jax.training.step import create_state
 from tests import small
 
 pytestmark = pytest.mark.slow
@@ -87,6 +88,16 @@ def test_parameters_are_those_of_every_form():
   assert jax.tree.map(lambda x: (x.shape, x.dtype), made["params"]) == (
     jax.tree.map(lambda x: (x.shape, x.dtype), small.params(_mask()))
   )
+
+
+def test_a_state_is_made_on_several_tpus():
+  init = functools.partial(
+    create_state, MODEL, small.optimizer(), seed=0, ema_decay=0.5
+  )
+  mesh = sharding.make_mesh(data=2, fsdp=1, devices=jax.devices()[:2])
+  make = jax.jit(init, out_shardings=sharding.replicated(mesh))
+  text = make.trace().lower(lowering_platforms=("tpu",)).as_text()
+  assert "tpu_custom_call" not in text
 
 
 def test_a_network_is_exported_for_a_tpu_with_its_kernels():
