@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, PartitionSpec
 
-from semanir_jax.ops import build_dictionary
+from semanir_jax.ops import build_dictionary, pallas_mode
 from semanir_jax.ops.dictionary import api, pallas_kernel
 from semanir_jax.ops.dictionary.words import to_words
 from tests import jaxprs
@@ -123,10 +123,10 @@ def test_devices_select_in_shard_map_what_one_selects():
 
 
 @pytest.fixture
-def interpreted(monkeypatch):
+def interpreted():
   """A TPU's programs run by the interpreter."""
-  build = functools.partial(pallas_kernel.build_words, interpret=True)
-  monkeypatch.setattr(pallas_kernel, "build_words", build)
+  with pallas_mode.interpret():
+    yield
 
 
 def test_a_tpu_takes_the_kernel_with_k_in_range(interpreted):

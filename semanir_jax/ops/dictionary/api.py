@@ -6,7 +6,7 @@ import numpy as np
 from jax import lax
 from jax.typing import DTypeLike
 
-from semanir_jax.ops import triton_launch
+from semanir_jax.ops import pallas_mode, triton_launch
 from semanir_jax.ops.chunks import over_windows
 from semanir_jax.ops.dictionary.selection import (
   Dictionary,
@@ -86,8 +86,14 @@ def build_dictionary(
     # Imported late: Pallas takes a while, and most runs do not need it.
     from semanir_jax.ops.dictionary import pallas_kernel
 
-    words = pallas_kernel.build_words(features, num_keys, regions=regions)
-    return Dictionary(bits=from_words(words).reshape(b, g, num_tokens, -1))
+    words = pallas_kernel.build_words(
+      features,
+      num_keys,
+      regions=regions,
+      interpret=pallas_mode.is_interpreted(),
+    )
+    bits = from_words(words).reshape(b, g, num_tokens, -1)
+    return Dictionary(bits=bits, words=words)
 
   def select(features: jax.Array, *regions: jax.Array) -> Dictionary:
     scores = similarity(features, *regions)
