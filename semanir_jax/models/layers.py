@@ -10,7 +10,7 @@ of the matrix products.
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -154,7 +154,8 @@ def flat_biases(params: Any, num_heads: int, num_tokens: int) -> jax.Array:
     bias = PositionBias(num_heads).apply(
       {"params": params}, math.isqrt(num_tokens)
     )
-    return flatten_offsets(bias)
+    # A tuple only with `mutable`.
+    return flatten_offsets(cast(jax.Array, bias))
 
   # Its hidden numbers are many and soon computed again.
   return jax.checkpoint(jax.vmap(compute))(params)

@@ -61,7 +61,7 @@ def with_words(dictionary: Dictionary) -> Dictionary:
   if dictionary.words is not None:
     return dictionary
   assert dictionary.bits is not None
-  return dictionary.replace(words=to_words(dictionary.bits))
+  return Dictionary(bits=dictionary.bits, words=to_words(dictionary.bits))
 
 
 def from_words(words: jax.Array) -> jax.Array:
