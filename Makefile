@@ -2,8 +2,9 @@
 # make web_demo        restore your images in the browser
 # make test            lint and all tests, CPU only
 # make test_fast       lint and the tests that need no minutes, no browser and no
-#                      compiler of a GPU
+#                      compiler of a GPU or a TPU
 # make gpu_compiler    what `aot --platform=cuda` needs without a GPU
+# make tpu_compiler    what `aot` needs without a TPU
 # make gpu_benchmarks  on an NVIDIA GPU: tests, tiles, figures (docs/kernels.md)
 # make gpu_queue       on an NVIDIA GPU: trains the bundled light networks further,
 #                      DATA=folder that holds bsds500, photos (pretrained/README.md);
@@ -19,8 +20,9 @@ MINOR = $(shell $(PYTHON) -c "import sys; print('%d.%d' % sys.version_info[:2])"
 CONSTRAINTS = $(wildcard constraints/python$(MINOR).txt)
 INSTALL = $(RUN) -m pip install --quiet --disable-pip-version-check \
   $(CONSTRAINTS:%=--constraint=%)
-# Apart from the venv, where JAX would look for a GPU at every start.
+# Apart from the venv, where JAX would look for a GPU or a TPU at every start.
 GPU_COMPILER := $(VENV)_gpu
+TPU_COMPILER := $(VENV)_tpu
 DEMO := runs/demo
 FIGURES := benchmarks/results
 # The least trained come first, for a GPU that is lent.
@@ -30,7 +32,7 @@ NETWORKS := photo_light sr_x4_light sr_x2_light \
 COMMA := ,
 SPACE := $(subst ,, )
 
-.PHONY: demo web_demo test test_fast lint gpu_compiler gpu_required
+.PHONY: demo web_demo test test_fast lint gpu_compiler tpu_compiler gpu_required
 .PHONY: gpu_benchmarks gpu_tests gpu_tiles gpu_figures gpu_queue
 
 # Two photographs get noise of sigma 25; the bundled network removes it, and then
@@ -50,7 +52,8 @@ web_demo: $(VENV)/.installed_demo
 
 PYTEST = $(RUN) -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 
-test: $(VENV)/.installed_demo $(GPU_COMPILER)/.installed lint
+test: $(VENV)/.installed_demo $(GPU_COMPILER)/.installed
+test: $(TPU_COMPILER)/.installed lint
 	$(PYTEST)
 
 test_fast: $(VENV)/.installed lint
@@ -63,6 +66,9 @@ lint: $(VENV)/.installed
 
 gpu_compiler: $(GPU_COMPILER)/.installed
 	@echo "set PYTHONPATH=$(abspath $(GPU_COMPILER))"
+
+tpu_compiler: $(TPU_COMPILER)/.installed
+	@echo "set PYTHONPATH=$(abspath $(TPU_COMPILER))"
 
 # Each part may be cut off and started again; all but the tests go on then.
 gpu_benchmarks:
@@ -109,4 +115,13 @@ $(GPU_COMPILER)/.installed: requirements_gpu_compiler.txt $(VENV)/.installed
 	rm -rf $(GPU_COMPILER) && mkdir $(GPU_COMPILER)
 	JAX_VERSION=$$($(RUN) -c "import jax; print(jax.__version__)") \
 	  $(INSTALL) --no-deps --target=$(GPU_COMPILER) -r requirements_gpu_compiler.txt
+	touch $@
+
+# Of the version that the JAX in the venv names for jax[tpu], 0.7 GB.
+LIBTPU = from importlib import metadata; \
+  print(*(r.split(";")[0] for r in metadata.requires("jax") if "libtpu" in r))
+$(TPU_COMPILER)/.installed: $(VENV)/.installed
+	rm -rf $(TPU_COMPILER) && mkdir $(TPU_COMPILER)
+	LIBTPU="$$($(RUN) -c '$(LIBTPU)')" && \
+	  $(INSTALL) --no-deps --target=$(TPU_COMPILER) "$$LIBTPU"
 	touch $@

@@ -23,7 +23,7 @@ from benchmarks.attention_cases import HEAD_SIZE, HEADS
 from benchmarks.attention_jax import make_program
 from benchmarks.result_file import ResultFile
 from semanir_jax import cli
-from semanir_jax.aot import hlo
+from semanir_jax.aot import hlo, kernels, schedule
 from semanir_jax.aot.topology import topology_devices
 from semanir_jax.machine.flops import count_flops
 from semanir_jax.ops import Dictionary, build_dictionary
@@ -50,7 +50,8 @@ class Shape(NamedTuple):
   Attributes:
     operation: "dictionary" (the search), "forward" (attention) or "training"
       (attention, forward and backward).
-    form: "mask" or "gather"; of the dictionary "bits" or "indices" for them.
+    form: "mask" or "gather"; of the dictionary the bits or indices for them, by
+      XLA, and "kernel", bits by the Pallas kernel.
     num_tokens: N.
     windows: of one image.
     num_keys: K; of the bits, whose search and attention do not depend on it, 0.
@@ -82,6 +83,8 @@ def shapes(quick: bool) -> Iterator[Shape]:
     for k in all_keys:
       if k <= n:
         yield Shape(operation, "gather", n, tokens // n, k)
+  for n in () if quick else (64, 256, 1024):
+    yield Shape("dictionary", "kernel", n, tokens // n, 0)
 
 
 def program(shape: Shape, platform: str) -> tuple[Any, tuple[Any, ...]]:
@@ -99,9 +102,12 @@ def program(shape: Shape, platform: str) -> tuple[Any, tuple[Any, ...]]:
   )
 
   def search(features: jax.Array) -> Dictionary:
-    max_keys = None if form == "mask" else k
     return build_dictionary(
-      features, max(k, 1), max_keys=max_keys, platform=platform
+      features,
+      max(k, 1),
+      max_keys=k if form == "gather" else None,
+      platform=platform,
+      implementation="pallas" if form == "kernel" else "xla",
     )
 
   return search, (features,)
@@ -123,21 +129,31 @@ def measure(shape: Shape, platform: str, device: Any) -> dict[str, Any]:
   placed = jax.tree.map(
     lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), arguments
   )
+  traced = jax.jit(function).trace(*placed)
+  found = kernels.find_kernels(traced.jaxpr)
   try:
-    compiled = jax.jit(function).lower(*placed).compile()
+    compiled = traced.lower().compile()
   except jax.errors.JaxRuntimeError as error:
     if not str(error).startswith("RESOURCE_EXHAUSTED"):
       raise
     return {"error": str(error).splitlines()[0]}
   memory = compiled.memory_analysis()
-  traffic = hlo.analyse(compiled.as_text())
-  return {
+  traffic = hlo.analyse(compiled.as_text(), found)
+  figures = {
     "temporaries_mib": memory.temp_size_in_bytes / 2**20,
     "arguments_mib": memory.argument_size_in_bytes / 2**20,
     "gigaflops": count_flops(function, *arguments) / 1e9,
     "traffic_gb": traffic.memory_bytes / 1e9,
     "compiler_megacycles": traffic.cycles / 1e6,
   }
+  schedules = schedule.schedules(found, _TOPOLOGY)
+  for kernel, counted in zip(found, schedules, strict=True):
+    if isinstance(counted, str):
+      return {"error": f"{kernel.name}: {counted}"}
+    calls = traffic.kernel_calls[kernel] / 1e6
+    figures["kernel_megacycles"] = calls * counted.cycles
+    figures["branch_megacycles"] = calls * counted.branches
+  return figures
 
 
 def table(rows: Sequence[Mapping[str, Any]], operation: str) -> list[str]:
@@ -156,7 +172,7 @@ def table(rows: Sequence[Mapping[str, Any]], operation: str) -> list[str]:
   }
   for row in rows:
     mask = masks.get((row["num_tokens"], row["windows"]))
-    if row["form"] == "mask" or mask is None:
+    if row["form"] != "gather" or mask is None:
       continue
     cells = [
       f"{row['windows']} x {row['num_tokens']}",
@@ -172,6 +188,36 @@ def table(rows: Sequence[Mapping[str, Any]], operation: str) -> list[str]:
       ),
     ]
     lines.append(f"| {' | '.join(cells)} |")
+  return lines
+
+
+def kernel_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+  """Lines of the Markdown table of the dictionary: XLA / the kernel."""
+  lines = [
+    "| windows x N | temporaries, MiB | traffic, GB | Mcycles of XLA |"
+    " Mcycles of the kernel | more where keys tie |",
+    "| --- | ---: | ---: | ---: | ---: | ---: |",
+  ]
+  rows = [row for row in rows if row["operation"] == "dictionary"]
+  masks = {
+    (row["windows"], row["num_tokens"]): row
+    for row in rows
+    if row["form"] == "mask"
+  }
+  for row in sorted(rows, key=lambda row: row["num_tokens"]):
+    shape = row["windows"], row["num_tokens"]
+    if row["form"] == "kernel" and shape in masks:
+      pairs = [
+        f"{_figure(masks[shape], name)} / {_figure(row, name)}"
+        for name in ("temporaries_mib", "traffic_gb", "compiler_megacycles")
+      ]
+      own = [
+        _figure(row, name)
+        for name in ("kernel_megacycles", "branch_megacycles")
+      ]
+      lines.append(
+        f"| {' x '.join(map(str, shape))} | {' | '.join(pairs + own)} |"
+      )
   return lines
 
 
@@ -196,6 +242,7 @@ def main() -> None:
       results.add(shape, measure(shape, platform, device))
   for operation in ("forward", "training", "dictionary"):
     print("\n".join([f"\n{operation}\n", *table(results.rows, operation)]))
+  print("\n".join(["\ndictionary by kernel\n", *kernel_table(results.rows)]))
 
 
 if __name__ == "__main__":

@@ -190,7 +190,7 @@ def test_a_program_that_the_compiler_finds_too_large_is_a_row():
       raise jax.errors.JaxRuntimeError(self.message)
 
   message = report._compile(Lowered("RESOURCE_EXHAUSTED: 20.1G of 15.75G\nSee"))
-  row = report.describe({"step": "train"}, message, 10**9, 8, None)
+  row = report.describe({"step": "train"}, message, 10**9, (), 8, None)
   assert row["fits"] is False
   assert row["compiler_error"] == "RESOURCE_EXHAUSTED: 20.1G of 15.75G"
   with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):

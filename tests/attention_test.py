@@ -221,7 +221,7 @@ def test_choice_of_implementation():
   assert choose_implementation(1024, 64, platform="cpu") == "gather"
   assert choose_implementation(1024, 65, platform="cpu") == "mask"
   assert choose_implementation(1024, 4, platform="tpu") == "gather"
-  assert choose_implementation(1024, 5, platform="tpu") == "mask"
+  assert choose_implementation(1024, 5, platform="tpu") == "pallas"
   assert choose_implementation(64, 64, implementation="gather") == "gather"
   with pytest.raises(ValueError, match="unknown implementation 'dense'"):
     choose_implementation(64, 64, implementation="dense")

@@ -99,6 +99,7 @@ _LONGEST = (
   "train_test",
   "step_test",
   "gpu_lowering_test",
+  "tpu_lowering_test",
   "configs_test",
   "semanir_test",
   "aot_test",

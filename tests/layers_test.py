@@ -12,6 +12,7 @@ from jax.typing import DTypeLike
 
 from semanir_jax.models import affine, layers, position_bias
 from semanir_jax.ops import build_dictionary
+from semanir_jax.ops.attention.offsets import expand_offsets
 from semanir_jax.ops.dictionary import selection
 from tests import jaxprs, reference
 
@@ -89,7 +90,7 @@ def test_products_that_choose_or_copy_are_exact_on_accelerators_too():
   table = jnp.ones((3, 3, 2))
   programs = (
     jax.make_jaxpr(selection.similarity)(features),
-    jax.make_jaxpr(lambda t: position_bias.expand_offsets(t, 2))(table),
+    jax.make_jaxpr(lambda t: expand_offsets(t, 2))(table),
   )
   for program, count in zip(programs, (1, 2), strict=True):
     products = [

@@ -15,6 +15,7 @@ from semanir_jax.models.sizes import PUBLISHED_MILLIONS
 from semanir_jax.models.stage import Stage
 from semanir_jax.networks import build
 from semanir_jax.ops import build_dictionary
+from semanir_jax.ops.attention.offsets import expand_offsets
 from semanir_jax.summary import main as print_summary
 from tests import jaxprs
 
@@ -300,7 +301,7 @@ def test_initial_values_are_grls():
 def test_position_bias_equals_the_table_by_pair():
   p = 3
   table = np.random.default_rng(0).normal(size=(5, 5, 2))
-  expanded = position_bias.expand_offsets(jnp.asarray(table, jnp.float32), p)
+  expanded = expand_offsets(jnp.asarray(table, jnp.float32), p)
   for i, j in np.ndindex(p * p, p * p):
     dy, dx = i // p - j // p, i % p - j % p
     np.testing.assert_allclose(

@@ -7,14 +7,17 @@
   python -m semanir_jax.aot --config=configs/sr.py:x4 --platform=cpu
 
 The TPU compiler comes with `jax[tpu]` and needs no TPU, one process at a time;
-`make gpu_compiler` brings that of NVIDIA GPUs. Printed for each step:
+`make gpu_compiler` brings that of NVIDIA GPUs, `make tpu_compiler` that of TPUs
+apart from everything else. Printed for each step:
 memory per device and whether it fits, arithmetic, collective operations, and
 the time that a roofline gives: the largest of arithmetic over peak rate, memory
 traffic over bandwidth and collective bytes over link rate. All of it is read
-from the compiled program; nothing is measured.
+from the compiled program; nothing is measured. Of Pallas kernels a row says how
+often each is called, what it moves and its cycles, and how they were counted.
 """
 
 import contextlib
+import functools
 import json
 import time
 from importlib import metadata
@@ -23,7 +26,7 @@ import jax
 from absl import flags
 
 from semanir_jax import cli
-from semanir_jax.aot import report
+from semanir_jax.aot import report, schedule
 from semanir_jax.aot.topology import H200_CAPABILITY, topology_devices
 from semanir_jax.machine.devices import chip_of
 from semanir_jax.machine.files import write_bytes
@@ -48,6 +51,9 @@ _STEPS = flags.DEFINE_multi_enum(
 _INFERENCE_SIDE = flags.DEFINE_integer(
   "inference_side", 256, "px, side of the input of the inference step.", 1
 )
+_CYCLES = flags.DEFINE_bool(
+  "cycles", True, "Count the cycles of a TPU's kernels: compiles each alone."
+)
 _OUT = flags.DEFINE_string("out", None, "JSON file to write the rows to.")
 
 # Packages that bring a platform's compiler.
@@ -62,6 +68,10 @@ def main() -> None:
   target = contextlib.nullcontext()
   if platform == "cuda":
     target = triton_launch.compile_for(H200_CAPABILITY)
+  count_cycles = None
+  topology = _TOPOLOGY.value
+  if platform == "tpu" and topology and _CYCLES.value:
+    count_cycles = functools.partial(schedule.schedules, topology=topology)
   rows, start = [], time.monotonic()
   with target:
     for step in report.compile_steps(
@@ -71,7 +81,7 @@ def main() -> None:
       _STEPS.value,
       inference_side=_INFERENCE_SIDE.value,
     ):
-      row = report.describe(*step, len(devices), chip)
+      row = report.describe(*step, len(devices), chip, count_cycles)
       row["compile_s"] = round(time.monotonic() - start, 1)
       print(json.dumps(row, indent=2), flush=True)
       rows.append(row)

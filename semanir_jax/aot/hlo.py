@@ -1,13 +1,17 @@
 """Reads a compiled program's text: memory traffic, collectives, cycles.
 
 The compilers' own `cost_analysis` counts the body of a loop once; here a loop
-counts as often as it runs, which its text says.
+counts as often as it runs, which its text says. A Pallas kernel counts by its
+blocks (`kernels`).
 """
 
 import collections
 import dataclasses
 import math
 import re
+from collections.abc import Sequence
+
+from semanir_jax.aot.kernels import Kernel
 
 _BYTES = {
   "pred": 1,
@@ -51,6 +55,7 @@ _FREE = {
 _SHAPE = re.compile(r"\b([a-z]+\d*)\[([\d,]*)\](?:\{([^}]*)\})?")
 _TILE = re.compile(r":T\(([\d,]+)\)")
 _ON_CHIP = "S(1)"
+_KERNEL = 'custom_call_target="tpu_custom_call"'
 _CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
 _INSTRUCTION = re.compile(
   r"^\s*(?:ROOT )?%?([\w.\-]+) = (.+?) ([a-z][\w\-]*)\((.*)$"
@@ -67,6 +72,7 @@ class _Instruction:
   operation: str
   num_bytes: int  # of its result
   memory_bytes: int  # of its result in main memory, tiles filled up
+  result: str  # its shape
   rest: str  # operands and attributes
 
 
@@ -78,11 +84,15 @@ class Traffic:
     memory_bytes: results and operands of all unfused instructions, whole even
       where a part is read: an upper bound of the traffic to main memory. What
       the TPU compiler places in a chip's fast memory is left out, and what it
-      pads to whole tiles counts in full.
+      pads to whole tiles counts in full. A kernel counts what its blocks move.
     cycles: the TPU compiler's own estimate, without what it gives none for
       (gathers, sorts, collective operations); 0 from other compilers.
     collective_counts: runs of every kind of collective operation.
     collective_bytes: bytes of their results.
+    kernel_calls: runs of every Pallas kernel.
+    kernel_bytes: that all runs of it move.
+    unknown_kernels: runs of those that were not described; they count as other
+      instructions do, every operand and result once.
   """
 
   memory_bytes: float = 0.0
@@ -93,13 +103,25 @@ class Traffic:
   collective_bytes: collections.Counter = dataclasses.field(
     default_factory=collections.Counter
   )
+  kernel_calls: collections.Counter = dataclasses.field(
+    default_factory=collections.Counter
+  )
+  kernel_bytes: collections.Counter = dataclasses.field(
+    default_factory=collections.Counter
+  )
+  unknown_kernels: int = 0
 
 
-def analyse(text: str) -> Traffic:
-  """Adds up the traffic of a compiled program, `compiled.as_text()`."""
+def analyse(text: str, kernels: Sequence[Kernel] = ()) -> Traffic:
+  """Adds up the traffic of a compiled program.
+
+  Args:
+    text: of it, `compiled.as_text()`.
+    kernels: Pallas kernels that it may call, `kernels.find_kernels`.
+  """
   computations, entry = _parse(text)
   traffic = Traffic()
-  _walk(entry, 1, computations, traffic)
+  _walk(entry, 1, computations, kernels, traffic)
   return traffic
 
 
@@ -119,7 +141,12 @@ def _parse(text: str) -> tuple[dict[str, list[_Instruction]], str]:
       name, result, operation, rest = found.groups()
       computations[current].append(
         _Instruction(
-          name, operation, _num_bytes(result), _memory_bytes(result), rest
+          name,
+          operation,
+          _num_bytes(result),
+          _memory_bytes(result),
+          result,
+          rest,
         )
       )
   return computations, entry
@@ -165,6 +192,7 @@ def _walk(
   name: str,
   times: int,
   computations: dict[str, list[_Instruction]],
+  kernels: Sequence[Kernel],
   traffic: Traffic,
 ) -> None:
   """Adds a computation that runs `times` times."""
@@ -186,6 +214,10 @@ def _walk(
         moved -= given
       traffic.collective_counts[kind] += times
       traffic.collective_bytes[kind] += times * moved
+    if _KERNEL in instruction.rest and _add_kernel(
+      instruction, operands, times, kernels, traffic
+    ):
+      continue
     if operation not in _FREE and not operation.endswith("-done"):
       moved = sum(operand.memory_bytes for operand in operands)
       traffic.memory_bytes += times * (instruction.memory_bytes + moved)
@@ -197,7 +229,45 @@ def _walk(
       for branches in _BRANCHES.findall(instruction.rest):
         called += [name.strip(" %") for name in branches.split(",")]
       for computation in called:
-        _walk(computation, inner, computations, traffic)
+        _walk(computation, inner, computations, kernels, traffic)
+
+
+def _add_kernel(
+  instruction: _Instruction,
+  operands: Sequence[_Instruction],
+  times: int,
+  kernels: Sequence[Kernel],
+  traffic: Traffic,
+) -> bool:
+  """Adds a call of a kernel, and says whether it was one that is described.
+
+  What the compiler has placed in fast memory the kernel finds there.
+  """
+  given = _SHAPE.findall(" ".join(operand.result for operand in operands))
+  results = _SHAPE.findall(instruction.result)
+  named = [(dtype, tuple(_numbers(sides))) for dtype, sides, _ in given]
+  made = [(dtype, tuple(_numbers(sides))) for dtype, sides, _ in results]
+  same = [
+    kernel
+    for kernel in kernels
+    if [*kernel.operands] == named and [*kernel.results] == made
+  ]
+  if not same:
+    traffic.unknown_kernels += times
+    return False
+  # Of kernels alike in all shapes that whose name is there.
+  same.sort(key=lambda kernel: f"/{kernel.name}" not in instruction.rest)
+  moved = sum(
+    size
+    for size, (_, _, layout) in zip(
+      same[0].moved_bytes, given + results, strict=True
+    )
+    if _ON_CHIP not in layout
+  )
+  traffic.kernel_calls[same[0]] += times
+  traffic.kernel_bytes[same[0]] += times * moved
+  traffic.memory_bytes += times * moved
+  return True
 
 
 def _trip_count(

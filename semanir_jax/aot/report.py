@@ -6,20 +6,32 @@ peak rate, memory traffic over bandwidth and collective bytes over link rate.
 All of it is read from the compiled program; nothing is measured.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from semanir_jax.aot import hlo
+from semanir_jax.aot.kernels import Kernel, find_kernels
+from semanir_jax.aot.schedule import Schedule
 from semanir_jax.inference.restorer import forward
 from semanir_jax.machine import sharding
 from semanir_jax.machine.devices import Chip
-from semanir_jax.machine.flops import count_flops
+from semanir_jax.machine.flops import count_flops, count_traced
 from semanir_jax.networks.build import make_model
 from semanir_jax.training.phases import make_phases
 from semanir_jax.training.setup import make_step, place_step
+
+# How the figures of Pallas kernels are found; rows that have some say it.
+HOW_COUNTED = (
+  "kernels, traffic: a block when the grid comes to another one; cycles:"
+  " bundles of the compiler's schedule, a loop's as often as it runs, without"
+  " those of branches (branch_megacycles) and waiting for memory; arithmetic:"
+  " that of the mask form"
+)
+
+CountCycles = Callable[[Sequence[Kernel]], list[Schedule | str]]
 
 
 def compile_steps(
@@ -29,7 +41,7 @@ def compile_steps(
   steps: Sequence[str],
   *,
   inference_side: int,
-) -> Iterator[tuple[dict[str, Any], Any, int]]:
+) -> Iterator[tuple[dict[str, Any], Any, int, tuple[Kernel, ...]]]:
   """Compiles the steps of a config, the train step once for every phase.
 
   Args:
@@ -41,8 +53,8 @@ def compile_steps(
 
   Yields:
     What was compiled (step, and size of its batch), the compiled program or the
-    compiler's message where it needs more memory than there is, and the
-    floating-point operations of the global batch.
+    compiler's message where it needs more memory than there is, the
+    floating-point operations of the global batch, and the Pallas kernels.
 
   Raises:
     ValueError: batch, mesh and devices do not fit together.
@@ -54,10 +66,7 @@ def compile_steps(
   model = make_model(config.model).with_execution(platform=kind)
   placed = place_step(config, model, mesh)
   train_step, state = placed.train_step, placed.shapes
-  # What a GPU kernel computes cannot be counted; the dense form is the same.
-  counted = model
-  if kind == "gpu":
-    counted = model.with_execution(platform="cpu", implementation="mask")
+  counted = model.with_execution(platform="cpu", implementation="mask")
   counted_step, _ = make_step(config, counted, mesh)
   if "train" in steps:
     for phase in make_phases(config, len(devices)):
@@ -67,8 +76,9 @@ def compile_steps(
         "hq": _images(count, side, model.out_channels),
       }
       what = {"step": "train", "batch_size": count, "patch_size": side}
-      flops = count_flops(counted_step, state, batch)
-      yield what, _compile(train_step.lower(state, batch)), flops
+      traced = train_step.trace(state, batch)
+      flops, kernels = _look_into(traced, kind, counted_step, state, batch)
+      yield what, _compile(traced.lower()), flops, kernels
   if "inference" in steps:
     count, side = len(devices), inference_side
     arguments = (
@@ -79,8 +89,31 @@ def compile_steps(
     whole, rows = sharding.replicated(mesh), sharding.batch_sharding(mesh)
     run = jax.jit(forward(model, mesh), in_shardings=(whole, rows, whole))
     what = {"step": "inference", "batch_size": count, "input_side": side}
-    flops = count_flops(forward(counted, mesh), *arguments)
-    yield what, _compile(run.lower(*arguments)), flops
+    traced = run.trace(*arguments)
+    flops, kernels = _look_into(
+      traced, kind, forward(counted, mesh), *arguments
+    )
+    yield what, _compile(traced.lower()), flops, kernels
+
+
+def _look_into(
+  traced: Any, kind: str, dense: Callable[..., Any], *arguments: Any
+) -> tuple[int, tuple[Kernel, ...]]:
+  """Counts the arithmetic of a traced program, and finds its Pallas kernels.
+
+  What a Triton kernel computes cannot be counted, and a Pallas kernel computes
+  some of it again: with either, the arithmetic is that of the dense form.
+
+  Args:
+    traced: the program.
+    kind: of the platform.
+    dense: the same function without kernels.
+    *arguments: of it.
+  """
+  kernels = find_kernels(traced.jaxpr)
+  if kernels or kind == "gpu":
+    return count_flops(dense, *arguments), kernels
+  return count_traced(traced.jaxpr), kernels
 
 
 def _images(count: int, side: int, channels: int) -> jax.ShapeDtypeStruct:
@@ -101,8 +134,10 @@ def describe(
   what: dict[str, Any],
   compiled: Any,
   flops: int,
+  kernels: Sequence[Kernel],
   num_devices: int,
   chip: Chip | None,
+  count_cycles: CountCycles | None = None,
 ) -> dict[str, Any]:
   """Makes one row: what a step needs on every device.
 
@@ -110,8 +145,10 @@ def describe(
     what: names the step; the row begins with it.
     compiled: `jax.stages.Compiled`, or why there is none.
     flops: of all devices together.
+    kernels: that the program calls.
     num_devices: that share them.
     chip: for the roofline and the memory bound; None leaves both out.
+    count_cycles: of a call of each of some kernels; None leaves them out.
   """
   row = what | {
     "devices": num_devices,
@@ -120,7 +157,7 @@ def describe(
   if isinstance(compiled, str):
     return row | {"fits": False, "compiler_error": compiled}
   memory = compiled.memory_analysis()
-  traffic = hlo.analyse(compiled.as_text())
+  traffic = hlo.analyse(compiled.as_text(), kernels)
   used = (
     memory.argument_size_in_bytes
     + memory.output_size_in_bytes
@@ -138,6 +175,8 @@ def describe(
       kind: size / 1e6 for kind, size in traffic.collective_bytes.items()
     },
   }
+  if traffic.kernel_calls or traffic.unknown_kernels:
+    row |= _describe_kernels(traffic, count_cycles)
   if chip is not None:
     bounds = {
       "arithmetic": flops / num_devices / (chip.peak_teraflops * 1e12),
@@ -153,3 +192,35 @@ def describe(
       "bound_by": limit,
     }
   return row
+
+
+def _describe_kernels(
+  traffic: hlo.Traffic, count_cycles: CountCycles | None
+) -> dict[str, Any]:
+  """Makes the part of a row that says what the Pallas kernels need."""
+  kernels = list(traffic.kernel_calls)
+  schedules = count_cycles(kernels) if count_cycles else [None] * len(kernels)
+  rows, total = [], 0.0
+  for kernel, schedule in zip(kernels, schedules, strict=True):
+    calls = traffic.kernel_calls[kernel]
+    row = {
+      "kernel": kernel.name,
+      "grid": list(kernel.grid),
+      "calls": calls,
+      "traffic_gb": traffic.kernel_bytes[kernel] / 1e9,
+    }
+    if isinstance(schedule, Schedule):
+      row["megacycles"] = calls * schedule.cycles / 1e6
+      row["branch_megacycles"] = calls * schedule.branches / 1e6
+      total += row["megacycles"]
+    elif schedule is not None:
+      row["cycles_not_counted"] = schedule
+    rows.append(row)
+  described: dict[str, Any] = {
+    "kernels": rows,
+    "kernels_not_described": traffic.unknown_kernels,
+    "how_counted": HOW_COUNTED,
+  }
+  if rows and all("megacycles" in row for row in rows):
+    described["kernel_megacycles"] = total
+  return described

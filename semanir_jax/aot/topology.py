@@ -82,7 +82,7 @@ def topology_devices(platform: str, topology: str | None) -> list[Any]:
     raise ValueError(
       f"--topology={topology} cannot be had ({str(error).splitlines()[0]});"
       " name a TPU slice, as v5e:4x8, v5p:2x2x4 or v6e:4x8, and install its"
-      ' compiler: pip install "jax[tpu]"'
+      ' compiler: make tpu_compiler, or pip install "jax[tpu]"'
     ) from error
   devices = list(description.devices)
   if len({tuple(device.coords) for device in devices}) < len(devices):

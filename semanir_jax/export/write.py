@@ -45,7 +45,8 @@ def export_network(
 
   Args:
     model: the network. It runs in its mask form, which every platform has: the
-      Triton kernel is a call into a library of the machine that compiles it.
+      Triton kernel is a call into a library of the machine that compiles it,
+      and the Pallas kernels are programs for a TPU alone.
     params: its parameters.
     tile: side of the input, px; need not be a multiple of the window's.
     platforms: of `PLATFORMS`; one program serves them all.

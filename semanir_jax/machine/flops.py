@@ -18,11 +18,16 @@ def count_flops(function: Any, *args: Any) -> int:
     function: to trace; nothing is computed.
     *args: arrays or `jax.ShapeDtypeStruct`.
   """
-  return _count(jax.make_jaxpr(function)(*args).jaxpr)
+  return count_traced(jax.make_jaxpr(function)(*args))
 
 
-def _count(jaxpr: Any) -> int:
-  """Sums over the equations of a jaxpr and of those inside it."""
+def count_traced(jaxpr: Any) -> int:
+  """Counts as `count_flops` in a program that is traced already.
+
+  A Pallas kernel counts at every step of its grid, as it computes: with what it
+  pads and computes again.
+  """
+  jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
   total = 0
   for equation in jaxpr.eqns:
     name, params = equation.primitive.name, equation.params
@@ -35,11 +40,12 @@ def _count(jaxpr: Any) -> int:
       times = params["length"]
     elif name == "shard_map":  # its body is what one device does
       times = params["mesh"].size
+    elif name == "pallas_call":
+      times = math.prod(params["grid_mapping"].grid)
     for value in params.values():
       for inner in value if isinstance(value, tuple | list) else [value]:
-        inner = getattr(inner, "jaxpr", inner)
-        if hasattr(inner, "eqns"):
-          total += times * _count(inner)
+        if hasattr(getattr(inner, "jaxpr", inner), "eqns"):
+          total += times * count_traced(inner)
   return total
 
 

@@ -44,6 +44,78 @@ def linear(
   return checkpoint_name(y, name)
 
 
+def split_heads(
+  x_BGNC: jax.Array,
+  num_heads: int,
+  rows: int,
+  *,
+  dtype: DTypeLike,
+  name: str,
+) -> jax.Array:
+  """Applies a linear layer to 3C channels, tokens on the last axis.
+
+  The parameters are those of `linear`; they are rearranged, not the result.
+
+  Args:
+    x_BGNC: `[B, G, N, C]` float.
+    num_heads: A.
+    rows: D', channels of a head C / A filled up with zeros.
+    dtype: see `linear`, and `name`.
+    name: see dtype.
+
+  Returns:
+    `[3, B * G, A, D', N]`: query, key and value.
+  """
+  n, c = x_BGNC.shape[-2:]
+
+  def rearrange(x: jax.Array) -> jax.Array:
+    x = x.reshape(*x.shape[:-1], 3, num_heads, c // num_heads)
+    return jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, rows - c // num_heads)])
+
+  layer = _Affine(
+    lambda x, kernel: jnp.einsum("wnc,ckad->kwadn", x, rearrange(kernel)),
+    (c, 3 * c),
+    dtype,
+    kernel_init=nn.initializers.normal(0.02),
+    bias_init=nn.initializers.zeros_init(),
+    arrange_bias=lambda bias: rearrange(bias)[:, None, :, :, None],
+    name=name,
+  )
+  return checkpoint_name(layer(x_BGNC.reshape(-1, n, c)), name)
+
+
+def join_heads(
+  x_WADN: jax.Array, features: int, *, dtype: DTypeLike, name: str
+) -> jax.Array:
+  """Applies a linear layer to all heads, tokens on the last axis before it.
+
+  Args:
+    x_WADN: `[W, A, D', N]` float, zeros from D = `features` / A on.
+    features: C.
+    dtype: see `linear`, and `name`.
+    name: see dtype.
+
+  Returns:
+    `[W, N, C]`.
+  """
+  _, num_heads, rows, _ = x_WADN.shape
+
+  def multiply(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    kernel = kernel.reshape(num_heads, -1, features)
+    padding = ((0, 0), (0, rows - kernel.shape[1]), (0, 0))
+    return jnp.einsum("wadn,adc->wnc", x, jnp.pad(kernel, padding))
+
+  layer = _Affine(
+    multiply,
+    (features, features),
+    dtype,
+    kernel_init=nn.initializers.normal(0.02),
+    bias_init=nn.initializers.zeros_init(),
+    name=name,
+  )
+  return checkpoint_name(layer(x_WADN), name)
+
+
 class Conv(nn.Module):
   """Convolution with zero padding and torch's default initial weights.
 
@@ -95,6 +167,7 @@ class _Affine(nn.Module):
   dtype: DTypeLike
   kernel_init: nn.initializers.Initializer
   bias_init: nn.initializers.Initializer | None
+  arrange_bias: Callable[[jax.Array], jax.Array] = lambda bias: bias
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -105,4 +178,5 @@ class _Affine(nn.Module):
       return y
     bias = self.param("bias", self.bias_init, self.kernel_shape[-1:])
     # Spread before it is rounded, so that its gradient is a float32 sum.
+    bias = self.arrange_bias(bias)
     return y + jnp.broadcast_to(bias, y.shape).astype(self.dtype)

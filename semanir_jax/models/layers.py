@@ -10,7 +10,7 @@ of the matrix products.
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -18,10 +18,11 @@ from flax import linen as nn
 from jax.ad_checkpoint import checkpoint_name
 from jax.typing import DTypeLike
 
-from semanir_jax.models.affine import linear
+from semanir_jax.models.affine import join_heads, linear, split_heads
 from semanir_jax.models.execution import Execution
 from semanir_jax.models.position_bias import PositionBias
 from semanir_jax.ops import Dictionary, key_semantic_attention
+from semanir_jax.ops.attention.offsets import flatten_offsets
 from semanir_jax.ops.chunks import ATTENDED
 
 LAYER_NORM_EPSILON = 1e-5  # torch's default; Flax's is 1e-6
@@ -31,6 +32,9 @@ FOUND = "found"  # names the keys that a layer has found by itself
 # What `remat` keeps: a layer is computed again without its products then, but
 # for those of the position bias and the logits.
 KEPT = ("qkv", ATTENDED, "projection", "expand", "reduce", FOUND)
+# With the kernels of a TPU: to multiply again takes less time there than to
+# write a product and to read it (docs/kernels.md).
+KEPT_ON_TPU = (ATTENDED, FOUND)
 
 
 def layer_norm(name: str) -> nn.LayerNorm:
@@ -50,32 +54,78 @@ class KeySemanticAttention(nn.Module):
   execution: Execution = Execution()
 
   @nn.compact
-  def __call__(self, x_BGNC: jax.Array, dictionary: Dictionary) -> jax.Array:
-    """Maps `[B, G, N, C]` float to the same shape in `execution.dtype`."""
-    b, g, n, c = x_BGNC.shape
-    dtype = self.execution.dtype
-    qkv = linear(x_BGNC, 3 * c, dtype=dtype, name="qkv")
-    qkv = qkv.reshape(b, g, n, 3, self.num_heads, c // self.num_heads)
-    query, key, value = (qkv[:, :, :, i] for i in range(3))
+  def __call__(
+    self,
+    x_BGNC: jax.Array,
+    dictionary: Dictionary,
+    flat: jax.Array | None = None,
+  ) -> jax.Array:
+    """Maps `[B, G, N, C]` float to the same shape in `execution.dtype`.
+
+    Args:
+      x_BGNC: `[B, G, N, C]` float.
+      dictionary: of these windows.
+      flat: the position bias as the TPU's kernels take it, of `flat_biases`;
+        None where the layer makes its own.
+    """
+    c = x_BGNC.shape[-1]
     logit_scale = self.param(
       "logit_scale",
       nn.initializers.constant(math.log(INITIAL_LOGIT_SCALE)),
       (self.num_heads,),
       jnp.float32,
     )
-    limit = math.log(LARGEST_LOGIT_SCALE)
+    scale = jnp.exp(jnp.minimum(logit_scale, math.log(LARGEST_LOGIT_SCALE)))
+    if self.execution.implementation == "pallas":
+      if flat is None:
+        flat = flatten_offsets(self._offsets(x_BGNC.shape[2]))
+      return self._attend_in_lanes(x_BGNC, dictionary, scale, flat)
+    b, g, n, _ = x_BGNC.shape
+    dtype = self.execution.dtype
+    qkv = linear(x_BGNC, 3 * c, dtype=dtype, name="qkv")
+    qkv = qkv.reshape(b, g, n, 3, self.num_heads, c // self.num_heads)
+    query, key, value = (qkv[:, :, :, i] for i in range(3))
     out = key_semantic_attention(
       unit_length(query),
       unit_length(key),
       value,
       dictionary,
-      scale=jnp.exp(jnp.minimum(logit_scale, limit)),
-      bias=PositionBias(self.num_heads, name="position_bias")(round(n**0.5)),
+      scale=scale,
+      bias=self._offsets(n),
       implementation=self.execution.implementation,
       platform=self.execution.platform,
     )
     out = out.reshape(b, g, n, c)
     return linear(out, c, dtype=dtype, name="projection")
+
+  @nn.nowrap
+  def _attend_in_lanes(
+    self,
+    x_BGNC: jax.Array,
+    dictionary: Dictionary,
+    scale: jax.Array,
+    flat: jax.Array,
+  ) -> jax.Array:
+    """Does the same with tokens on the last axis, as the TPU's kernels do.
+
+    A head's 30 channels are padded to 32 there, and to 128 as the last axis.
+    """
+    # Imported late, for other platforms need no Pallas.
+    from semanir_jax.ops.attention import pallas_vjp
+
+    c = x_BGNC.shape[-1]
+    dtype = self.execution.dtype
+    rows = pallas_vjp.padded_channels(c // self.num_heads)
+    qkv = split_heads(x_BGNC, self.num_heads, rows, dtype=dtype, name="qkv")
+    out = pallas_vjp.attend_in_lanes(qkv, dictionary, scale, flat, cosine=True)
+    out = join_heads(out, c, dtype=dtype, name="projection")
+    return out.reshape(x_BGNC.shape)
+
+  @nn.nowrap
+  def _offsets(self, num_tokens: int) -> jax.Array:
+    """Returns the position bias of every offset, `[2P-1, 2P-1, A]`."""
+    bias = PositionBias(self.num_heads, name="position_bias")
+    return bias(math.isqrt(num_tokens))
 
 
 def unit_length(x: jax.Array) -> jax.Array:
@@ -84,6 +134,31 @@ def unit_length(x: jax.Array) -> jax.Array:
   # 1e-24 is the square of torch's bound on the norm; taking the maximum before
   # the root keeps the gradient of a zero vector finite.
   return (x * jax.lax.rsqrt(jnp.maximum(squares, 1e-24))).astype(x.dtype)
+
+
+def flat_biases(params: Any, num_heads: int, num_tokens: int) -> jax.Array:
+  """Computes the position biases of a stage's layers, all at once.
+
+  A layer would do it twice where it is computed again in the backward pass.
+
+  Args:
+    params: of the `PositionBias` of all layers, stacked.
+    num_heads: A.
+    num_tokens: N.
+
+  Returns:
+    `[layers, A, 2, F]` float32 of `offsets.flatten_offsets`.
+  """
+
+  def compute(params: Any) -> jax.Array:
+    bias = PositionBias(num_heads).apply(
+      {"params": params}, math.isqrt(num_tokens)
+    )
+    # A tuple only with `mutable`.
+    return flatten_offsets(cast(jax.Array, bias))
+
+  # Its hidden numbers are many and soon computed again.
+  return jax.checkpoint(jax.vmap(compute))(params)
 
 
 class Mlp(nn.Module):
@@ -118,7 +193,11 @@ class TransformerLayer(nn.Module):
 
   @nn.compact
   def __call__(
-    self, x_BGNC: jax.Array, branch_scales: jax.Array | None, keys: Any
+    self,
+    x_BGNC: jax.Array,
+    branch_scales: jax.Array | None,
+    keys: Any,
+    flat: jax.Array | None = None,
   ) -> tuple[jax.Array, None]:
     """Returns (`[B, G, N, C]` float32, None), as `nn.scan` wants it.
 
@@ -128,6 +207,7 @@ class TransformerLayer(nn.Module):
         path); None for 1.
       keys: the `Dictionary` of this stage; or k, where the layer finds its own
         dictionary, which goes to the collection "intermediates".
+      flat: see `KeySemanticAttention`.
     """
 
     def add(name: str, branch: jax.Array, index: int) -> jax.Array:
@@ -145,7 +225,7 @@ class TransformerLayer(nn.Module):
     attention = KeySemanticAttention(
       self.num_heads, self.execution, name="attention"
     )
-    x_BGNC = add("attention_norm", attention(x_BGNC, keys), 0)
+    x_BGNC = add("attention_norm", attention(x_BGNC, keys, flat), 0)
     hidden = int(x_BGNC.shape[-1] * self.mlp_ratio)
     mlp = Mlp(hidden, dtype=self.execution.dtype, name="mlp")
     return add("mlp_norm", mlp(x_BGNC), 1), None

@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from jax import lax
 
 from semanir_jax.models.affine import linear
 
@@ -22,13 +21,13 @@ class PositionBias(nn.Module):
 
   @nn.compact
   def __call__(self, window_size: int) -> jax.Array:
-    """Returns `[A, N, N]` float32 in (0, 16), [head, query, key]."""
+    """Returns `[2P-1, 2P-1, A]` float32 in (0, 16), one number per offset."""
     x = jnp.asarray(relative_coordinates(window_size))
     x = nn.relu(linear(x, BIAS_HIDDEN, dtype=jnp.float32, name="hidden"))
     table = linear(
       x, self.num_heads, dtype=jnp.float32, name="heads", bias=False
     )
-    return expand_offsets(BIAS_BOUND * nn.sigmoid(table), window_size)
+    return BIAS_BOUND * nn.sigmoid(table)
 
 
 def relative_coordinates(window_size: int) -> np.ndarray:
@@ -49,29 +48,3 @@ def relative_coordinates(window_size: int) -> np.ndarray:
   t = np.sign(t) * np.log2(np.abs(t) + 1.0) / np.log2(8.0)
   grid = np.stack(np.meshgrid(t, t, indexing="ij"), axis=-1)
   return grid.astype(np.float32)
-
-
-def expand_offsets(table: jax.Array, window_size: int) -> jax.Array:
-  """Spreads a value per offset to all pairs of tokens of a window.
-
-  Products with matrices of zeros and ones, exact in float32, and so is the
-  backward pass. Slices did the same, but their backward pass pads the A numbers
-  of an offset to the 128 lanes of a TPU: by its compiler's estimate two thirds
-  of a training step of SemanIR-S (docs/kernels.md). On a CPU products are
-  faster as well.
-
-  Args:
-    table: `[2P-1, 2P-1, A]` float32, indexed as `relative_coordinates`.
-    window_size: P.
-
-  Returns:
-    `[A, N, N]`; entry (a, i, j) is the value of the offset from token j to i.
-  """
-  p = window_size
-  place = np.arange(p)
-  offset = place[:, None] - place[None, :] + p - 1  # of query i, key j
-  selects = jnp.asarray(offset[..., None] == np.arange(2 * p - 1), table.dtype)
-  exact = lax.Precision.HIGHEST
-  rows = jnp.einsum("yxa,ijx->ayij", table, selects, precision=exact)
-  pairs = jnp.einsum("ayij,mny->aminj", rows, selects, precision=exact)
-  return pairs.reshape(-1, p * p, p * p)

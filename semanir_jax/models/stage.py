@@ -10,8 +10,14 @@ from semanir_jax.models import windows
 from semanir_jax.models.affine import Conv
 from semanir_jax.models.execution import Execution
 from semanir_jax.models.key_search import KeySearch
-from semanir_jax.models.layers import KEPT, TransformerLayer
+from semanir_jax.models.layers import (
+  KEPT,
+  KEPT_ON_TPU,
+  TransformerLayer,
+  flat_biases,
+)
 from semanir_jax.ops import choose_implementation
+from semanir_jax.ops.dictionary.words import with_words
 
 
 class Stage(nn.Module):
@@ -67,6 +73,7 @@ class Stage(nn.Module):
       platform=execution.platform,
       dtype=execution.dtype,
     )
+    execution = dataclasses.replace(execution, implementation=implementation)
     find_keys = functools.partial(
       self.key_search.find,
       regions=windows.regions(h, w, p, shift),
@@ -78,14 +85,21 @@ class Stage(nn.Module):
     if not self.key_search.in_every_layer:
       keys = find_keys(x_BGNC, num_keys)
       self.sow("intermediates", "dictionary", keys)
+      if implementation == "pallas":
+        keys = with_words(keys)
     layers = _scanned_layers(self.depth, execution)(
       num_heads=self.num_heads,
       mlp_ratio=self.mlp_ratio,
       find_keys=find_keys if self.key_search.in_every_layer else None,
-      execution=dataclasses.replace(execution, implementation=implementation),
+      execution=execution,
       name="layers",
     )
-    x_BGNC, _ = layers(x_BGNC, branch_scales, keys)
+    flat = None
+    if implementation == "pallas" and not self.is_initializing():
+      layer = self.variables["params"]["layers"]
+      bias = layer["attention"]["position_bias"]
+      flat = flat_biases(bias, self.num_heads, p * p)
+    x_BGNC, _ = layers(x_BGNC, branch_scales, keys, flat)
     features = windows.merge(x_BGNC, h, w, shift)
     return x_BHWC + Conv(c, dtype=execution.dtype, name="conv")(features)
 
@@ -95,14 +109,16 @@ def _scanned_layers(depth: int, execution: Execution) -> type[TransformerLayer]:
   layer = TransformerLayer
   if execution.remat:
     # A loop keeps the forward and the recomputation apart by itself.
-    policy = jax.checkpoint_policies.save_only_these_names(*KEPT)
+    on_tpu = execution.implementation == "pallas"
+    names = KEPT_ON_TPU if on_tpu else KEPT
+    policy = jax.checkpoint_policies.save_only_these_names(*names)
     layer = nn.remat(layer, prevent_cse=execution.unroll, policy=policy)
   return nn.scan(
     layer,
     variable_axes={"params": 0, "intermediates": 0},
     split_rngs={"params": True},
     # Flax documents a tree; its annotation is that of the default.
-    in_axes=(1, nn.broadcast),  # pyright: ignore[reportArgumentType]
+    in_axes=(1, nn.broadcast, 0),  # pyright: ignore[reportArgumentType]
     length=depth,
     unroll=depth if execution.unroll else 1,
   )

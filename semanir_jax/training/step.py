@@ -63,6 +63,9 @@ def create_state(
   init_key, train_key = jax.random.split(jax.random.PRNGKey(seed))
   side = model.size_multiple
   images = jnp.zeros((1, side, side, model.in_channels))
+  # Parameters are the same in any form. The kernels of a TPU would have to be
+  # inside `shard_map`, on one device.
+  model = model.with_execution(implementation="mask", platform="cpu")
   params = model.init(init_key, images)["params"]
   return TrainState(
     step=jnp.zeros((), jnp.int32),

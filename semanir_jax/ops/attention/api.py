@@ -1,5 +1,6 @@
 """Attention over the key-semantic dictionary: one function, several forms."""
 
+import math
 import warnings
 
 import jax
@@ -10,13 +11,17 @@ from jax.typing import DTypeLike
 from semanir_jax.ops import triton_launch
 from semanir_jax.ops.attention.gather import gather_attention
 from semanir_jax.ops.attention.mask import mask_attention
+from semanir_jax.ops.attention.offsets import expand_offsets
 from semanir_jax.ops.chunks import ATTENDED
 from semanir_jax.ops.dictionary.selection import Dictionary
+from semanir_jax.ops.dictionary.words import WINDOW_SIDES
 
-IMPLEMENTATIONS = ("mask", "gather", "triton")
+IMPLEMENTATIONS = ("mask", "gather", "triton", "pallas")
 
 # Fewer tokens do not fill one tile of the kernel.
 LEAST_TRITON_TOKENS = 64
+# With fewer, the mask form takes less time by the compiler (docs/kernels.md).
+LEAST_PALLAS_TOKENS = 256
 
 # N / K from which on rows are gathered. CPU: measured at N = 1024, too low at
 # N = 256 (docs/design.md). TPU: from compiled programs (docs/kernels.md).
@@ -52,31 +57,40 @@ def choose_implementation(
     dtype: of query, key and value.
 
   Returns:
-    "mask", "gather" or "triton"; the dictionary's indices serve "gather", its
+    A name of `IMPLEMENTATIONS`; the dictionary's indices serve "gather", its
     bits the others. Where the choice is ours, a GPU runs the Triton kernel if
     it can, for it stores nothing of size N x N, and else the mask, with a
     warning. Elsewhere the matrix units do a dense N x N product faster than
     memory delivers N x K gathered rows, unless the dictionary is very sparse:
-    `_GATHER_FROM` says how sparse.
+    `_GATHER_FROM` says how sparse. A TPU does that product in the Pallas
+    kernel if it can, from `LEAST_PALLAS_TOKENS` on.
 
   Raises:
     ValueError: the name is unknown, or the form named cannot run.
   """
   check_implementation(implementation)
   platform = platform or jax.default_backend()
+  reason = None
   if implementation == "triton":
     reason = _why_not_triton(platform, dtype)
-    if reason is not None:
-      raise ValueError(
-        f"implementation='triton' cannot run: {reason}; or use None, which"
-        " takes another form"
-      )
+  elif implementation == "pallas":
+    reason = _why_not_pallas(platform, num_tokens, dtype)
+  if reason is not None:
+    raise ValueError(
+      f"implementation={implementation!r} cannot run: {reason}; or use None,"
+      " which takes another form"
+    )
   if implementation is not None:
     return implementation
   if platform == "gpu":
     return _choose_on_gpu(num_tokens, dtype)
   sparse = _GATHER_FROM.get(platform, 256) * max_keys <= num_tokens
-  return "gather" if sparse else "mask"
+  if sparse:
+    return "gather"
+  large = num_tokens >= LEAST_PALLAS_TOKENS
+  if large and _why_not_pallas(platform, num_tokens, dtype) is None:
+    return "pallas"
+  return "mask"
 
 
 def _choose_on_gpu(num_tokens: int, dtype: DTypeLike) -> str:
@@ -101,6 +115,23 @@ def _why_not_triton(platform: str, dtype: DTypeLike) -> str | None:
   return triton_launch.why_unavailable()
 
 
+def _why_not_pallas(
+  platform: str, num_tokens: int, dtype: DTypeLike
+) -> str | None:
+  """Says why the Pallas kernel cannot run; None if it can."""
+  if platform != "tpu":
+    return f"it needs a TPU and the program is for platform {platform}"
+  if num_tokens not in {side**2 for side in WINDOW_SIDES}:
+    sides = ", ".join(map(str, WINDOW_SIDES))
+    return (
+      f"it needs a window side of {sides} and these windows have"
+      f" {num_tokens} tokens"
+    )
+  if jnp.dtype(dtype) not in (jnp.float32, jnp.bfloat16):
+    return f"it computes float32 and bfloat16, not {jnp.dtype(dtype)}"
+  return None
+
+
 def key_semantic_attention(
   query: jax.Array,
   key: jax.Array,
@@ -123,9 +154,11 @@ def key_semantic_attention(
     dictionary: the selection for these windows, shared by all heads, in the
       form that the implementation takes (`choose_implementation`).
     scale: `[A]` float32, logit scale of every head.
-    bias: `[A, N, N]` float32, position bias of every head, [query, key].
+    bias: position bias of every head, float32: `[A, N, N]`, [query, key]; or
+      `[2P-1, 2P-1, A]` for windows of P x P tokens, one number per offset, as
+      `offsets.expand_offsets` takes it. "pallas" takes the latter alone.
     implementation: a name of `IMPLEMENTATIONS`; None for one that takes the
-      dictionary as it is.
+      dictionary and the bias as they are.
     platform: as in `choose_implementation`; decides how much is computed at
       once.
 
@@ -145,15 +178,33 @@ def key_semantic_attention(
   n = query.shape[2]
   if implementation is None and dictionary.bits is None:
     implementation = "gather"
-  implementation = choose_implementation(
+  chosen = choose_implementation(
     n, n, implementation=implementation, platform=platform, dtype=query.dtype
   )
+  of_pairs = bias.shape[1] == n
+  if implementation is None and chosen == "pallas" and of_pairs:
+    chosen = "mask"
+  implementation = chosen
   if (implementation == "gather") != (dictionary.bits is None):
     raise ValueError(
       f"implementation={implementation!r} does not take this form of the"
       " dictionary: give build_dictionary max_keys for 'gather' alone"
     )
   arrays, bits = (query, key, value), dictionary.bits
+  if implementation == "pallas":
+    if of_pairs:
+      raise ValueError(
+        "implementation='pallas' takes the bias as one number per offset,"
+        " [2P-1, 2P-1, A], and not as [A, N, N]"
+      )
+    # Imported late, as Triton's is: other platforms do not need it.
+    from semanir_jax.ops.attention import pallas_vjp
+
+    return pallas_vjp.key_semantic_attention_pallas(
+      *arrays, dictionary, scale, bias
+    )
+  if not of_pairs:
+    bias = expand_offsets(bias, math.isqrt(n))
   if bits is None:
     indices, valid = dictionary.indices, dictionary.valid
     assert indices is not None and valid is not None  # the other form
@@ -185,10 +236,14 @@ def _check_shapes(
       f"query {query.shape}, key {key.shape} and value {value.shape} must have"
       " one shape [B, G, N, A, D]"
     )
-  if scale.shape != (a,) or bias.shape != (a, n, n):
+  side = math.isqrt(n)
+  shapes = [(a, n, n)]
+  if side**2 == n:
+    shapes.append((2 * side - 1, 2 * side - 1, a))
+  if scale.shape != (a,) or bias.shape not in shapes:
     raise ValueError(
-      f"scale {scale.shape} and bias {bias.shape} must be [{a}] and"
-      f" [{a}, {n}, {n}] for {a} heads and {n} tokens"
+      f"scale {scale.shape} and bias {bias.shape} must be {(a,)} and"
+      f" {' or '.join(map(str, shapes))} for {a} heads and {n} tokens"
     )
   form = dictionary.indices if dictionary.bits is None else dictionary.bits
   if form is None or form.shape[:3] != (b, g, n):

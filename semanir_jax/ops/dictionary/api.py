@@ -4,15 +4,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.typing import DTypeLike
 
-from semanir_jax.ops import triton_launch
+from semanir_jax.ops import pallas_mode, triton_launch
 from semanir_jax.ops.chunks import over_windows
 from semanir_jax.ops.dictionary.selection import (
   Dictionary,
   select_keys,
   similarity,
 )
+from semanir_jax.ops.dictionary.words import WINDOW_SIDES, from_words
 from semanir_jax.ops.whole_numbers import whole_number
+
+IMPLEMENTATIONS = ("xla", "triton", "pallas")
+
+# Of 1024 tokens in float32 they fit into the memory that a TPU's compiler gives
+# a kernel; of 512 they do not.
+_MOST_PALLAS_CHANNELS = 384
 
 
 def build_dictionary(
@@ -22,6 +30,7 @@ def build_dictionary(
   regions: jax.Array | np.ndarray | None = None,
   max_keys: int | None = None,
   platform: str | None = None,
+  implementation: str | None = None,
 ) -> Dictionary:
   """Finds the `num_keys` most similar tokens of every token of its window.
 
@@ -32,16 +41,19 @@ def build_dictionary(
       window may see each other.
     max_keys: K, static. None gives the bits form, for which k has no bound but
       N; a number gives the indices form, with k in [1, K].
-    platform: as in `ops.choose_implementation`. On `gpu` a Triton kernel
-      builds the dictionary where it can, under a mesh inside `shard_map`;
-      elsewhere XLA, a chunk of windows at a time.
+    platform: as in `ops.choose_implementation`.
+    implementation: a name of `IMPLEMENTATIONS` to insist on. None takes a
+      kernel where one can run, Triton's on `gpu` and Pallas's on `tpu` (which
+      makes bits alone), and else XLA, a chunk of windows at a time. Under a
+      mesh a kernel has to be inside `shard_map`; "xla" may be anywhere.
 
   Returns:
     The dictionary; a row holds min(k, tokens of its region) keys.
 
   Raises:
     ValueError: `num_keys` or `max_keys` is out of range or no whole number (a
-      traced `num_keys` cannot be checked: it is clipped to the range).
+      traced `num_keys` cannot be checked: it is clipped to the range), or the
+      implementation is unknown or cannot run.
 
   Source: SemanIR, NeurIPS 2024, section 3 [paper].
   """
@@ -60,14 +72,28 @@ def build_dictionary(
     )
   num_keys = jnp.clip(num_keys, 1, bound)
   platform = platform or jax.default_backend()
-  if platform == "gpu" and triton_launch.why_unavailable() is None:
+  implementation = _choose(
+    implementation, platform, features.shape, features.dtype, max_keys
+  )
+  if implementation == "triton":
     # Imported late: not every platform has Triton.
     from semanir_jax.ops.dictionary import triton_kernel
 
-    if num_tokens <= triton_kernel.MOST_TOKENS:
-      return triton_kernel.build_dictionary_triton(
-        features, num_keys, regions=regions, max_keys=max_keys
-      )
+    return triton_kernel.build_dictionary_triton(
+      features, num_keys, regions=regions, max_keys=max_keys
+    )
+  if implementation == "pallas":
+    # Imported late: Pallas takes a while, and most runs do not need it.
+    from semanir_jax.ops.dictionary import pallas_kernel
+
+    words = pallas_kernel.build_words(
+      features,
+      num_keys,
+      regions=regions,
+      interpret=pallas_mode.is_interpreted(),
+    )
+    bits = from_words(words).reshape(b, g, num_tokens, -1)
+    return Dictionary(bits=bits, words=words)
 
   def select(features: jax.Array, *regions: jax.Array) -> Dictionary:
     scores = similarity(features, *regions)
@@ -82,3 +108,75 @@ def build_dictionary(
     elements_per_window=b * num_tokens**2,
     platform=platform,
   )
+
+
+def _choose(
+  name: str | None,
+  platform: str,
+  shape: tuple[int, ...],
+  dtype: DTypeLike,
+  max_keys: int | None,
+) -> str:
+  """Names the program that builds the dictionary.
+
+  Raises:
+    ValueError: the name is unknown, or the program named cannot run.
+  """
+  if name not in (*IMPLEMENTATIONS, None):
+    raise ValueError(
+      f"unknown implementation {name!r} of the dictionary; use one of"
+      f" {', '.join(IMPLEMENTATIONS)} or None"
+    )
+  kernel = name or {"gpu": "triton", "tpu": "pallas"}.get(platform, "xla")
+  reason = None
+  if kernel == "triton":
+    reason = _why_not_triton(platform, shape[2])
+  elif kernel == "pallas":
+    reason = _why_not_pallas(platform, shape, dtype, max_keys)
+  if reason is None:
+    return kernel
+  if name is None:
+    return "xla"
+  raise ValueError(
+    f"implementation={name!r} of the dictionary cannot run: {reason}; or use"
+    " None, which takes another"
+  )
+
+
+def _why_not_triton(platform: str, num_tokens: int) -> str | None:
+  """Says why the Triton kernel cannot run; None if it can."""
+  if platform != "gpu":
+    return f"it needs an NVIDIA GPU and the program is for platform {platform}"
+  reason = triton_launch.why_unavailable()
+  if reason is not None:
+    return reason
+  from semanir_jax.ops.dictionary import triton_kernel
+
+  most = triton_kernel.MOST_TOKENS
+  if num_tokens > most:
+    return f"its windows have at most {most} tokens, not {num_tokens}"
+  return None
+
+
+def _why_not_pallas(
+  platform: str,
+  shape: tuple[int, ...],
+  dtype: DTypeLike,
+  max_keys: int | None,
+) -> str | None:
+  """Says why the Pallas kernel cannot run; None if it can."""
+  if platform != "tpu":
+    return f"it needs a TPU and the program is for platform {platform}"
+  if max_keys is not None:
+    return f"it makes bits, not indices; leave max_keys={max_keys} out"
+  _, _, num_tokens, channels = shape
+  if num_tokens not in {side**2 for side in WINDOW_SIDES}:
+    return f"its windows have 64, 256 or 1024 tokens, not {num_tokens}"
+  if channels > _MOST_PALLAS_CHANNELS:
+    return (
+      f"it holds at most {_MOST_PALLAS_CHANNELS} channels of a window, not"
+      f" {channels}"
+    )
+  if jnp.dtype(dtype) not in (jnp.float32, jnp.bfloat16):
+    return f"it compares float32 and bfloat16, not {jnp.dtype(dtype)}"
+  return None

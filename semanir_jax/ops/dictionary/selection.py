@@ -28,11 +28,14 @@ class Dictionary:
       order means nothing. None in the bits form.
     valid: `[B, G, N, K]` bool; False where a row has fewer than K keys, because
       `num_keys` < K or its shift region is small. None in the bits form.
+    words: `[B * G, P, N]` int32, the bits as the kernels of a TPU read them
+      (`words.to_words`); None where nobody has made them.
   """
 
   bits: jax.Array | None = None
   indices: jax.Array | None = None
   valid: jax.Array | None = None
+  words: jax.Array | None = None
 
 
 def similarity(

@@ -1,0 +1,143 @@
+"""Backward kernel of key-semantic attention on a TPU.
+
+One kernel computes all gradients, with the grid of the forward pass. It makes
+the weights again from the saved logarithms. With P the weights, O the output
+and dO its gradient, of one head
+
+  dV = dO P,  dS = P * (V^T dO - sum(dO * O)),  dband = sum of dS,
+  dQ = scale * K dS,  dK = scale * Q dS,  dscale = sum of dQ * Q / scale.
+
+What is summed over query tiles (dK, dV) and over windows (dband, dscale) stays
+on chip for as long; a fixed order of sums gives equal bits.
+
+Source: FlashAttention-2, Dao 2023; the band is [ours].
+"""
+
+from typing import Any
+
+import jax.numpy as jnp
+from jax.experimental import pallas as pl
+
+from semanir_jax.ops.attention.pallas_band import (
+  LOG2_E,
+  Band,
+  fill_band,
+  fold_band,
+)
+from semanir_jax.ops.attention.pallas_forward import (
+  contract,
+  find_queries,
+  is_kept,
+  unit_length,
+  unit_length_gradient,
+)
+
+KEYS_AT_ONCE = 256
+
+
+def backward_kernel(
+  scale_ref: Any,
+  qkv_ref: Any,
+  words_ref: Any,
+  flat_ref: Any,
+  out_ref: Any,
+  lse_ref: Any,
+  d_out_ref: Any,
+  d_qkv_ref: Any,
+  d_flat_ref: Any,
+  d_scale_ref: Any,
+  band_ref: Any,
+  d_band_ref: Any,
+  key_ref: Any,
+  d_key_ref: Any,
+  d_value_ref: Any,
+  *,
+  cosine: bool,
+) -> None:
+  """Computes dQ of a query tile, and its part of all other gradients.
+
+  Args:
+    scale_ref: `[A]`, in scalar memory.
+    qkv_ref: `[3, D, N]` of this window and head.
+    words_ref: `[P, Q]` int32 mask words of the tile's Q queries.
+    flat_ref: `[2, F]` of `offsets.flatten_offsets`.
+    out_ref: `[D, Q]`, of the forward kernel.
+    lse_ref: `[1, Q]` float32, likewise.
+    d_out_ref: `[D, Q]`, gradient of the output.
+    d_qkv_ref: `[3, D, N]`, written when the last tile of the window is done.
+    d_flat_ref: `[2, F]` float32, written when all windows of a head are done.
+    d_scale_ref: `[1, Q]` float32, summed over the windows of a head.
+    band_ref: scratch of `Band.shape`; filled once for every head.
+    d_band_ref: scratch of `Band.shape`.
+    key_ref: scratch `[D, N]`; filled once for every window.
+    d_key_ref: scratch `[D, N]` float32.
+    d_value_ref: scratch `[D, N]` float32.
+    cosine: whether query and key are normalised first.
+  """
+  n, (p, block) = qkv_ref.shape[-1], words_ref.shape
+  start, queries = find_queries(n, block)
+  window, tile = pl.program_id(1), pl.program_id(2)
+  last_tile = tile == n // block - 1
+  scale = scale_ref[pl.program_id(0)]
+
+  @pl.when((window == 0) & (tile == 0))
+  def _() -> None:
+    fill_band(flat_ref, band_ref)
+    d_band_ref[...] = jnp.zeros_like(d_band_ref)
+    d_scale_ref[...] = jnp.zeros_like(d_scale_ref)
+
+  @pl.when(tile == 0)
+  def _() -> None:
+    key = qkv_ref[1]
+    key_ref[...] = unit_length(key).astype(key.dtype) if cosine else key
+    d_key_ref[...] = jnp.zeros_like(d_key_ref)
+    d_value_ref[...] = jnp.zeros_like(d_value_ref)
+
+  query, d_out = qkv_ref[0, :, queries], d_out_ref[...]
+  if cosine:
+    query = unit_length(query).astype(query.dtype)
+  words, lse = words_ref[...], lse_ref[...]
+  delta = out_ref[...].astype(jnp.float32) * d_out.astype(jnp.float32)
+  delta = jnp.sum(delta, axis=0, keepdims=True)
+  unscaled = jnp.zeros(d_out.shape, jnp.float32)
+  step = min(n, KEYS_AT_ONCE)
+  for first in range(0, n, step):
+    keys = slice(first, first + step)
+    key, value = key_ref[:, keys], qkv_ref[2, :, keys]
+    dots = contract(key, query, 0, 0)
+    d_weights = contract(value, d_out, 0, 0)
+    weights, d_logits = [], []
+    for i in range(step // p):
+      row = first // p + i
+      of_row = slice(i * p, i * p + p)
+      index = Band(p).slice_of(row, start, block)
+      logits = dots[of_row] * (scale * LOG2_E) + band_ref[index]
+      kept = is_kept(words, row)
+      weight = jnp.where(kept, jnp.exp2(logits - lse), 0.0)
+      d_logit = weight * (d_weights[of_row] - delta)
+      d_band_ref[index] += d_logit
+      weights.append(weight.astype(query.dtype))
+      d_logits.append(d_logit.astype(query.dtype))
+    weights = jnp.concatenate(weights, axis=0)
+    d_logits = jnp.concatenate(d_logits, axis=0)
+    d_value_ref[:, keys] += contract(d_out, weights, 1, 1)
+    d_key_ref[:, keys] += contract(query, d_logits, 1, 1)
+    unscaled += contract(key, d_logits, 1, 0)
+  d_query = unscaled * scale
+  if cosine:
+    d_query = unit_length_gradient(qkv_ref[0, :, queries], d_query)
+  d_qkv_ref[0, :, queries] = d_query.astype(d_qkv_ref.dtype)
+  parts = unscaled * query.astype(jnp.float32)
+  d_scale_ref[...] += jnp.sum(parts, axis=0, keepdims=True)
+
+  @pl.when(last_tile)
+  def _() -> None:
+    d_key = d_key_ref[...] * scale
+    if cosine:
+      d_key = unit_length_gradient(qkv_ref[1], d_key)
+    d_qkv_ref[1] = d_key.astype(d_qkv_ref.dtype)
+    d_qkv_ref[2] = d_value_ref[...].astype(d_qkv_ref.dtype)
+
+  @pl.when((window == pl.num_programs(1) - 1) & last_tile)
+  def _() -> None:
+    fold_band(d_band_ref, d_flat_ref)
