@@ -58,19 +58,7 @@ def build_dictionary(
   Source: SemanIR, NeurIPS 2024, section 3 [paper].
   """
   b, g, num_tokens, _ = features.shape
-  bound = num_tokens if max_keys is None else max_keys
-  if not 1 <= bound <= num_tokens:
-    raise ValueError(
-      f"max_keys={max_keys} must lie in [1, {num_tokens}], the tokens of a"
-      " window"
-    )
-  num_keys = whole_number(num_keys)
-  if isinstance(num_keys, int) and not 1 <= num_keys <= bound:
-    raise ValueError(
-      f"num_keys={num_keys} must lie in [1, {bound}]; use fewer keys or a"
-      " larger window"
-    )
-  num_keys = jnp.clip(num_keys, 1, bound)
+  num_keys = _check_num_keys(num_keys, max_keys, num_tokens)
   platform = platform or jax.default_backend()
   implementation = _choose(
     implementation, platform, features.shape, features.dtype, max_keys
@@ -108,6 +96,29 @@ def build_dictionary(
     elements_per_window=b * num_tokens**2,
     platform=platform,
   )
+
+
+def _check_num_keys(
+  num_keys: jax.Array | int, max_keys: int | None, num_tokens: int
+) -> jax.Array:
+  """Returns k, clipped to its range where it is traced.
+
+  Raises:
+    ValueError: it or `max_keys` is out of range, or k is no whole number.
+  """
+  bound = num_tokens if max_keys is None else max_keys
+  if not 1 <= bound <= num_tokens:
+    raise ValueError(
+      f"max_keys={max_keys} must lie in [1, {num_tokens}], the tokens of a"
+      " window"
+    )
+  num_keys = whole_number(num_keys)
+  if isinstance(num_keys, int) and not 1 <= num_keys <= bound:
+    raise ValueError(
+      f"num_keys={num_keys} must lie in [1, {bound}]; use fewer keys or a"
+      " larger window"
+    )
+  return jnp.clip(num_keys, 1, bound)
 
 
 def _choose(
