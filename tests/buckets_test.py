@@ -233,7 +233,7 @@ def test_restoring_plans_what_lies_in_a_bucket(uploaded, folder, tmp_path):
 
 def test_a_film_of_a_bucket_is_refused_by_name(folder, tmp_path):
   (tmp_path / "clip.mp4").touch()
-  with pytest.raises(ImageError, match=r"gs://.*clip\.mp4: films are read"):
+  with pytest.raises(ValueError, match=r"gs://.*clip\.mp4: films are read"):
     planning.plan(str(tmp_path / "clip.mp4"), str(folder))
 
 
