@@ -22,7 +22,11 @@ from tests.bucket_server import BUCKET
 
 if importlib.util.find_spec("gcsfs") is None:
   pytest.skip("needs the extra gcs", allow_module_level=True)
-pytestmark = pytest.mark.slow
+pytestmark = [
+  pytest.mark.slow,
+  # aiohttp's advice to gcsfs.
+  pytest.mark.filterwarnings("ignore:Sending a large body"),
+]
 
 
 @pytest.fixture(scope="module")
