@@ -159,8 +159,7 @@ def key_semantic_attention(
       `offsets.expand_offsets` takes it. "pallas" takes the latter alone.
     implementation: a name of `IMPLEMENTATIONS`; None for one that takes the
       dictionary and the bias as they are.
-    platform: as in `choose_implementation`; decides how much is computed at
-      once.
+    platform: as in `choose_implementation`; decides the size of chunks.
 
   Returns:
     `[B, G, N, A, D]`, dtype of `query`; logits and softmax in float32, and the
@@ -171,32 +170,16 @@ def key_semantic_attention(
     ValueError: shapes do not belong together, the dictionary has not the form
       that the implementation takes, or it cannot run.
 
-  Source: SemanIR, NeurIPS 2024, section 3 (Torch-Mask, Torch-Gather, Triton)
-  [paper].
+  Source: SemanIR, section 3 (Torch-Mask, Torch-Gather, Triton) [paper].
   """
   _check_shapes(query, key, value, dictionary, scale, bias)
   n = query.shape[2]
-  if implementation is None and dictionary.bits is None:
-    implementation = "gather"
-  chosen = choose_implementation(
-    n, n, implementation=implementation, platform=platform, dtype=query.dtype
-  )
   of_pairs = bias.shape[1] == n
-  if implementation is None and chosen == "pallas" and of_pairs:
-    chosen = "mask"
-  implementation = chosen
-  if (implementation == "gather") != (dictionary.bits is None):
-    raise ValueError(
-      f"implementation={implementation!r} does not take this form of the"
-      " dictionary: give build_dictionary max_keys for 'gather' alone"
-    )
+  form = _choose_for_arrays(
+    query, dictionary, of_pairs, implementation, platform
+  )
   arrays, bits = (query, key, value), dictionary.bits
-  if implementation == "pallas":
-    if of_pairs:
-      raise ValueError(
-        "implementation='pallas' takes the bias as one number per offset,"
-        " [2P-1, 2P-1, A], and not as [A, N, N]"
-      )
+  if form == "pallas":
     # Imported late, as Triton's is: other platforms do not need it.
     from semanir_jax.ops.attention import pallas_vjp
 
@@ -211,7 +194,7 @@ def key_semantic_attention(
     out = gather_attention(
       *arrays, indices, valid, scale, bias, platform=platform
     )
-  elif implementation == "triton":
+  elif form == "triton":
     # Imported late: it needs Triton, which only Linux has.
     from semanir_jax.ops.attention import triton_vjp
 
@@ -219,6 +202,40 @@ def key_semantic_attention(
   else:
     out = mask_attention(*arrays, bits, scale, bias, platform=platform)
   return checkpoint_name(out, ATTENDED)
+
+
+def _choose_for_arrays(
+  query: jax.Array,
+  dictionary: Dictionary,
+  of_pairs: bool,
+  implementation: str | None,
+  platform: str | None,
+) -> str:
+  """Names the form to run on arrays as they are.
+
+  Raises:
+    ValueError: the form asked for does not take them, or cannot run.
+  """
+  n = query.shape[2]
+  asked = implementation
+  if asked is None and dictionary.bits is None:
+    asked = "gather"
+  form = choose_implementation(
+    n, n, implementation=asked, platform=platform, dtype=query.dtype
+  )
+  if (form == "gather") != (dictionary.bits is None):
+    raise ValueError(
+      f"implementation={form!r} does not take this form of the"
+      " dictionary: give build_dictionary max_keys for 'gather' alone"
+    )
+  if form == "pallas" and of_pairs:
+    if asked is None:
+      return "mask"
+    raise ValueError(
+      "implementation='pallas' takes the bias as one number per offset,"
+      " [2P-1, 2P-1, A], and not as [A, N, N]"
+    )
+  return form
 
 
 def _check_shapes(

@@ -15,6 +15,7 @@ Source: FlashAttention-2, Dao 2023; the band is [ours].
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 
@@ -96,30 +97,22 @@ def backward_kernel(
   query, d_out = qkv_ref[0, :, queries], d_out_ref[...]
   if cosine:
     query = unit_length(query).astype(query.dtype)
-  words, lse = words_ref[...], lse_ref[...]
   delta = out_ref[...].astype(jnp.float32) * d_out.astype(jnp.float32)
   delta = jnp.sum(delta, axis=0, keepdims=True)
   unscaled = jnp.zeros(d_out.shape, jnp.float32)
-  step = min(n, KEYS_AT_ONCE)
-  for first in range(0, n, step):
-    keys = slice(first, first + step)
+  for first in range(0, n, KEYS_AT_ONCE):
+    keys = slice(first, min(n, first + KEYS_AT_ONCE))
     key, value = key_ref[:, keys], qkv_ref[2, :, keys]
-    dots = contract(key, query, 0, 0)
-    d_weights = contract(value, d_out, 0, 0)
-    weights, d_logits = [], []
-    for i in range(step // p):
-      row = first // p + i
-      of_row = slice(i * p, i * p + p)
-      index = Band(p).slice_of(row, start, block)
-      logits = dots[of_row] * (scale * LOG2_E) + band_ref[index]
-      kept = is_kept(words, row)
-      weight = jnp.where(kept, jnp.exp2(logits - lse), 0.0)
-      d_logit = weight * (d_weights[of_row] - delta)
-      d_band_ref[index] += d_logit
-      weights.append(weight.astype(query.dtype))
-      d_logits.append(d_logit.astype(query.dtype))
-    weights = jnp.concatenate(weights, axis=0)
-    d_logits = jnp.concatenate(d_logits, axis=0)
+    weights, d_logits = _weigh(
+      contract(key, query, 0, 0),
+      contract(value, d_out, 0, 0),
+      (scale * LOG2_E, delta, words_ref[...], lse_ref[...]),
+      (first // p, start),
+      band_ref,
+      d_band_ref,
+    )
+    weights = weights.astype(query.dtype)
+    d_logits = d_logits.astype(query.dtype)
     d_value_ref[:, keys] += contract(d_out, weights, 1, 1)
     d_key_ref[:, keys] += contract(query, d_logits, 1, 1)
     unscaled += contract(key, d_logits, 1, 0)
@@ -141,3 +134,40 @@ def backward_kernel(
   @pl.when((window == pl.num_programs(1) - 1) & last_tile)
   def _() -> None:
     fold_band(d_band_ref, d_flat_ref)
+
+
+def _weigh(
+  dots: jax.Array,
+  d_weights: jax.Array,
+  of_queries: tuple[jax.Array, jax.Array, jax.Array, jax.Array],
+  place: tuple[int, Any],
+  band_ref: Any,
+  d_band_ref: Any,
+) -> tuple[jax.Array, jax.Array]:
+  """Computes the weights of some rows of keys, and the gradient of the logits.
+
+  Args:
+    dots: `[K, Q]` float32, products of keys and queries.
+    d_weights: `[K, Q]` float32, gradient of the weights.
+    of_queries: factor of the products, sum(dO * O), mask words, logarithms.
+    place: row of the first key, and first query.
+    band_ref: see `backward_kernel`.
+    d_band_ref: likewise; what is found here is added.
+
+  Returns:
+    Weights and gradient, `[K, Q]` float32.
+  """
+  scale, delta, words, lse = of_queries
+  first_row, start = place
+  p, block = words.shape
+  weights, d_logits = [], []
+  for i in range(dots.shape[0] // p):
+    row, of_row = first_row + i, slice(i * p, i * p + p)
+    index = Band(p).slice_of(row, start, block)
+    logits = dots[of_row] * scale + band_ref[index]
+    weight = jnp.where(is_kept(words, row), jnp.exp2(logits - lse), 0.0)
+    d_logit = weight * (d_weights[of_row] - delta)
+    d_band_ref[index] += d_logit
+    weights.append(weight)
+    d_logits.append(d_logit)
+  return jnp.concatenate(weights, axis=0), jnp.concatenate(d_logits, axis=0)

@@ -133,8 +133,7 @@ def forward_kernel(
   for first in range(0, n, step):
     keys = slice(first, first + step)
     weights = jnp.exp2(logits_ref[keys, :] - highest)
-    groups = weights.reshape(step // SUBLANES, SUBLANES, block)
-    total += jnp.sum(groups, axis=0)
+    total += jnp.sum(weights.reshape(-1, SUBLANES, block), axis=0)
     value = qkv_ref[2, :, keys]
     out += contract(value, weights.astype(value.dtype), 1, 0)
   total = jnp.sum(total, axis=0, keepdims=True)

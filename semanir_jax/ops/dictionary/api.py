@@ -51,9 +51,8 @@ def build_dictionary(
     The dictionary; a row holds min(k, tokens of its region) keys.
 
   Raises:
-    ValueError: `num_keys` or `max_keys` is out of range or no whole number (a
-      traced `num_keys` cannot be checked: it is clipped to the range), or the
-      implementation is unknown or cannot run.
+    ValueError: k or `max_keys` is out of range or no whole number (a traced k
+      is clipped instead), or the implementation is unknown or cannot run.
 
   Source: SemanIR, NeurIPS 2024, section 3 [paper].
   """
@@ -74,14 +73,25 @@ def build_dictionary(
     # Imported late: Pallas takes a while, and most runs do not need it.
     from semanir_jax.ops.dictionary import pallas_kernel
 
+    interpret = pallas_mode.is_interpreted()
     words = pallas_kernel.build_words(
-      features,
-      num_keys,
-      regions=regions,
-      interpret=pallas_mode.is_interpreted(),
+      features, num_keys, regions=regions, interpret=interpret
     )
     bits = from_words(words).reshape(b, g, num_tokens, -1)
     return Dictionary(bits=bits, words=words)
+
+  return _build_by_xla(features, num_keys, regions, max_keys, platform)
+
+
+def _build_by_xla(
+  features: jax.Array,
+  num_keys: jax.Array,
+  regions: jax.Array | np.ndarray | None,
+  max_keys: int | None,
+  platform: str,
+) -> Dictionary:
+  """Does what `build_dictionary` does, a chunk of windows at a time."""
+  b, g, num_tokens, _ = features.shape
 
   def select(features: jax.Array, *regions: jax.Array) -> Dictionary:
     scores = similarity(features, *regions)
