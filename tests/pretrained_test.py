@@ -70,9 +70,15 @@ def test_a_further_training_starts_from_the_file(name):
   assert config.init_from == name
   first = pretrained.get_config(name)
   assert config.schedule.peak <= first.schedule.peak
-  assert config.model == first.model
-  for field in ("train", "channels", "gray", "degradation"):
+  for field in ("train", "channels", "gray"):
     assert config.data[field] == first.data[field]
+  # How its loops are compiled, and how many patches begin a file, may differ.
+  models = [c.model.to_dict() | {"unroll": False} for c in (config, first)]
+  assert models[0] == models[1]
+  tasks = [
+    c.data.degradation.to_dict() | {"aligned": 0} for c in (config, first)
+  ]
+  assert tasks[0] == tasks[1]
 
 
 def test_they_are_small():
