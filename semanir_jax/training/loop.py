@@ -91,9 +91,11 @@ def train_and_evaluate(
     )
     if run.profile:
       stack.callback(run.profile.close)
-    complete = _train(run, state, position)
+    stopped = _train(run, state, position)
   account.close()
-  return complete
+  if stopped is not None:
+    preemption.leave(stopped)
+  return stopped is None
 
 
 def _open_checkpoints(config: Any, workdir: str, plan: Plan) -> Checkpoints:
@@ -185,8 +187,12 @@ def _alone_in(workdir: str) -> Iterator[None]:
 
 def _train(
   run: Run, state: TrainState, position: Mapping[str, int] | None
-) -> bool:
-  """Runs the phases that are left; returns whether the run is complete."""
+) -> int | None:
+  """Runs the phases that are left.
+
+  Returns:
+    The step that was saved if the run was preempted, else None.
+  """
   phases = run.plan.phases
   run.account.begin_steps()
   for phase, stream in zip(phases, run.plan.data, strict=True):
@@ -213,7 +219,7 @@ def _train(
       state, preempted = train_phase(run, state, phase, stream)
     stream.close()
     if preempted:
-      return False
+      return int(state.step)
   if best := run.checkpoints.best():
     logging.info("best checkpoint: step %d, PSNR %.2f dB", *best)
-  return True
+  return None

@@ -118,7 +118,6 @@ def train_phase(
         "the last step is saved, but not validated; eval.py does that"
       )
     if stop and not last:
-      run.preemption.leave(step)
       return state, True
   return state, False
 
