@@ -185,7 +185,9 @@ def test_steps_lie_in_the_bucket_with_their_lists(runs):
 
 def test_losses_are_there(runs):
   here, there = (events.scalars(r / "run") for r in (runs.disk, runs.bucket))
-  assert here["train/loss"] == there["train/loss"]
+  # Those since the last upload die with a process that is killed.
+  assert there["train/loss"].items() <= here["train/loss"].items()
+  assert set(range(3, 1 + max(here["train/loss"]))) <= set(there["train/loss"])
   assert here["photographs/psnr"] == there["photographs/psnr"]
 
 
@@ -244,6 +246,11 @@ def test_saving_and_restoring_wait_for_a_busy_server(server):
   assert data == {"at": 2}
 
 
+# What orbax leaves behind in its threads; cli.py hides it from users.
+@pytest.mark.filterwarnings(
+  "ignore::pytest.PytestUnraisableExceptionWarning",
+  "ignore::pytest.PytestUnhandledThreadExceptionWarning",
+)
 @pytest.mark.parametrize("fault", [403, "gone"])
 def test_what_cannot_be_saved_is_named_and_the_step_before_stays(
   server, monkeypatch, fault
