@@ -14,7 +14,7 @@ from absl import flags
 
 from semanir_jax import bundled, cli
 from semanir_jax.images.image_file import write_image
-from semanir_jax.networks import run_folder
+from semanir_jax.networks import manifest, run_folder
 from tests import programs, small
 
 pytestmark = pytest.mark.slow
@@ -82,7 +82,9 @@ def _make_inputs(root: pathlib.Path) -> None:
   largest = max(arrays, key=lambda path: path.stat().st_size)
   largest.write_bytes(largest.read_bytes()[:100])
   shutil.copytree(root / "color", root / "wrong")
-  config = root / "wrong" / run_folder.FOLDER / "2" / "config" / "metadata"
+  step = root / "wrong" / run_folder.FOLDER / "2"
+  (step / manifest.NAME).unlink()  # of a step before there were lists
+  config = step / "config" / "metadata"
   config.write_text(small.config(model__dim=16).to_json())
 
 
@@ -204,7 +206,7 @@ def test_debug_shows_the_traceback(ended):
 
 def test_help_explains_the_flags(ended):
   _, out, _ = ended["help"]
-  assert "Restores your images with a trained network." in out
+  assert "Restores your images and films with a trained network." in out
   assert "--checkpoint: Network: a bundled name, a .safetensors file" in out
 
 
