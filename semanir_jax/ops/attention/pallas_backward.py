@@ -26,11 +26,11 @@ from semanir_jax.ops.attention.pallas_band import (
   fold_band,
 )
 from semanir_jax.ops.attention.pallas_forward import (
+  as_operand,
   contract,
   find_queries,
   is_kept,
-  unit_length,
-  unit_length_gradient,
+  operand_gradient,
 )
 
 KEYS_AT_ONCE = 256
@@ -47,35 +47,22 @@ def backward_kernel(
   d_qkv_ref: Any,
   d_flat_ref: Any,
   d_scale_ref: Any,
-  band_ref: Any,
-  d_band_ref: Any,
-  key_ref: Any,
-  d_key_ref: Any,
-  d_value_ref: Any,
-  *,
+  *scratch: Any,
   cosine: bool,
 ) -> None:
   """Computes dQ of a query tile, and its part of all other gradients.
 
-  Args:
-    scale_ref: `[A]`, in scalar memory.
-    qkv_ref: `[3, D, N]` of this window and head.
-    words_ref: `[P, Q]` int32 mask words of the tile's Q queries.
-    flat_ref: `[2, F]` of `offsets.flatten_offsets`.
-    out_ref: `[D, Q]`, of the forward kernel.
-    lse_ref: `[1, Q]` float32, likewise.
+  Arguments as of `forward_kernel`, whose results `out_ref` and `lse_ref` are,
+  and besides:
     d_out_ref: `[D, Q]`, gradient of the output.
     d_qkv_ref: `[3, D, N]`, written when the last tile of the window is done.
     d_flat_ref: `[2, F]` float32, written when all windows of a head are done.
     d_scale_ref: `[1, Q]` float32, summed over the windows of a head.
-    band_ref: scratch of `Band.shape`; filled once for every head.
-    d_band_ref: scratch of `Band.shape`.
-    key_ref: scratch `[D, N]`; filled once for every window.
-    d_key_ref: scratch `[D, N]` float32.
-    d_value_ref: scratch `[D, N]` float32.
-    cosine: whether query and key are normalised first.
+    *scratch: the band and its gradient, of `Band.shape`; the keys, filled once
+      for every window; gradients of keys and values, `[D, N]` float32.
   """
-  n, (p, block) = qkv_ref.shape[-1], words_ref.shape
+  band_ref, d_band_ref, key_ref, d_key_ref, d_value_ref = scratch
+  n, block = qkv_ref.shape[-1], words_ref.shape[1]
   start, queries = find_queries(n, block)
   window, tile = pl.program_id(1), pl.program_id(2)
   last_tile = tile == n // block - 1
@@ -89,24 +76,68 @@ def backward_kernel(
 
   @pl.when(tile == 0)
   def _() -> None:
-    key = qkv_ref[1]
-    key_ref[...] = unit_length(key).astype(key.dtype) if cosine else key
+    key_ref[...] = as_operand(qkv_ref[1], cosine)
     d_key_ref[...] = jnp.zeros_like(d_key_ref)
     d_value_ref[...] = jnp.zeros_like(d_value_ref)
 
-  query, d_out = qkv_ref[0, :, queries], d_out_ref[...]
-  if cosine:
-    query = unit_length(query).astype(query.dtype)
-  delta = out_ref[...].astype(jnp.float32) * d_out.astype(jnp.float32)
+  query = as_operand(qkv_ref[0, :, queries], cosine)
+  delta = out_ref[...].astype(jnp.float32) * d_out_ref[...].astype(jnp.float32)
   delta = jnp.sum(delta, axis=0, keepdims=True)
+  of_queries = (scale * LOG2_E, delta, words_ref[...], lse_ref[...])
+  value_ref, d_out = qkv_ref.at[2], d_out_ref[...]
+  unscaled = _sum_over_keys(
+    query, d_out, value_ref, of_queries, start, *scratch
+  )
+  d_query = operand_gradient(qkv_ref[0, :, queries], unscaled * scale, cosine)
+  d_qkv_ref[0, :, queries] = d_query.astype(d_qkv_ref.dtype)
+  parts = unscaled * query.astype(jnp.float32)
+  d_scale_ref[...] += jnp.sum(parts, axis=0, keepdims=True)
+
+  @pl.when(last_tile)
+  def _() -> None:
+    d_key = operand_gradient(qkv_ref[1], d_key_ref[...] * scale, cosine)
+    d_qkv_ref[1] = d_key.astype(d_qkv_ref.dtype)
+    d_qkv_ref[2] = d_value_ref[...].astype(d_qkv_ref.dtype)
+
+  @pl.when((window == pl.num_programs(1) - 1) & last_tile)
+  def _() -> None:
+    fold_band(d_band_ref, d_flat_ref)
+
+
+def _sum_over_keys(
+  query: jax.Array,
+  d_out: jax.Array,
+  value_ref: Any,
+  of_queries: tuple[jax.Array, jax.Array, jax.Array, jax.Array],
+  start: Any,
+  band_ref: Any,
+  d_band_ref: Any,
+  key_ref: Any,
+  d_key_ref: Any,
+  d_value_ref: Any,
+) -> jax.Array:
+  """Adds a query tile's part to the gradients of keys, values and band.
+
+  Args:
+    query: `[D, Q]`, as the products take it.
+    d_out: `[D, Q]`.
+    value_ref: `[D, N]`.
+    of_queries: see `_weigh`.
+    start: first query of the tile.
+    band_ref: this and what follows: `scratch` of `backward_kernel`.
+
+  Returns:
+    `[D, Q]` float32, the gradient of the query before the scale.
+  """
+  n, p = key_ref.shape[-1], of_queries[2].shape[0]
   unscaled = jnp.zeros(d_out.shape, jnp.float32)
   for first in range(0, n, KEYS_AT_ONCE):
     keys = slice(first, min(n, first + KEYS_AT_ONCE))
-    key, value = key_ref[:, keys], qkv_ref[2, :, keys]
+    key, value = key_ref[:, keys], value_ref[:, keys]
     weights, d_logits = _weigh(
       contract(key, query, 0, 0),
       contract(value, d_out, 0, 0),
-      (scale * LOG2_E, delta, words_ref[...], lse_ref[...]),
+      of_queries,
       (first // p, start),
       band_ref,
       d_band_ref,
@@ -116,24 +147,7 @@ def backward_kernel(
     d_value_ref[:, keys] += contract(d_out, weights, 1, 1)
     d_key_ref[:, keys] += contract(query, d_logits, 1, 1)
     unscaled += contract(key, d_logits, 1, 0)
-  d_query = unscaled * scale
-  if cosine:
-    d_query = unit_length_gradient(qkv_ref[0, :, queries], d_query)
-  d_qkv_ref[0, :, queries] = d_query.astype(d_qkv_ref.dtype)
-  parts = unscaled * query.astype(jnp.float32)
-  d_scale_ref[...] += jnp.sum(parts, axis=0, keepdims=True)
-
-  @pl.when(last_tile)
-  def _() -> None:
-    d_key = d_key_ref[...] * scale
-    if cosine:
-      d_key = unit_length_gradient(qkv_ref[1], d_key)
-    d_qkv_ref[1] = d_key.astype(d_qkv_ref.dtype)
-    d_qkv_ref[2] = d_value_ref[...].astype(d_qkv_ref.dtype)
-
-  @pl.when((window == pl.num_programs(1) - 1) & last_tile)
-  def _() -> None:
-    fold_band(d_band_ref, d_flat_ref)
+  return unscaled
 
 
 def _weigh(

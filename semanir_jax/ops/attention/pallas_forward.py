@@ -36,17 +36,29 @@ def contract(x: jax.Array, y: jax.Array, x_axis: int, y_axis: int) -> jax.Array:
   )
 
 
-def unit_length(x: jax.Array) -> jax.Array:
-  """L2-normalises the columns of `[D, T]` in float32; zeros stay zeros."""
-  return x.astype(jnp.float32) * _reciprocal_length(x)[0]
+def as_operand(x: jax.Array, cosine: bool) -> jax.Array:
+  """Returns queries or keys `[D, T]` as the products take them.
+
+  Args:
+    x: `[D, T]`.
+    cosine: whether the columns are L2-normalised, in float32; zeros stay zeros.
+  """
+  if not cosine:
+    return x
+  unit = x.astype(jnp.float32) * _reciprocal_length(x)[0]
+  return unit.astype(x.dtype)
 
 
-def unit_length_gradient(x: jax.Array, d_unit: jax.Array) -> jax.Array:
-  """Returns the gradient of `x`, from that of `unit_length(x)`; float32."""
+def operand_gradient(
+  x: jax.Array, d_operand: jax.Array, cosine: bool
+) -> jax.Array:
+  """Returns the gradient of `x`, from that of `as_operand(x)`; float32."""
+  if not cosine:
+    return d_operand
   reciprocal, is_long = _reciprocal_length(x)
   unit = x.astype(jnp.float32) * reciprocal
-  along = jnp.sum(unit * d_unit, axis=0, keepdims=True)
-  return (d_unit - jnp.where(is_long, unit * along, 0.0)) * reciprocal
+  along = jnp.sum(unit * d_operand, axis=0, keepdims=True)
+  return (d_operand - jnp.where(is_long, unit * along, 0.0)) * reciprocal
 
 
 def _reciprocal_length(x: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -110,12 +122,9 @@ def forward_kernel(
 
   @pl.when(pl.program_id(2) == 0)
   def _() -> None:
-    key = qkv_ref[1]
-    key_ref[...] = unit_length(key).astype(key.dtype) if cosine else key
+    key_ref[...] = as_operand(qkv_ref[1], cosine)
 
-  words, query = words_ref[...], qkv_ref[0, :, queries]
-  if cosine:
-    query = unit_length(query).astype(query.dtype)
+  words, query = words_ref[...], as_operand(qkv_ref[0, :, queries], cosine)
   dots = contract(key_ref[...], query, 0, 0)
   highest = jnp.full((SUBLANES, block), LOWEST, jnp.float32)
   for row in range(p):
