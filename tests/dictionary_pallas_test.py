@@ -171,9 +171,12 @@ def test_what_the_kernel_cannot_do_is_xlas():
   [
     ({"platform": "cpu"}, "pallas' .* needs a TPU and .* for platform cpu"),
     ({"max_keys": 9}, "makes bits, not indices; leave max_keys=9 out"),
-    ({"shape": (1, 2, 144, 8)}, "windows have 64, 256 or 1024 tokens, not 144"),
+    (
+      {"shape": (1, 2, 144, 8)},
+      "window side of 8, 16, 32 and these windows have 144",
+    ),
     ({"shape": (1, 2, 64, 385)}, "at most 384 channels of a window, not 385"),
-    ({"dtype": jnp.float16}, "compares float32 and bfloat16, not float16"),
+    ({"dtype": jnp.float16}, "computes float32 and bfloat16, not float16"),
     ({"implementation": "triton"}, "triton' .* needs an NVIDIA GPU"),
     (
       {"implementation": "mask"},

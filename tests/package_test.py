@@ -17,8 +17,9 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from semanir_jax.images.image_file import read_image, write_image
+from tests import checkout
+from tests.checkout import ROOT
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 # Bring what only some machines have, or one study; a checkout installs them by
@@ -34,25 +35,12 @@ NOT_FOR_A_CHECKOUT = {
 OWN = {"semanir_jax", "configs", "studies", "benchmarks", "tests"}
 
 
-def _tracked(*paths: str) -> list[str]:
-  """Files of the checkout, without those that a user added."""
-  listed = subprocess.run(
-    ["git", "ls-files", "--cached", "--others", "--exclude-standard", *paths],
-    cwd=ROOT,
-    capture_output=True,
-    text=True,
-  ).stdout.splitlines()
-  if not listed:
-    pytest.skip("needs a git checkout")
-  return [name for name in listed if (ROOT / name).exists()]
-
-
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> pathlib.Path:
   """The wheel of the checkout, built from a copy of its files."""
   source = tmp_path_factory.mktemp("source")
   parts = ("semanir_jax", "configs", "pretrained", "setup.py", "pyproject.toml")
-  for name in _tracked(*parts, "README.md", "LICENSE"):
+  for name in checkout.list_files(*parts, "README.md", "LICENSE"):
     (source / name).parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(ROOT / name, source / name)
   folder = tmp_path_factory.mktemp("wheel")
@@ -74,10 +62,16 @@ def test_the_wheel_holds_code_configs_and_weights_and_nothing_else(wheel):
   names = zipfile.ZipFile(wheel).namelist()
   there = {name for name in names if ".dist-info/" not in name}
   code = {
-    name for name in _tracked("semanir_jax") if name.endswith((".py", ".json"))
+    name
+    for name in checkout.list_files("semanir_jax")
+    if name.endswith((".py", ".json"))
   }
-  configs = {name for name in _tracked("configs") if name.endswith(".py")}
-  pretrained = {name for name in _tracked("pretrained") if name.count("/") == 1}
+  configs = {
+    name for name in checkout.list_files("configs") if name.endswith(".py")
+  }
+  pretrained = {
+    name for name in checkout.list_files("pretrained") if name.count("/") == 1
+  }
   bundled = {f"semanir_jax/bundled/{name}" for name in configs | pretrained}
   assert there == code | bundled
   assert len(pretrained) > 16
@@ -179,7 +173,7 @@ def test_what_was_tested_together_fits_and_is_complete(path):
 def _imported(*folders: str) -> dict[str, str]:
   """Packages that files import, each with a file that does."""
   found = {}
-  for name in _tracked(*folders):
+  for name in checkout.list_files(*folders):
     if not name.endswith(".py"):
       continue
     for node in ast.walk(ast.parse((ROOT / name).read_text())):

@@ -1,16 +1,15 @@
 """Records and committed files name no folder of the machine that made them."""
 
 import json
-import pathlib
-import subprocess
 
 import pytest
 import safetensors
 
 from semanir_jax.machine.portable_names import find_absolute, make_portable
 from studies import clean_logs
+from tests import checkout
+from tests.checkout import ROOT
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
 DATA_DIRS = ["/mnt/sets", "/mnt/sets/more/", "../sets", ""]
 FOLDERS = ["/home/me/code", "/home/me", "C:\\code"]
 
@@ -68,20 +67,10 @@ def test_a_log_is_cleaned_once(tmp_path):
   assert not clean_logs.clean(path, ["/mnt/sets"], ["/home/me"])
 
 
-def _committed(*folders: str) -> list[str]:
-  listed = subprocess.run(
-    ["git", "ls-files", "--cached", "--others", "--exclude-standard", *folders],
-    cwd=ROOT,
-    capture_output=True,
-    text=True,
-  ).stdout.splitlines()
-  if not listed:
-    pytest.skip("needs a git checkout")
-  return [name for name in listed if (ROOT / name).exists()]
-
-
 def test_committed_records_name_no_folder_of_a_machine():
-  names = _committed("pretrained", "studies/results", "benchmarks/results")
+  names = checkout.list_files(
+    "pretrained", "studies/results", "benchmarks/results"
+  )
   texts = {
     name: (ROOT / name).read_text()
     for name in names

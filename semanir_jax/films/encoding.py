@@ -2,12 +2,11 @@
 
 import dataclasses
 from collections.abc import Iterable, Iterator
-from fractions import Fraction
 from typing import Any, NamedTuple
 
 from semanir_jax.films import planes
 from semanir_jax.films.library import CONTAINERS, FilmError, explain, load_av
-from semanir_jax.films.reading import Film, FilmFrame
+from semanir_jax.films.reading import Film, FilmFrame, FrameFormat
 
 _NAMED = (
   "ultrafast superfast veryfast faster fast medium slow slower veryslow"
@@ -91,35 +90,19 @@ class EncoderOptions:
 AS_SUITS = EncoderOptions()
 
 
-@dataclasses.dataclass(frozen=True)
-class Target:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Target(FrameFormat):
   """How a result is encoded.
 
   Attributes:
     codec: of `CODECS`.
     options: of the encoder, as FFmpeg takes them.
     suffix: of the result's container.
-    width: px.
-    height: px.
-    layout: of the planes.
-    colours: what its integers mean.
-    time_base: of the time stamps.
-    rate: frames a second, on the average.
-    aspect: of a pixel.
-    display_matrix: see `Film`.
   """
 
   codec: str
   options: tuple[tuple[str, str], ...]
   suffix: str
-  width: int
-  height: int
-  layout: planes.PlaneFormat
-  colours: planes.Colours
-  time_base: Fraction
-  rate: Fraction
-  aspect: Fraction
-  display_matrix: tuple[int, ...] | None
 
 
 def make_target(

@@ -34,14 +34,12 @@ _TAGS = ("color_range", "colorspace", "color_primaries", "color_trc")
 _HDR = (16, 18)  # transfers: PQ, HLG
 
 
-@dataclasses.dataclass(frozen=True)
-class Film:
-  """What a file says of its film.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FrameFormat:
+  """How frames are stored and shown.
 
   Attributes:
-    path: of the file.
-    stream: index of the stream that is restored.
-    width: px, as the frames are stored.
+    width: px, as they are stored.
     height: the same.
     layout: of the planes.
     colours: what its integers mean.
@@ -50,13 +48,8 @@ class Film:
     aspect: of a pixel; 0 unsaid.
     display_matrix: how players turn the frames: 9 integers, as FFmpeg has them;
       None for as they are.
-    num_frames: that it seems to have; 0 if nothing says so.
-    others: indices of the streams beside it, that are copied.
-    left_out: what is not copied, in words.
   """
 
-  path: pathlib.Path
-  stream: int
   width: int
   height: int
   layout: planes.PlaneFormat
@@ -65,6 +58,22 @@ class Film:
   rate: Fraction
   aspect: Fraction
   display_matrix: tuple[int, ...] | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Film(FrameFormat):
+  """What a file says of its film.
+
+  Attributes:
+    path: of the file.
+    stream: index of the stream that is restored.
+    num_frames: that it seems to have; 0 if nothing says so.
+    others: indices of the streams beside it, that are copied.
+    left_out: what is not copied, in words.
+  """
+
+  path: pathlib.Path
+  stream: int
   num_frames: int
   others: tuple[int, ...]
   left_out: tuple[str, ...]

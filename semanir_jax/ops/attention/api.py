@@ -8,13 +8,12 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jax.typing import DTypeLike
 
-from semanir_jax.ops import triton_launch
+from semanir_jax.ops import pallas_mode, triton_launch
 from semanir_jax.ops.attention.gather import gather_attention
 from semanir_jax.ops.attention.mask import mask_attention
 from semanir_jax.ops.attention.offsets import expand_offsets
 from semanir_jax.ops.chunks import ATTENDED
 from semanir_jax.ops.dictionary.selection import Dictionary
-from semanir_jax.ops.dictionary.words import WINDOW_SIDES
 
 IMPLEMENTATIONS = ("mask", "gather", "triton", "pallas")
 
@@ -74,7 +73,7 @@ def choose_implementation(
   if implementation == "triton":
     reason = _why_not_triton(platform, dtype)
   elif implementation == "pallas":
-    reason = _why_not_pallas(platform, num_tokens, dtype)
+    reason = pallas_mode.why_unavailable(platform, num_tokens, dtype)
   if reason is not None:
     raise ValueError(
       f"implementation={implementation!r} cannot run: {reason}; or use None,"
@@ -88,7 +87,7 @@ def choose_implementation(
   if sparse:
     return "gather"
   large = num_tokens >= LEAST_PALLAS_TOKENS
-  if large and _why_not_pallas(platform, num_tokens, dtype) is None:
+  if large and pallas_mode.why_unavailable(platform, num_tokens, dtype) is None:
     return "pallas"
   return "mask"
 
@@ -113,23 +112,6 @@ def _why_not_triton(platform: str, dtype: DTypeLike) -> str | None:
   if jnp.dtype(dtype) not in (jnp.float32, jnp.bfloat16, jnp.float16):
     return f"it computes float32, bfloat16 and float16, not {jnp.dtype(dtype)}"
   return triton_launch.why_unavailable()
-
-
-def _why_not_pallas(
-  platform: str, num_tokens: int, dtype: DTypeLike
-) -> str | None:
-  """Says why the Pallas kernel cannot run; None if it can."""
-  if platform != "tpu":
-    return f"it needs a TPU and the program is for platform {platform}"
-  if num_tokens not in {side**2 for side in WINDOW_SIDES}:
-    sides = ", ".join(map(str, WINDOW_SIDES))
-    return (
-      f"it needs a window side of {sides} and these windows have"
-      f" {num_tokens} tokens"
-    )
-  if jnp.dtype(dtype) not in (jnp.float32, jnp.bfloat16):
-    return f"it computes float32 and bfloat16, not {jnp.dtype(dtype)}"
-  return None
 
 
 def key_semantic_attention(

@@ -13,7 +13,7 @@ from semanir_jax.ops.dictionary.selection import (
   select_keys,
   similarity,
 )
-from semanir_jax.ops.dictionary.words import WINDOW_SIDES, from_words
+from semanir_jax.ops.dictionary.words import from_words
 from semanir_jax.ops.whole_numbers import whole_number
 
 IMPLEMENTATIONS = ("xla", "triton", "pallas")
@@ -186,18 +186,12 @@ def _why_not_pallas(
   max_keys: int | None,
 ) -> str | None:
   """Says why the Pallas kernel cannot run; None if it can."""
-  if platform != "tpu":
-    return f"it needs a TPU and the program is for platform {platform}"
   if max_keys is not None:
     return f"it makes bits, not indices; leave max_keys={max_keys} out"
   _, _, num_tokens, channels = shape
-  if num_tokens not in {side**2 for side in WINDOW_SIDES}:
-    return f"its windows have 64, 256 or 1024 tokens, not {num_tokens}"
   if channels > _MOST_PALLAS_CHANNELS:
     return (
       f"it holds at most {_MOST_PALLAS_CHANNELS} channels of a window, not"
       f" {channels}"
     )
-  if jnp.dtype(dtype) not in (jnp.float32, jnp.bfloat16):
-    return f"it compares float32 and bfloat16, not {jnp.dtype(dtype)}"
-  return None
+  return pallas_mode.why_unavailable(platform, num_tokens, dtype)

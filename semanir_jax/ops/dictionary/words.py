@@ -13,9 +13,7 @@ import jax.numpy as jnp
 
 from semanir_jax.ops.bits import WORD
 from semanir_jax.ops.dictionary.selection import Dictionary
-
-# P: powers of two that fill sublanes and whose rows a word of 32 bits holds.
-WINDOW_SIDES = (8, 16, 32)
+from semanir_jax.ops.pallas_mode import WINDOW_SIDES
 
 
 def window_side(num_tokens: int) -> int:
