@@ -513,3 +513,19 @@ def test_a_result_of_other_frames_or_times_is_an_error(tmp_path, times, told):
   else:
     with pytest.raises(FilmError, match=told):
       film_report.report(job, film, None, 1)
+
+
+def test_a_wrong_result_is_not_kept_as_done(tmp_path, monkeypatch):
+  source = film_cases.write_film(tmp_path / "a.mkv", times=[0, 40, 80])
+  with monkeypatch.context() as patch:
+
+    def differ(job, *_):
+      raise film_report.WrongResultError(f"{job.result}: has fewer frames")
+
+    patch.setattr(film_report, "report", differ)
+    with pytest.raises(FilmError, match="has fewer frames"):
+      restore_files("1", str(source), str(tmp_path / "out"))
+  assert not (tmp_path / "out" / "a.mkv").exists()
+  assert (tmp_path / "out" / ".a.mkv.parts" / "000000.npz").exists()
+  # What is done stays done, and is joined and looked at again.
+  assert len(_restored(source, tmp_path).frames) == 3

@@ -27,6 +27,10 @@ _COLUMNS: tuple[str, ...] = (
 )
 
 
+class WrongResultError(FilmError):
+  """Says how a result differs from its film; this is an error of ours."""
+
+
 def check_reference(job: Job, film: Film, scale: int) -> Film | None:
   """Reads what a clean film is, before the work; None without one.
 
@@ -59,7 +63,8 @@ def report(job: Job, film: Film, clean: Film | None, scale: int) -> None:
     scale: of the network.
 
   Raises:
-    FilmError: the result has not the frames and times of the input.
+    WrongResultError: the result has not the frames and times of the input.
+    FilmError: the clean film has fewer frames.
   """
   result = reading.probe(job.result)
   films = [film, result] + ([clean] if clean else [])
@@ -72,7 +77,7 @@ def report(job: Job, film: Film, clean: Film | None, scale: int) -> None:
     if before is None and after is None:
       break  # of the clean film there is more
     if before is None or after is None:
-      raise FilmError(
+      raise WrongResultError(
         f"{job.result}: has {'more' if before is None else 'fewer'} frames than"
         f" {film.path}, from the one after {count}; this is an error of ours,"
         " please report it with the film"
@@ -126,7 +131,7 @@ def _check_time(
         job.result.suffix,
       )
   if abs(wanted + shift - found) > result.time_base:
-    raise FilmError(
+    raise WrongResultError(
       f"{job.result}: shows the frame of {float(wanted):.3f} s at"
       f" {float(found):.3f} s; this is an error of ours, please report it with"
       " the film"

@@ -147,7 +147,12 @@ def _restore(
     raise FilmError(f"{film.path}: not one frame of it could be restored")
   muxing.write(film, target, parts, job.result, damage)
   logging.info("%s", job.result)
-  film_report.report(job, film, film_job.clean, restorer.model.scale)
+  try:
+    film_report.report(job, film, film_job.clean, restorer.model.scale)
+  except film_report.WrongResultError:
+    # Else the next run would keep it as done. The parts stay.
+    job.result.unlink()
+    raise
   parts.remove()
   return bool(damage)
 
