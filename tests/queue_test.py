@@ -1,6 +1,7 @@
 """The queue of trainings for a GPU that is there for some minutes."""
 
 import json
+import os
 import pathlib
 import sys
 
@@ -13,11 +14,19 @@ from semanir_jax.training import queue
 from semanir_jax.training.preemption import EXIT_CODE
 
 # A training that saves itself when it is told to, as `train.py` does.
-STUBBORN = "import time; time.sleep(60)"
-PATIENT = f"""
+OBEDIENT = f"""
 import signal, sys, time
-signal.signal(signal.SIGTERM, lambda *_: sys.exit({EXIT_CODE}))
+def save(*_):
+  print("saved", flush=True)
+  sys.exit({EXIT_CODE})
+signal.signal(signal.SIGTERM, save)
 print("step 7 of 9", flush=True)
+time.sleep(60)
+"""
+STUBBORN = """
+import os, signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print(os.getpid(), flush=True)
 time.sleep(60)
 """
 
@@ -82,17 +91,19 @@ def test_nothing_begins_when_the_time_is_nearly_over(monkeypatch, output):
 
 def test_a_training_is_told_to_save_when_its_time_is_over(output):
   with open(output / "a.log", "w") as log:
-    command = [sys.executable, "-c", PATIENT]
+    command = [sys.executable, "-c", OBEDIENT]
     assert queue._run_for(command, 2.0, log) == EXIT_CODE
-  assert queue._last_line(output / "a.log") == "a: step 7 of 9"
+  assert queue._last_line(output / "a.log") == "a: saved"
 
 
 def test_a_training_that_does_not_stop_is_killed(monkeypatch, output):
   monkeypatch.setattr(queue, "_KILL_S", 0.2)
-  ignoring = f"import signal; signal.signal(15, signal.SIG_IGN); {STUBBORN}"
   with open(output / "a.log", "w") as log:
-    command = [sys.executable, "-c", ignoring]
-    assert queue._run_for(command, 1.0, log) == EXIT_CODE
+    command = [sys.executable, "-c", STUBBORN]
+    assert queue._run_for(command, 2.0, log) == EXIT_CODE
+  pid = int((output / "a.log").read_text())
+  with pytest.raises(ProcessLookupError):
+    os.kill(pid, 0)
 
 
 @pytest.mark.slow
