@@ -52,14 +52,14 @@ web_demo: $(VENV)/.installed_demo
 
 PYTEST = $(RUN) -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 
-test: $(VENV)/.installed_demo $(GPU_COMPILER)/.installed
-test: $(TPU_COMPILER)/.installed lint
+test: lint $(GPU_COMPILER)/.installed $(TPU_COMPILER)/.installed
 	$(PYTEST)
 
-test_fast: $(VENV)/.installed lint
+test_fast: lint
 	$(PYTEST) -m "not slow"
 
-lint: $(VENV)/.installed
+# Types are checked against all that the code imports, the web demo's gradio too.
+lint: $(VENV)/.installed_demo
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m pyright --pythonpath $(RUN)
