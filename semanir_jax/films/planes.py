@@ -163,7 +163,7 @@ def read_planes(
 ) -> list[np.ndarray]:
   """Returns views of the planes, `[H, W]` integers; chroma may be smaller."""
   return [
-    np.frombuffer(plane, layout.dtype).reshape(plane.height, -1)[
+    np.frombuffer(memoryview(plane), layout.dtype).reshape(plane.height, -1)[
       :, : plane.width
     ]
     for plane in frame.planes
