@@ -33,6 +33,7 @@ _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _SR_S, _SR_B = "configs/sr.py:x4,S", "configs/sr.py:x4,B"
 _U = "configs/denoise.py:color,U"
 _BFLOAT16 = "model.dtype=bfloat16"
+_MASK = "model.implementation=mask"
 
 
 class Case(NamedTuple):
@@ -64,17 +65,25 @@ class Case(NamedTuple):
 
 
 _BOTH = ("train", "inference")
+# The recipes' batch sizes, one patch on each device.
+_RECIPES = (
+  (_SR_S, "v5e:4x8", _BOTH),
+  (_SR_B, "v5e:4x8", ("train",)),
+  (_U, "v5e:2x4", _BOTH),
+  (_SR_S, "v6e:4x8", ("train",)),
+  (_SR_S, "v5p:2x4x4", ("train",)),
+  (_U, "v6e:2x4", ("train",)),
+  (_U, "v5p:2x2x2", ("train",)),
+  (_SR_B, "v6e:4x8", ("train",)),
+  (_SR_B, "v5p:2x4x4", ("train",)),
+)
 CASES = (
-  # The recipes' batch sizes, one patch on each device.
-  Case(_SR_S, "v5e:4x8", steps=_BOTH),
-  Case(_SR_B, "v5e:4x8"),
-  Case(_U, "v5e:2x4", steps=_BOTH),
-  Case(_SR_S, "v6e:4x8"),
-  Case(_SR_S, "v5p:2x4x4"),
-  Case(_U, "v6e:2x4"),
-  Case(_U, "v5p:2x2x2"),
-  Case(_SR_B, "v6e:4x8"),
-  Case(_SR_B, "v5p:2x4x4"),
+  *(Case(name, where, steps=steps) for name, where, steps in _RECIPES),
+  # Without the TPU's kernels.
+  *(
+    Case(name, where, (_BFLOAT16, _MASK), steps)
+    for name, where, steps in _RECIPES
+  ),
   # More on a device: fewer chips, or a larger batch.
   Case(_SR_S, "v5e:4x4"),
   Case(_SR_S, "v5e:4x4", (_BFLOAT16, "train.accumulate=2")),
@@ -119,8 +128,9 @@ def table(entries: Sequence[Mapping[str, Any]]) -> list[str]:
   lines = [
     "| config | slice | step, batch | memory per device, MiB: arguments +"
     " temporaries = in use (share) | GFLOP per device | crosses devices, MB |"
+    " traffic, GB (+ in kernels) | Mcycles: XLA + kernels (+ branches) |"
     " matrix units alone, ms | roofline, ms (bound by) |",
-    "| --- | --- | --- | --- | ---: | --- | ---: | --- |",
+    "| --- | --- | --- | --- | ---: | --- | --- | --- | ---: | --- |",
   ]
   for entry in entries:
     lines += _table_lines(entry)
@@ -135,13 +145,13 @@ def _table_lines(entry: Mapping[str, Any]) -> Iterator[str]:
     changes.append("float32")
   start = f"| {' '.join([f'`{name}`', *changes])} | {entry['topology']} |"
   if "error" in entry:
-    yield f"{start} {', '.join(entry['steps'])} | {entry['error']} | | | | |"
+    yield f"{start} {', '.join(entry['steps'])} | {entry['error']} | | | | | | |"
   for row in entry["rows"]:
     step = f"{row['step']}, {row['batch_size']}"
     flops = f"{row['gigaflops_per_device']:.0f}"
     if "compiler_error" in row:
       reason = row["compiler_error"].split(": ")[-1].removesuffix(".")
-      yield f"{start} {step} | **does not compile**: {reason} | {flops} | | | |"
+      yield f"{start} {step} | **does not compile**: {reason} | {flops} | | | | | |"
       continue
     share = ""
     if "fits" in row:
@@ -159,8 +169,27 @@ def _table_lines(entry: Mapping[str, Any]) -> Iterator[str]:
     if "roofline_ms" in row:
       bound = f"{row['roofline_ms']:.0f} ({row['bound_by']})"
       times = f"{row['arithmetic_ms']:.1f} | {bound} |"
-    moved = moved or "nothing"
-    yield f"{start} {step} | {memory} | {flops} | {moved} | {times}"
+    cells = (step, memory, flops, moved or "nothing", *_memory_and_cycles(row))
+    yield f"{start} {' | '.join(cells)} | {times}"
+
+
+def _memory_and_cycles(row: Mapping[str, Any]) -> tuple[str, str]:
+  """Cells of what main memory moves, and of the step's cycles.
+
+  Beside the traffic stands what kernels move of arrays that the compiler has
+  placed in fast memory: it would be traffic if they lay in main memory.
+  """
+  traffic, cycles = f"{row['memory_traffic_gb']:.1f}", ""
+  kernels = row.get("kernels", [])
+  if any("blocks_gb" in kernel for kernel in kernels):
+    inside = sum(k["blocks_gb"] - k["traffic_gb"] for k in kernels)
+    traffic += f" (+ {inside:.1f})"
+  if row["compiler_megacycles"]:
+    cycles = f"{row['compiler_megacycles']:.1f}"
+  if "kernel_megacycles" in row:
+    branches = sum(kernel["branch_megacycles"] for kernel in kernels)
+    cycles += f" + {row['kernel_megacycles']:.1f} (+ {branches:.1f})"
+  return traffic, cycles
 
 
 def main() -> None:

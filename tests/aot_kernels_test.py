@@ -205,7 +205,7 @@ def test_a_row_says_what_its_kernels_take_and_how_it_was_counted():
   )
   compiled = types.SimpleNamespace(
     memory_analysis=lambda: size,
-    as_text=lambda: PROGRAM.replace("PLACE", ""),
+    as_text=lambda: PROGRAM.replace("PLACE", "S(1)"),
   )
 
   def describe(found):
@@ -221,7 +221,8 @@ def test_a_row_says_what_its_kernels_take_and_how_it_was_counted():
       "kernel": "add",
       "grid": [2, 4],
       "calls": 5,
-      "traffic_gb": 5 * 123 / 1e9,
+      "traffic_gb": 5 * 103 / 1e9,  # without %y, which is on the chip
+      "blocks_gb": 5 * 123 / 1e9,
       "megacycles": 15.0,
       "branch_megacycles": 5.0,
     }

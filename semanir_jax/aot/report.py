@@ -25,7 +25,9 @@ from semanir_jax.training.setup import make_step, place_step
 
 # How the figures of Pallas kernels are found; rows that have some say it.
 HOW_COUNTED = (
-  "kernels, traffic: a block when the grid comes to another one; cycles:"
+  "kernels, traffic: a block when the grid comes to another one, where the"
+  " compiler has not placed the array in fast memory (blocks_gb: wherever it"
+  " lies); cycles:"
   " bundles of the compiler's schedule, a loop's as often as it runs, without"
   " those of branches (branch_megacycles) and waiting for memory; arithmetic:"
   " that of the mask form"
@@ -208,6 +210,7 @@ def _describe_kernels(
       "grid": list(kernel.grid),
       "calls": calls,
       "traffic_gb": traffic.kernel_bytes[kernel] / 1e9,
+      "blocks_gb": calls * sum(kernel.moved_bytes) / 1e9,
     }
     if isinstance(schedule, Schedule):
       row["megacycles"] = calls * schedule.cycles / 1e6
