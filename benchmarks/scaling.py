@@ -143,15 +143,16 @@ def _table_lines(entry: Mapping[str, Any]) -> Iterator[str]:
   changes = [c for c in entry["changes"] if c != _BFLOAT16]
   if _BFLOAT16 not in entry["changes"]:
     changes.append("float32")
+  empty = "| " * 5 + "|"
   start = f"| {' '.join([f'`{name}`', *changes])} | {entry['topology']} |"
   if "error" in entry:
-    yield f"{start} {', '.join(entry['steps'])} | {entry['error']} | | | | | | |"
+    yield f"{start} {', '.join(entry['steps'])} | {entry['error']} {empty}"
   for row in entry["rows"]:
     step = f"{row['step']}, {row['batch_size']}"
     flops = f"{row['gigaflops_per_device']:.0f}"
     if "compiler_error" in row:
       reason = row["compiler_error"].split(": ")[-1].removesuffix(".")
-      yield f"{start} {step} | **does not compile**: {reason} | {flops} | | | | | |"
+      yield f"{start} {step} | **does not compile**: {reason} | {flops} {empty}"
       continue
     share = ""
     if "fits" in row:
