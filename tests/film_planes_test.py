@@ -1,5 +1,7 @@
 """Frames of films as RGB and back, against float64 and bit for bit."""
 
+from unittest import mock
+
 import av
 import numpy as np
 import pytest
@@ -188,6 +190,14 @@ def test_a_matrix_that_a_player_would_guess_otherwise_is_said():
 def test_pixels_of_other_kinds_are_refused_by_name(name):
   with pytest.raises(FilmError, match=f"a.mp4: has pixels of the kind {name},"):
     planes.plane_format(name, "a.mp4")
+
+
+def test_one_thread_lays_samples_out():
+  """Several lost rows of one frame of p010 in some hundreds."""
+  frame = mock.Mock(wraps=random_frame("yuv420p10le", 322, 242)[0])
+  frame.format.name = "p010le"
+  planes.as_planes(frame, planes.plane_format("p010le", "a.mp4"))
+  assert frame.reformat.call_args.kwargs["threads"] == 1
 
 
 @pytest.mark.parametrize("name", ["nv12", "bgr24", "p010le"])

@@ -155,7 +155,10 @@ def check_matrix(colours: Colours, layout: PlaneFormat, film: str) -> None:
 def as_planes(frame: "av.VideoFrame", layout: PlaneFormat) -> "av.VideoFrame":
   """Returns a frame in a format of planes; the samples stay what they are."""
   name = frame.format.name.replace("yuvj", "yuv")
-  return frame if name == layout.name else frame.reformat(format=layout.name)
+  if name == layout.name:
+    return frame
+  # Of several threads, libswscale loses rows of p010 now and then.
+  return frame.reformat(format=layout.name, threads=1)
 
 
 def read_planes(
