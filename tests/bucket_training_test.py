@@ -119,7 +119,6 @@ def runs(server, photographs, tmp_path_factory) -> Runs:
 def _kill_while_saving(server, bucket, folder) -> tuple[int, str]:
   """Kills a run at the moment it writes the list of step 4."""
   environment = os.environ | {
-    "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
     "JAX_PLATFORMS": "cpu",
     "PYTHONPATH": ".",
   }

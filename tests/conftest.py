@@ -11,7 +11,8 @@ from absl import logging
 
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
-# Tests compile much and compute little.
+# Tests compile much and compute little, and so do the programs they start.
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "true"
 jax.config.update("jax_disable_most_optimizations", True)
 # What was compiled once is not compiled again: in this process, in the workers
 # of pytest-xdist, which inherit the folder, and in the programs that the tests

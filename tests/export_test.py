@@ -278,7 +278,6 @@ def test_jax_alone_runs_it(file, network, tmp_path):
 def _run(folder: pathlib.Path, *arguments: str) -> str:
   """Runs Python; returns what it wrote to stderr."""
   environment = os.environ | {
-    "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
     "JAX_PLATFORMS": "cpu",
   }
   environment.pop("PYTHONPATH", None)

@@ -64,7 +64,6 @@ def _run(*command: str) -> str:
     env=os.environ
     | {
       "JAX_PLATFORMS": "cpu",
-      "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
       "PYTHONPATH": ".",
     },
     capture_output=True,

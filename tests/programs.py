@@ -34,7 +34,6 @@ def run_all(
     folder: empty one, for their output.
   """
   environment = os.environ | {
-    "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
     "JAX_PLATFORMS": "cpu",
     "PYTHONPATH": ".",
   }

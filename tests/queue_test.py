@@ -109,7 +109,6 @@ def test_a_training_that_does_not_stop_is_killed(monkeypatch, output):
 @pytest.mark.slow
 def test_a_smoke_run_leaves_weights_that_load(monkeypatch, tmp_path, output):
   monkeypatch.setenv("JAX_PLATFORMS", "cpu")
-  monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
   rng = np.random.default_rng(0)
   for name in ("photos/train", "bsds500/train", "bsds500/test"):
     folder = tmp_path / name

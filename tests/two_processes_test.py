@@ -84,7 +84,6 @@ class Programs:
       command += [f"--num_processes={processes}"]
     environment = os.environ | {
       "JAX_COMPILATION_CACHE_DIR": str(self.folder / "compiled"),
-      "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
       "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
       "JAX_PLATFORMS": "cpu",
       "PYTHONPATH": str(ROOT),
