@@ -179,8 +179,8 @@ def _picture(name: str, entry: Entry) -> list[str]:
     f"*A part of scikit-image's `chelsea` (CC0), which no network learned from."
     f" Left: {entry['degraded']}, {found['input_psnr']:.2f} dB. Middle:"
     f" restored, {found['psnr']:.2f} dB. Right: truth. The degradation is"
-    f" `{entry.get('picture', entry['set'])}` of `{entry['config']}`. PSNR is of"
-    " the whole picture, by the protocol below.*",
+    f" `{entry.get('picture', entry['set'])}` of `{entry['config']}`. PSNR is"
+    " of the whole picture, by the protocol below.*",
   ]
 
 
