@@ -5,8 +5,8 @@
 
 Compiles for one TPU v5e with the compiler of `jax[tpu]`, on a machine without a
 TPU; nothing is run. `--platform=cpu` compiles for the CPU. Rows are written one
-by one, and those in the file are not made again. The tables of docs/kernels.md
-are made from them (`--nocompile` prints them).
+by one, and those in the file are not made again. `--nocompile` prints the
+tables of docs/kernels.md and of the page beside the file.
 """
 
 import itertools

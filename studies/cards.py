@@ -72,10 +72,10 @@ def make_card(name: str, entry: Entry, data: Mapping[str, str]) -> str:
     *([_fill(entry["scores"])] if "scores" in entry else []),
     "## Training",
     _list(entry["recipe"]),
+    "[../logs](../logs) has the logs of these trainings. This command trains by"
+    " the recipe in `configs/pretrained.py`:",
     f"    python train.py --config={entry['command']}"
     f" --config.data.data_dir=DATA --workdir=runs/{name}",
-    "trains by this recipe (`configs/pretrained.py`); the logs of what was run"
-    " are in [../logs](../logs).",
     "## Training images and their terms",
     "\n".join(f"- {_fill(data[key])}" for key in entry["data"]),
     "The file is under the Apache License 2.0; [NOTICE](../NOTICE) says what"
@@ -178,9 +178,9 @@ def _picture(name: str, entry: Entry) -> list[str]:
     f"![Input, restored, truth]({name}.jpg)",
     f"*A part of scikit-image's `chelsea` (CC0), which no network learned from."
     f" Left: {entry['degraded']}, {found['input_psnr']:.2f} dB. Middle:"
-    f" restored, {found['psnr']:.2f} dB. Right: truth. Degraded as"
-    f" `{entry.get('picture', entry['set'])}` of `{entry['config']}`; PSNR of"
-    " the whole picture, by the protocol below.*",
+    f" restored, {found['psnr']:.2f} dB. Right: truth. The degradation is"
+    f" `{entry.get('picture', entry['set'])}` of `{entry['config']}`. PSNR is"
+    " of the whole picture, by the protocol below.*",
   ]
 
 
@@ -220,9 +220,9 @@ def _protocol(name: str) -> str:
   """Says how the scores were measured."""
   protocol = _results(name)["protocol"]
   return (
-    f"{wording.measures(protocol)}; k = {protocol['num_keys']} of N ="
+    f"Protocol: {wording.measures(protocol)}; k = {protocol['num_keys']} of N ="
     f" {protocol['window_size'] ** 2}; means {protocol['means']};"
-    f" {protocol['device']}, jax {protocol['jax']}. The table is made from"
+    f" {protocol['device']}, jax {protocol['jax']}. The figures are from"
     f" [{name}.json](../{name}.json), the `results.json` of this command:"
   )
 

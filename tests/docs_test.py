@@ -13,7 +13,7 @@ PAGES = [
   "pretrained/README.md",
   *(
     str(path.relative_to(ROOT).as_posix())
-    for folder in ("docs", "pretrained/cards")
+    for folder in ("docs", "pretrained/cards", "benchmarks/results")
     for path in sorted((ROOT / folder).glob("*.md"))
   ),
 ]
