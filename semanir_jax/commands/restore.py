@@ -1,4 +1,4 @@
-"""Restores your images and films with a trained network.
+r"""Restores your images and films with a trained network.
 
 semanir-restore --input=photo.png
 semanir-restore --input="photos/**/*.png" --output=restored \
