@@ -1,4 +1,4 @@
-"""The network that the ablations vary, small enough for many runs on a CPU.
+"""Describes the network of the ablations, small enough for runs on a CPU.
 
 Colour denoising at sigma 25: two stages of four layers, window 8 (N = 64
 tokens), k = N/2 as in the paper, trained on the 398 images of BSDS500 train

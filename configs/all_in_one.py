@@ -1,18 +1,19 @@
 """One colour network for noise, JPEG artifacts and mosaics.
 
-No row of the paper, whose authors name one model for many degradations as
-future work; there is no published figure. Each example draws its degradation:
-half of them noise of sigma 0 to 50, a quarter JPEG of quality 10 to 40, a
-quarter an RGGB mosaic filled in by Malvar's filters. Test sets are degraded as
-in the tasks' own configs, and measured without a border, which demosaicking has
-there: 10 px (`--config.eval.protocol.crop_px=10` for that row).
+The paper has no such network: its authors name one model for many degradations
+as future work. So there is no published figure. Each example draws its
+degradation: half of the examples have noise of sigma 0 to 50, a quarter JPEG of
+quality 10 to 40, and a quarter an RGGB mosaic filled in by Malvar's filters.
+Test sets are degraded as in the tasks' own configs. They are measured without a
+border; configs/demosaic.py has a border of 10 px
+(`--config.eval.protocol.crop_px=10` for that row).
 
-`outdoor` adds what configs/deblur.py:synthetic and configs/weather.py:synthetic
-learn, with their test forms and real pairs: a third of the examples as above, a
-sixth motion blur, the rest weather and clean pictures. Patches are drawn from
-`photos/train` too.
+`outdoor` adds the degradations, test forms and real pairs of
+configs/deblur.py:synthetic and configs/weather.py:synthetic. A third of the
+examples is as above, a sixth has motion blur, the rest has weather or is clean.
+Patches are drawn from `photos/train` too.
 
-Recipe: that of configs/denoise.py.
+The recipe is that of configs/denoise.py.
 
   python train.py --config=configs/all_in_one.py:U_light \
     --config.data.data_dir=data --workdir=runs/all

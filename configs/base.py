@@ -1,7 +1,7 @@
-"""Every field of a config, with its default, its unit and its meaning.
+"""Explains every field of a config, with its default, its unit and its meaning.
 
-The other files change what their task needs; the command line changes single
-fields: --config.train.batch_size=4. A field that is not here does not exist.
+The other files change the fields that their task needs. The command line
+changes single fields: --config.train.batch_size=4. No other fields exist.
 
   python train.py --config=configs/base.py --workdir=runs/base
 """

@@ -1,25 +1,26 @@
 """Motion deblurring: trained on GoPro, measured on GoPro and HIDE.
 
 Published (SemanIR, U shape), PSNR / SSIM: GoPro 33.44 / 0.964, HIDE 31.05 /
-0.941, the latter without training on it. SSIM is MATLAB's of an RGB array, a
-3-D window.
+0.941. The network did not train on HIDE. SSIM is MATLAB's of an RGB array, with
+a 3-D window.
 
 Recipe: Restormer's (Deblurring_Restormer.yml, 8 GPUs): 300 k steps in phases of
 growing patches and shrinking batches, AdamW, gradient norm at most 0.01, L1,
-3e-4 for 92 k steps and then a cosine to 1e-6. Ours is the moving average.
-The batches of the last phases split over at most 8 devices. Patches are padded
-to multiples of 128 px by U: those of 160 and 192 px to 256, of 320 to 384. That
-is 1.5 times the arithmetic of the run, and the second phase computes 2.5 times
-the pixels of the first. U_light pads 160 px to 192, U_tiny nothing. One phase
-instead, Restormer's fourth: --config.train.progressive="()"
---config.data.patch_size=256 --config.train.batch_size=16.
+3e-4 for 92 k steps and then a cosine to 1e-6. The moving average is ours.
+The batches of the last phases split over at most 8 devices. U pads patches to
+multiples of 128 px: 160 and 192 px to 256, and 320 px to 384. That makes 1.5
+times the arithmetic of the run, and the second phase computes 2.5 times the
+pixels of the first. U_light pads 160 px to 192, U_tiny pads nothing. These
+flags train in one phase instead, Restormer's fourth:
+--config.train.progressive="()" --config.data.patch_size=256
+--config.train.batch_size=16.
 
 `synthetic` needs no pairs: photographs are blurred while training
-(`degradations.MotionBlur`), an eighth of the patches stays as it is, and the
-tests are fixed blurs of `photos/val`, `clean` pictures, which should come back
-as they were, and the few real pairs of `gopro_samples` (4) and `reds_samples`
-(12). What learned from synthetic blur may leave GoPro's frames worse than they
-came, as DeblurGAN did.
+(`degradations.MotionBlur`), and an eighth of the patches stays clean. The tests
+are fixed blurs of `photos/val`, `clean` pictures, which should come back
+unchanged, and the few real pairs of `gopro_samples` (4) and `reds_samples`
+(12). A network that learned from synthetic blur may make GoPro's frames worse,
+as DeblurGAN did.
 
   python train.py --config=configs/deblur.py --config.data.data_dir=data \
     --workdir=runs/deblur

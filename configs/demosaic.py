@@ -5,10 +5,10 @@ Published (SemanIR, U shape, trained on DFWB), PSNR: Kodak 43.62, McMaster
 met with a border of 10 px and, for Kodak, the images of 768x512 px.
 
 Recipe: steps, learning rate, loss (Charbonnier, sqrt(d^2 + (1e-3)^2)) and AdamW
-of GRL (config/experiment/dm/grl.yaml, 4 GPUs); its warm-up starts at 1e-5, ours
-at 0. GRL takes 32 patches of 64 px a step; here 8 of 128 px, as many pixels,
-for the lowest level of the U needs a window. GRL trains on ImageNet, without a
-moving average.
+are GRL's (config/experiment/dm/grl.yaml, 4 GPUs). GRL's warm-up starts at 1e-5,
+ours at 0. GRL takes 32 patches of 64 px a step. This config takes 8 of 128 px,
+as many pixels, because the lowest level of the U needs a whole window. GRL
+trains on ImageNet, without a moving average.
 
   python eval.py --baseline --config=configs/demosaic.py --data_dir=data \
     --workdir=/tmp/malvar

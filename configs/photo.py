@@ -1,8 +1,9 @@
 """Photographs as people have them: a sensor's noise in JPEG files, any colours.
 
-This is no paper's protocol. A chain of degradations is drawn for every patch
-(`degradations.photo`). The tests are fixed links of it on whole images of
-Kodak24 (768x512), CBSD68 and `photos/val`, at three noise levels each:
+No paper has this protocol. A chain of degradations is drawn for every patch
+(`degradations.photo`). The tests are fixed forms of the chain, at three noise
+levels each, on whole images of Kodak24 (768x512) and CBSD68, and on the middles
+of `photos/val`:
 
   independent   noise in every value, clipped and rounded, as a PNG holds it
   jpeg90        the same, then JPEG of quality 90, 4:2:0
@@ -12,8 +13,8 @@ Kodak24 (768x512), CBSD68 and `photos/val`, at three noise levels each:
   coarse        noise blurred by 0.7 px, scaled to the same standard deviation
   bayer         noise of an RGGB sensor's samples, interpolated
 
-`clean` is the picture itself, which should come back as it was. The target
-keeps the sharpness of the input: nothing is deblurred.
+`clean` is the picture itself, which should come back unchanged. The target has
+the sharpness of the input: the network does not learn to deblur.
 
   python train.py --config=configs/photo.py:U_light --workdir=runs/photo \
     --config.data.data_dir=data
@@ -89,12 +90,13 @@ def get_config(arg: str = "") -> ConfigDict:
 
 
 def stored_noise(sigma: float, form: str) -> ConfigDict:
-  """One of `FORMS` at a standard deviation of 0 to 255."""
+  """Describes one of `FORMS` at a standard deviation of 0 to 255."""
   options = {"name": "photo", "read_255": (sigma, sigma)}
   return ConfigDict(options | dict(FORMS[form]))
 
 
 def _test_sets() -> dict[str, ConfigDict]:
+  """Describes every form on every test set."""
   rows = {"clean": stored_noise(0.0, "independent")}
   rows |= {
     f"{form}_s{sigma}": stored_noise(float(sigma), form)

@@ -6,16 +6,17 @@ S (11.87 to 12.05 M parameters): x2 38.57 34.99 32.65 34.86 40.45; x3 34.99
 31.23 29.53 30.71 35.52; x4 33.02 29.29 27.96 28.34 32.48.
 B (19.90 to 20.08 M parameters): x2 38.61 35.08 32.69 34.99 40.59; x3 35.03
 31.29 29.54 30.87 35.60; x4 33.08 29.34 27.98 28.51 32.56.
-Their SSIM has the mark of zero padding (protocols 0.3), which goes with rounded
-Y: compare it with our column "SSIM (zero_pad_y_rounded)", PSNR with both.
+Their SSIM looks like that of zero padding, which goes with rounded Y. Compare
+it with our column "SSIM (zero_pad_y_rounded)", and their PSNR with both columns
+(docs/protocols.md).
 
 Recipe: SwinIR and HAT (KAIR train_swinir_sr_classical.json; HAT_SRx2): input
 patches of 64 px, batch 32, 500 k steps, L1, Adam, moving average; 8 GPUs.
 `light` and `tiny`: SwinIR's lightweight recipe, batch 64, DIV2K alone.
 By default every scale trains from scratch (BasicSR SRx4_scratch). `finetune` is
 how SwinIR (KAIR docs/README_SwinIR.md) and HAT train x3, x4 and x8: from an x2
-network, 250 k steps, halved milestones and rate; what an upsampler has of its
-own starts anew. HAT's last milestone is 240 k, here 237.5 k.
+network, in 250 k steps, with halved milestones and rate. Layers that only the
+new upsampler has start anew. HAT's last milestone is 240 k, here 237.5 k.
 
   python eval.py --baseline --config=configs/sr.py:x4 --data_dir=data \
     --workdir=/tmp/bicubic

@@ -1,8 +1,11 @@
-"""SemanIR: image restoration with shared key semantics, in JAX.
+"""Restores images with SemanIR, a transformer with shared key semantics.
 
-import semanir_jax
-model = semanir_jax.load("runs/denoise")
-restored = model(image)
+  import semanir_jax
+
+  model = semanir_jax.load("photo_light")
+  restored = model(image)  # [H, W, C] uint8, uint16, or float with white at 1
+
+`load` takes a bundled network, a `.safetensors` file or a training run.
 """
 
 from typing import TYPE_CHECKING, Any

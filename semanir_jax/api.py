@@ -70,18 +70,19 @@ class Network:
 
     Args:
       image: `[H, W, C]`, or `[H, W]` for C = 1; uint8, uint16, or float from
-        black at 0 to white at 1, which noise may exceed by up to 1 (that of the
-        benchmarks is not clipped). C = 1 is an RGGB mosaic for a network that
-        was trained on mosaics alone, its sides even; C = 3 is one that is
-        filled in already. A gray network takes R = G = B too.
+        black at 0 to white at 1. Noise may exceed a float's range by up to 1,
+        because benchmarks do not clip it. A network that was trained on mosaics
+        alone takes C = 1 as an RGGB mosaic, whose sides must be even, and C = 3
+        as one that is filled in already. A gray network takes R = G = B too.
       black_level: the integer that is black; None for 0.
-      white_level: the integer that is white, as 1023 of 10 bits in uint16; None
-        for the largest of the type. The result has the same levels.
+      white_level: the integer that is white, for example 1023 for 10 bits in
+        uint16; None for the largest of the type. The result has the same
+        levels.
 
     Returns:
-      `[H * S, W * S, C']`, or two axes where the input has two, but for
-      mosaics, which become RGB; of the input's type and range, rounded and
-      clipped; float32 for float64.
+      `[H * S, W * S, C']` of the input's type and range, rounded and clipped;
+      float32 for float64. It has two axes where the input has two, except that
+      mosaics become RGB.
 
     Raises:
       ValueError: shape, type, range, levels or channels do not fit, or the
@@ -124,15 +125,15 @@ class Network:
   def frames(self, path: str | os.PathLike[str]) -> Iterator[Frame]:
     """Restores the frames of a film one by one, as they are asked for.
 
-    They are as they are stored: one that players turn is not turned. What is
-    damaged is logged and left out. It needs the extra `video`.
+    Frames come as they are stored: a film that players turn is not turned.
+    Damaged frames are logged and left out. This needs the extra `video`.
 
     Args:
       path: of an mp4, mov, mkv or webm file.
 
     Raises:
-      FileError: it cannot be read, has colours where the network takes gray, or
-        PyAV is missing.
+      FileError: the film cannot be read, it has colours where the network takes
+        gray, or PyAV is missing.
     """
     film = reading.probe(pathlib.Path(path))
     film_frames.check_channels(film, self._network)
@@ -192,8 +193,8 @@ def load(
 ) -> Network:
   """Loads a trained network.
 
-  One that was trained on mosaics alone takes RGGB mosaics of one channel, and
-  RGB that Malvar's filters made of them (see `Network.__call__`).
+  A network that was trained on mosaics alone takes RGGB mosaics of one channel,
+  and RGB that Malvar's filters made of them (see `Network.__call__`).
 
   Args:
     name: of a bundled network, a `.safetensors` file or a training run, see
@@ -204,7 +205,7 @@ def load(
       demosaicking.
 
   Raises:
-    CheckpointError: it is not there or damaged.
+    CheckpointError: the network is not there, or it is damaged.
     ValueError: an option does not fit the network.
   """
   return Network(

@@ -40,7 +40,10 @@ _CACHE = {
 
 
 def define_config(
-  help_text: str = "Config file, with its variants behind a colon.",
+  help_text: str = (
+    "Config and, behind a colon, its variants, as denoise.py:color,s25."
+    " --config.FIELD=VALUE sets one field; configs/base.py explains all."
+  ),
 ) -> flags.FlagHolder:
   """Defines the flag --config, and those of its fields, --config.FIELD.
 

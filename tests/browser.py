@@ -43,7 +43,7 @@ class Page:
   def __init__(self, driver: webdriver.Chrome, address: str) -> None:
     self.driver, self.address = driver, address
     driver.get(address)
-    self.until(lambda: self.says("What it is").startswith("network:"))
+    self.until(lambda: self.says("What it does").startswith("It "))
 
   def until(self, condition: Callable[[], Any]) -> Any:
     """Waits until a condition holds; its value."""
@@ -75,9 +75,9 @@ class Page:
     self.find(f"[role=option][aria-label='{option}']").click()
 
   def use(self, network: str, description: str) -> None:
-    """Chooses a network, and waits for a part of what it is."""
+    """Chooses a network, and waits for a part of what it does."""
     self.choose("Network", network)
-    self.until(lambda: description in self.says("What it is"))
+    self.until(lambda: description in self.says("What it does"))
 
   def upload(self, path: pathlib.Path) -> None:
     """Gives a file, in the place of one that was given before."""

@@ -14,7 +14,7 @@ import tempfile
 import skimage.data
 from PIL import Image
 
-from semanir_jax.demo import service
+from semanir_jax.demo import service, wording
 from semanir_jax.images import image_file
 from semanir_jax.machine import files
 from tests import browser
@@ -34,8 +34,10 @@ def main() -> None:
     folder = pathlib.Path(name)
     image_file.write_image(folder / "chelsea.png", skimage.data.chelsea())
     with browser.open_page([options.network], folder, size=(960, 1000)) as page:
-      page.use(options.network, degradation)
-      page.choose("Degrade first by", degradation)
+      page.use(options.network, wording.describe_use(network))
+      page.choose(
+        "Degrade the picture first?", wording.name_action(degradation)
+      )
       page.upload(folder / "chelsea.png")
       print(page.restore())
       shot = page.find("main").screenshot_as_png

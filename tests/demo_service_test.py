@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 
 import semanir_jax
-from configs import all_in_one, base, deblur, sr
+from configs import all_in_one, base, deblur, demosaic, denoise, photo, sr
 from semanir_jax import degradations
 from semanir_jax.degradations import bayer
-from semanir_jax.demo import service
+from semanir_jax.demo import service, wording
 from semanir_jax.evaluation import measures, metrics
 from semanir_jax.images import image_file
 from semanir_jax.images.level_range import LevelRange
 from semanir_jax.inference.restorer import Restorer
 from semanir_jax.networks import load, safetensors_file
-from semanir_jax.networks.build import CheckpointError
+from semanir_jax.networks.build import CheckpointError, make_model
 from semanir_jax.networks.loaded_network import LoadedNetwork
 from tests import png_files, small
 
@@ -74,14 +74,14 @@ def _restored(
   return before, after, outcome.report
 
 
-def test_given_networks_come_first_then_colour_denoising(
+def test_given_networks_come_first_then_that_for_photographs(
   networks, tmp_path, monkeypatch
 ):
   monkeypatch.setattr(load, "PRETRAINED", tmp_path)
-  for name in ("b", "denoise_color_light", "a"):
+  for name in ("b", "photo_light", "a"):
     (tmp_path / f"{name}{safetensors_file.SUFFIX}").touch()
   given = [networks["x2"], networks["x2"]]
-  bundled = ["denoise_color_light", "a", "b"]
+  bundled = ["photo_light", "a", "b"]
   assert service.list_networks(given) == [networks["x2"], *bundled]
 
 
@@ -177,6 +177,63 @@ def test_a_network_knows_the_degradations_of_its_training(config, known):
       degradations.make(**dict(options) | {choice.option: value})
 
 
+@pytest.mark.parametrize(
+  ("config", "words"),
+  [
+    (
+      base.get_config(),
+      "It removes noise of sigma 0 to 50 (of 255), as benchmarks add it: not"
+      " clipped. It takes colour pictures. The result has the size of the"
+      " picture.",
+    ),
+    (
+      denoise.get_config("gray,s25,stored"),
+      "It removes noise of sigma 25 (of 255), as 8-bit files hold it. It takes"
+      " gray pictures. The result has the size of the picture.",
+    ),
+    (
+      sr.get_config("x4"),
+      "It enlarges pictures that bicubic interpolation made smaller. It takes"
+      " colour pictures. The result is 4 times as wide and high.",
+    ),
+    (
+      photo.get_config(),
+      "It removes sensor noise and JPEG artifacts from photographs. It takes"
+      " colour and gray pictures. The result has the size of the picture.",
+    ),
+    (
+      demosaic.get_config(),
+      "It makes a colour picture from a sensor's RGGB mosaic, which is a gray"
+      " file. The result has the size of the picture.",
+    ),
+    (
+      deblur.get_config("synthetic"),
+      "It removes motion blur. It keeps clean pictures as they are. It takes"
+      " colour pictures. The result has the size of the picture.",
+    ),
+    (
+      deblur.get_config(),
+      "It learned from pairs of degraded and clean pictures. It takes colour"
+      " pictures. The result has the size of the picture.",
+    ),
+  ],
+  ids=["noise", "files", "sr", "photo", "mosaic", "blur", "pairs"],
+)
+def test_a_visitor_reads_what_a_network_is_for(config, words):
+  config = json.loads(config.to_json())
+  model = make_model(config["model"])
+  network = LoadedNetwork(model, {}, config)
+  assert wording.describe_use(network) == words
+
+
+def test_every_degradation_of_a_config_has_words():
+  config = json.loads(all_in_one.get_config("outdoor").to_json())
+  known = service.known_degradations(LoadedNetwork(small.USHAPE, {}, config))
+  assert len(known) > 6
+  for name in known:
+    assert wording.name_action(name) != name
+
+
 def test_16_bits_and_alpha_are_kept(networks, tmp_path):
   pixels = _picture(tmp_path / "a.png", 8, 12, 4, dtype=np.uint16)
   outcome = service.restore(
@@ -253,7 +310,7 @@ def test_noise_is_added_to_8_bits_of_the_networks_channels(networks, tmp_path):
     tmp_path / "a.png", networks["color"], noise
   )
   assert before.shape == after.shape == (8, 12, 3)
-  assert report.startswith("12x8 px, 8 bits")
+  assert "\n12x8 px, 8 bits" in report
   clean = np.repeat(np.rint(pixels / 257.0), 3, axis=2).astype(np.uint8)
   lq, _ = degradations.make(**noise)(np.random.RandomState(0), clean)
   np.testing.assert_array_equal(before, metrics.to_uint8(lq))

@@ -70,7 +70,7 @@ def _fetched(address: str) -> np.ndarray:
 
 
 def test_a_picture_is_restored_shown_and_downloaded(page, folder):
-  page.use(str(folder / "noise.safetensors"), "scale 1, RGB to RGB, window 4")
+  page.use(str(folder / "noise.safetensors"), "the size of the picture")
   page.upload(folder / "a.png")
   report = page.restore()
   assert report.startswith("64x40 px, 8 bits, in ") and "PSNR" not in report
@@ -117,9 +117,9 @@ def test_a_damaged_file_is_told_in_the_page(page, folder):
 
 
 def test_a_picture_degraded_first_is_compared_with_the_clean_one(page, folder):
-  page.use(str(folder / "noise.safetensors"), "scale 1, RGB to RGB, window 4")
+  page.use(str(folder / "noise.safetensors"), "the size of the picture")
   page.upload(folder / "a.png")
-  page.choose("Degrade first by", "noise")
+  page.choose("Degrade the picture first?", "add noise")
   slider = page.find("input[aria-label^='number input for Sigma']")
   assert slider.get_property("value") == "25"  # of 0 to 50
   report = page.restore()
@@ -133,7 +133,7 @@ def test_a_picture_degraded_first_is_compared_with_the_clean_one(page, folder):
 
 
 def test_another_network_brings_its_own_choices(page, folder):
-  page.use(str(folder / "x2.safetensors"), "scale 2, RGB to RGB, window 4")
+  page.use(str(folder / "x2.safetensors"), "2 times as wide and high")
   k = page.find("input[type=range][aria-label^='range slider for k']")
   page.until(lambda: k.get_attribute("max") == "12")
 

@@ -2,6 +2,8 @@
 
 semanir-demo
 semanir-demo --checkpoint=runs/denoise,mine.safetensors --port=8000
+
+In a checkout that is not installed: `python demo.py` for `semanir-demo`.
 """
 
 import os
@@ -17,11 +19,11 @@ from semanir_jax.demo import service
 _CHECKPOINT = flags.DEFINE_multi_string(
   "checkpoint",
   [],
-  "Networks beside the bundled ones: workdirs of runs or files; repeated, or"
-  " with commas.",
+  "Networks to offer beside the bundled ones: workdirs of runs, or files."
+  " Repeat the flag, or separate them by commas.",
 )
 _HOST = flags.DEFINE_string(
-  "host", "127.0.0.1", "Address to serve at; 0.0.0.0 lets everybody in."
+  "host", "127.0.0.1", "Address to serve at; 0.0.0.0 lets other computers in."
 )
 _PORT = flags.DEFINE_integer("port", 7860, "Port to serve at.", 1, 65_535)
 

@@ -1,6 +1,10 @@
-"""Evaluates a checkpoint on the test sets of a config.
+r"""Evaluates a checkpoint on the test sets of a config.
 
-semanir-eval --config=configs/denoise.py:color,s25 --workdir=runs/denoise
+semanir-eval --config=denoise.py:color,s25 --workdir=runs/denoise \
+  --data_dir=DATA
+
+In a checkout that is not installed: `python eval.py` for `semanir-eval`.
+docs/data.md says how the test sets lie in DATA.
 """
 
 from absl import flags

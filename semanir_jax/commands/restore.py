@@ -1,11 +1,13 @@
-"""Restores your images and films with a trained network.
+r"""Restores your images and films with a trained network.
 
 semanir-restore --input=photo.png
 semanir-restore --input="photos/**/*.png" --output=restored \
   --checkpoint=runs/denoise --format=jpeg --quality=90
 semanir-restore --input=clip.mp4 --output=restored --codec=h265 --crf=20
 
-A network for mosaics takes a gray file as a sensor's RGGB mosaic.
+In a checkout that is not installed: `python restore.py` for `semanir-restore`.
+docs/restore.md says which network is for which picture. A network for mosaics
+takes a gray file as a sensor's RGGB mosaic.
 """
 
 from absl import flags
@@ -18,12 +20,12 @@ from semanir_jax.restoration import pixel_formats, restore
 _INPUT = flags.DEFINE_string(
   "input",
   None,
-  "Image file or film (mp4, mov, mkv, webm), folder with its subfolders, or"
+  "Image file, film (mp4, mov, mkv, webm), folder with its subfolders, or"
   " quoted pattern.",
   required=True,
 )
 _OUTPUT = flags.DEFINE_string(
-  "output", "restored", "Folder for the results; a file name for one."
+  "output", "restored", "Folder for the results; for one input also a file."
 )
 _CHECKPOINT = flags.DEFINE_string(
   "checkpoint",
@@ -39,15 +41,16 @@ _NUM_KEYS = flags.DEFINE_integer(
 _REFERENCE = flags.DEFINE_string(
   "reference",
   None,
-  "Clean image, or folder of clean images of the same names: prints PSNR and"
-  " SSIM and writes before / after / truth side by side. Clean films alike:"
-  " PSNR of every frame, as a table.",
+  "Clean image, or folder of clean images of the same names. The program then"
+  " prints PSNR and SSIM and writes before, after and truth side by side. For"
+  " films give clean films: a table has the PSNR of every frame.",
 )
 _FORMAT = flags.DEFINE_enum(
   "format",
   None,
   list(pixel_formats.FORMATS),
-  "Format of the results; default: the input's if that is lossless, else PNG.",
+  "Format of the results; default: the input's format if it is lossless, else"
+  " PNG.",
 )
 _QUALITY = flags.DEFINE_integer(
   "quality",
@@ -58,20 +61,20 @@ _CODEC = flags.DEFINE_enum(
   "codec",
   None,
   list(CODECS),
-  "Of films; default: h264 for 8 bits, else h265; av1 for odd sides; vp9 in"
-  " webm. ffv1 (mkv) is lossless.",
+  "Codec of films; default: h264 for 8 bits, else h265; av1 for odd sides; vp9"
+  " in webm. ffv1 (mkv) is lossless.",
 )
 _CRF = flags.DEFINE_integer(
   "crf",
   None,
-  "Quality of films, 0 the best; default: 16 of h264, 18 of h265, 20 of av1 and"
-  " vp9.",
+  "Quality of films, 0 is the best; default: 16 for h264, 18 for h265, 20 for"
+  " av1 and vp9.",
 )
 _PRESET = flags.DEFINE_string(
   "preset",
   None,
-  "Speed against size of films, in the codec's words; default: medium, of av1"
-  " 6, of vp9 2.",
+  "Speed against size of films, in the codec's words; default: medium, for av1"
+  " 6, for vp9 2.",
 )
 _BLACK_LEVEL = flags.DEFINE_integer(
   "black_level", None, "Integer that is black in the files; default: 0."
@@ -79,12 +82,12 @@ _BLACK_LEVEL = flags.DEFINE_integer(
 _WHITE_LEVEL = flags.DEFINE_integer(
   "white_level",
   None,
-  "Integer that is white in the files, as 1023 for 10 bits in files of 16;"
-  " default: the largest of their type. Results keep these levels; references"
-  " of the same type have them too.",
+  "Integer that is white in the files, for example 1023 for 10 bits in files of"
+  " 16; default: the largest of their type. Results keep these levels, and"
+  " references of the same type are read with them.",
 )
 _OVERWRITE = flags.DEFINE_bool(
-  "overwrite", False, "Restore again the files that have a result."
+  "overwrite", False, "Restore files again that have a result."
 )
 _TILE = flags.DEFINE_integer(
   "tile",
@@ -101,7 +104,8 @@ _DTYPE = flags.DEFINE_enum(
   "dtype",
   None,
   ["float32", "bfloat16"],
-  "Type of the operands of matrix products; default: the network's.",
+  "Type of the operands of matrix products; bfloat16 is made for TPUs and GPUs;"
+  " default: the network's.",
 )
 
 

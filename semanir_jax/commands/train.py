@@ -1,9 +1,13 @@
-"""Trains SemanIR.
+r"""Trains SemanIR.
 
-semanir-train --config=denoise.py:color,s25 --workdir=runs/denoise
+semanir-train --config=denoise.py:color,s25,smoke --workdir=/tmp/smoke
+semanir-train --config=denoise.py:color,s25 --workdir=runs/denoise \
+  --config.data.data_dir=DATA
 
+The first command needs no data set and takes seconds.
 In a checkout that is not installed: `python train.py` for `semanir-train`. The
-same command continues a run that was stopped. docs/training.md has the configs.
+same command continues a run that was stopped. docs/training.md has the configs,
+docs/data.md the data sets, docs/scaling.md the flags for several processes.
 """
 
 import sys

@@ -199,14 +199,19 @@ def _define_flags() -> None:
   flags.DEFINE_string(
     "input", None, "Folder of images or pairs.", required=True
   )
-  flags.DEFINE_string("target", None, "Clean images, if --input is degraded.")
+  flags.DEFINE_string(
+    "target", None, "Folder of clean images, if --input is degraded."
+  )
   flags.DEFINE_string("output", None, "Folder to write.", required=True)
   flags.DEFINE_integer(
     "crop_size", None, "Side of sub-images, px; default: whole images."
   )
-  flags.DEFINE_integer("step", None, "px from one sub-image to the next.")
+  flags.DEFINE_integer("step", None, "Distance of neighbouring sub-images, px.")
   flags.DEFINE_enum(
-    "on_bad_image", "fail", ["fail", "skip"], "Stop, or leave it out."
+    "on_bad_image",
+    "fail",
+    ["fail", "skip"],
+    "Stop at a bad image, or leave it out.",
   )
   flags.DEFINE_bool("recursive", False, "Look into subfolders too.")
   flags.DEFINE_integer(

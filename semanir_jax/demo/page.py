@@ -17,13 +17,18 @@ import gradio.themes
 import jax
 from absl import logging
 
-from semanir_jax.demo import service
+from semanir_jax.demo import service, wording
 from semanir_jax.images import image_file
 from semanir_jax.images.level_range import LevelRange
 from semanir_jax.machine import files
 
-_AS_IT_IS = "nothing: restore it as it is"
-_TITLE = "SemanIR: image restoration"
+_AS_IT_IS = "no, restore it as it is"
+_TITLE = "SemanIR restores pictures"
+_STEPS = (
+  "1. Give a picture. 2. Choose the network for its fault. 3. Press Restore."
+  " To test a network, give a clean picture and degrade it first: the result"
+  " then has a PSNR."
+)
 _RESULTS = "results_"  # folders of them
 _KEPT_S = 3600
 
@@ -68,25 +73,27 @@ def build(names: Sequence[str], folder: pathlib.Path) -> gr.Blocks:
   with gr.Blocks(
     title=_TITLE, analytics_enabled=False, delete_cache=(600, _KEPT_S)
   ) as page:
-    gr.Markdown(f"## {_TITLE}")
+    gr.Markdown(f"## {_TITLE}\n{_STEPS}")
     with gr.Row():
-      with gr.Column(scale=1, min_width=280):
-        path = gr.File(
-          label="Image", file_types=list(image_file.SUFFIXES), type="filepath"
-        )
-        network = gr.Dropdown(list(names), value=names[0], label="Network")
-        about = gr.Textbox(label="What it is", lines=3, interactive=False)
-        k = gr.Slider(1, 2, step=1, label="k: keys per token")
-        degradation = gr.Dropdown([_AS_IT_IS], label="Degrade first by")
-        value = gr.Slider(1, 100, step=1, visible=False)
-        levels = _level_fields()
-        button = gr.Button("Restore", variant="primary")
       with gr.Column(scale=2, min_width=400):
         pair = gr.ImageSlider(
           label="Before | after", interactive=False, max_height=560
         )
         report = gr.Textbox(label="Result", lines=2, interactive=False)
         download = gr.DownloadButton("Download PNG", interactive=False)
+      with gr.Column(scale=1, min_width=280):
+        path = gr.File(
+          label="Picture", file_types=list(image_file.SUFFIXES), type="filepath"
+        )
+        network = gr.Dropdown(list(names), value=names[0], label="Network")
+        about = gr.Textbox(label="What it does", lines=3, interactive=False)
+        degradation = gr.Dropdown(
+          [_AS_IT_IS], label="Degrade the picture first?"
+        )
+        value = gr.Slider(1, 100, step=1, visible=False)
+        button = gr.Button("Restore", variant="primary")
+        k = gr.Slider(1, 2, step=1, label="k: tokens that a token attends to")
+        levels = _level_fields()
     chosen = [about, k, degradation, value]
     # Of the start, and of a page that is loaded again.
     for event in (page.load, network.input):
@@ -127,7 +134,7 @@ def launch(page: gr.Blocks, host: str, port: int) -> None:
 
 def _level_fields() -> list[gr.Number]:
   """Lays out where to say which integers of a file are black and white."""
-  with gr.Accordion("Levels of the file", open=False):
+  with gr.Accordion("10, 12 or 14 bits in a 16-bit file", open=False):
     return [
       gr.Number(value=None, precision=0, label=label)
       for label in ("Black level", "White level")
@@ -140,11 +147,16 @@ def _choose(network: str) -> list[Any]:
     loaded = service.load_network(network)
   except (ValueError, OSError) as error:
     raise _shown(str(error)) from error
-  names = [_AS_IT_IS, *service.known_degradations(loaded)]
+  choices = [(_AS_IT_IS, _AS_IT_IS)]
+  choices += [
+    (wording.name_action(name), name)
+    for name in service.known_degradations(loaded)
+  ]
+  device = jax.devices()[0].device_kind
   return [
-    f"network: {loaded.describe()}; on {jax.devices()[0].device_kind}",
+    f"{wording.describe_use(loaded)} Computed on: {device}.",
     gr.Slider(maximum=loaded.model.max_keys, value=loaded.model.num_keys),
-    gr.Dropdown(names, value=_AS_IT_IS),
+    gr.Dropdown(choices, value=_AS_IT_IS),
     gr.Slider(visible=False),
   ]
 

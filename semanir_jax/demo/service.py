@@ -25,7 +25,7 @@ from semanir_jax.restoration import pixel_formats, result_files, runner
 from semanir_jax.restoration.hints import find_hint
 from semanir_jax.restoration.pixel_formats import Picture
 
-_FIRST = "denoise_color_light"
+_FIRST = "photo_light"  # the default of restore.py
 _STEM_CHARACTERS = 100  # of a name: file systems take no 255 with what is added
 MOST_PX = 24_000_000  # of input and result: what a browser shows with ease
 
@@ -57,7 +57,7 @@ class Outcome(NamedTuple):
     before: file of what the network got, of the size of the result.
     after: file of the result, a PNG.
     shown: the same for the eye: 8 bits where the result has other levels.
-    report: sizes, seconds, and PSNR where the clean picture is known.
+    report: PSNR where the clean picture is known, sizes, and seconds.
   """
 
   before: pathlib.Path
@@ -69,7 +69,7 @@ class Outcome(NamedTuple):
 def list_networks(checkpoints: Sequence[str]) -> list[str]:
   """Lists names for `load_network`: those given, then the bundled ones.
 
-  A visitor starts with the first: of the bundled ones, colour denoising.
+  A visitor starts with the first: of the bundled ones, `photo_light`.
 
   Raises:
     CheckpointError: one that was given is no network.
@@ -115,7 +115,7 @@ def strength(options: Mapping[str, Any]) -> Strength | None:
 
   match options["name"]:
     case "noise":
-      label = "Sigma of the noise, of 255"
+      label = "Sigma of the noise (of 255)"
       return Strength("sigma_255", label, 1, 100, middle("sigma_255"))
     case "jpeg":
       return Strength("quality", "JPEG quality", 1, 100, middle("quality"))
@@ -255,13 +255,14 @@ def _report(
   """Writes lines about a result; all are `[H, W, C]` integers."""
   height, width = after.shape[:2]
   bits = 8 * after.dtype.itemsize
-  lines = [f"{width}x{height} px, {bits} bits, in {seconds:.1f} s"]
+  lines = []
   if clean is not None:
     values = [metrics.psnr(image, clean) for image in (before, after)]
     lines.append(
       "PSNR {:.2f} dB before, {:.2f} dB after (all channels, 8 bits, nothing"
       " cropped)".format(*values)
     )
+  lines.append(f"{width}x{height} px, {bits} bits, in {seconds:.1f} s")
   if np.array_equal(before, after):
     lines.append(
       "The result equals the input: is the network for pictures like this?"

@@ -40,16 +40,18 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-  flags.DEFINE_string("checkpoint", None, "Network: run, step, file or name.")
+  flags.DEFINE_string(
+    "checkpoint", None, "Network: a bundled name, a file, a run or a step."
+  )
   flags.DEFINE_string("output", None, f"File to write, *{SUFFIX}.")
   flags.DEFINE_integer("tile", 128, "Side of the input tiles, px.")
-  flags.DEFINE_integer("num_keys", None, "k of calls that name none.")
+  flags.DEFINE_integer("num_keys", None, "k of calls that give none.")
   flags.DEFINE_enum(
     "dtype",
     None,
     list(LARGEST_RMS),
     "Type of the operands of matrix products; default: the network's.",
   )
-  flags.DEFINE_list("platforms", list(PLATFORMS), "What it runs on.")
+  flags.DEFINE_list("platforms", list(PLATFORMS), "Platforms of the program.")
   flags.mark_flags_as_required(["checkpoint", "output"])
   cli.run(main)

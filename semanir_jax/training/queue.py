@@ -184,10 +184,16 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-  flags.DEFINE_list("networks", None, "Names of configs/pretrained.py.")
-  flags.DEFINE_string("data_dir", None, "Folder of bsds500 and photos.")
-  flags.DEFINE_string("output", None, "Folder of the results.")
-  flags.DEFINE_float("minutes", 1e6, "For all of it.", lower_bound=1.0)
-  flags.DEFINE_bool("smoke", False, "A few steps of tiny networks, to try it.")
+  flags.DEFINE_list(
+    "networks", None, "Networks to train: names in configs/pretrained.py."
+  )
+  flags.DEFINE_string("data_dir", None, "Folder that holds bsds500 and photos.")
+  flags.DEFINE_string("output", None, "Folder for the results.")
+  flags.DEFINE_float(
+    "minutes", 1e6, "Minutes for all of them.", lower_bound=1.0
+  )
+  flags.DEFINE_bool(
+    "smoke", False, "Train tiny networks for a few steps, to try it."
+  )
   flags.mark_flags_as_required(["networks", "data_dir", "output"])
   cli.run(main)
