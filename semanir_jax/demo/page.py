@@ -25,9 +25,9 @@ from semanir_jax.machine import files
 _AS_IT_IS = "no, restore it as it is"
 _TITLE = "SemanIR restores pictures"
 _STEPS = (
-  "1. Give a picture. 2. Choose the network for its fault. 3. Press Restore."
-  " To test a network, give a clean picture and degrade it first: the result"
-  " then has a PSNR."
+  "Give a picture, choose the network for its fault, and press Restore. To test"
+  " a network, give a clean picture and degrade it first: the result then has a"
+  " PSNR."
 )
 _RESULTS = "results_"  # folders of them
 _KEPT_S = 3600
