@@ -33,7 +33,7 @@ def main() -> None:
   with tempfile.TemporaryDirectory() as name:
     folder = pathlib.Path(name)
     image_file.write_image(folder / "chelsea.png", skimage.data.chelsea())
-    with browser.open_page([options.network], folder, size=(960, 1000)) as page:
+    with browser.open_page([options.network], folder, size=(960, 1200)) as page:
       page.use(options.network, wording.describe_use(network))
       page.choose(
         "Degrade the picture first?", wording.name_action(degradation)

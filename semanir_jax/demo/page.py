@@ -25,9 +25,9 @@ from semanir_jax.machine import files
 _AS_IT_IS = "no, restore it as it is"
 _TITLE = "SemanIR restores pictures"
 _STEPS = (
-  "1. Give a picture. 2. Choose the network for its fault. 3. Press Restore."
-  " To test a network, give a clean picture and degrade it first: the result"
-  " then has a PSNR."
+  "Give a picture, choose the network for its fault, and press Restore. To test"
+  " a network, give a clean picture and degrade it first: the result then has a"
+  " PSNR."
 )
 _RESULTS = "results_"  # folders of them
 _KEPT_S = 3600
@@ -76,11 +76,7 @@ def build(names: Sequence[str], folder: pathlib.Path) -> gr.Blocks:
     gr.Markdown(f"## {_TITLE}\n{_STEPS}")
     with gr.Row():
       with gr.Column(scale=2, min_width=400):
-        pair = gr.ImageSlider(
-          label="Before | after", interactive=False, max_height=560
-        )
-        report = gr.Textbox(label="Result", lines=2, interactive=False)
-        download = gr.DownloadButton("Download PNG", interactive=False)
+        outputs = _result_fields()
       with gr.Column(scale=1, min_width=280):
         path = gr.File(
           label="Picture", file_types=list(image_file.SUFFIXES), type="filepath"
@@ -102,7 +98,7 @@ def build(names: Sequence[str], folder: pathlib.Path) -> gr.Blocks:
     button.click(
       restore,
       [path, network, k, degradation, value, *levels],
-      [pair, report, download],
+      outputs,
     )
   return page
 
@@ -130,6 +126,15 @@ def launch(page: gr.Blocks, host: str, port: int) -> None:
     ) from error
   logging.info("serving at %s; Ctrl-C ends it", address)
   page.block_thread()
+
+
+def _result_fields() -> list[Any]:
+  """Lays out where the result appears: pictures, report, and the file."""
+  return [
+    gr.ImageSlider(label="Before | after", interactive=False, max_height=560),
+    gr.Textbox(label="Result", lines=2, interactive=False),
+    gr.DownloadButton("Download PNG", interactive=False),
+  ]
 
 
 def _level_fields() -> list[gr.Number]:
