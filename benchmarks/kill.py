@@ -8,9 +8,14 @@ often as `--kills_per_run` says, starts it again until it is complete, and
 compares parameters, moving average, optimizer, step, random key and position in
 the data with those of an undisturbed run on a disk, bit for bit. A run that
 ends before the signal counts as well; its exit code says so. With
-`--root=gs://...` the runs lie in a bucket.
+`--root=gs://...` the runs that are killed lie in a bucket; with
+
+  python -m benchmarks.kill --local_bucket --times=20 --out=kill.json
+
+in one of a server on the loopback, which is started for them.
 """
 
+import contextlib
 import json
 import os
 import pathlib
@@ -21,6 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -28,6 +34,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl import flags, logging
 
+from benchmarks import local_bucket
 from semanir_jax import cli
 from semanir_jax.machine import files
 from semanir_jax.machine.portable_names import make_portable
@@ -41,6 +48,9 @@ _SEED = flags.DEFINE_integer("seed", 0, "Of the moments.")
 _QUICK = flags.DEFINE_bool("quick", False, "Two short runs, for tests.")
 _ROOT_FOLDER = flags.DEFINE_string(
   "root", None, "Folder or bucket of the runs that are killed."
+)
+_LOCAL_BUCKET = flags.DEFINE_bool(
+  "local_bucket", False, "In a bucket of a server that is started here."
 )
 _OUT = flags.DEFINE_string("out", None, "JSON file to write the rows to.")
 
@@ -143,18 +153,33 @@ def equal(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:
   )
 
 
+@contextlib.contextmanager
+def _root(local: pathlib.Path) -> Iterator[pathlib.Path]:
+  """Gives the folder or bucket of the runs that are killed."""
+  if not _LOCAL_BUCKET.value:
+    yield files.as_path(_ROOT_FOLDER.value or local)
+    return
+  with local_bucket.run_server() as port:
+    os.environ |= local_bucket.environment(f"http://127.0.0.1:{port}")
+    yield files.as_path(local_bucket.BUCKET)
+
+
 def main() -> None:
   """Runs the trials and prints how many ended with the same state."""
   times, steps = _TIMES.value, _STEPS.value
   if _QUICK.value:
     times, steps = 2, 10
+  if _LOCAL_BUCKET.value and _ROOT_FOLDER.value:
+    raise ValueError("--root and --local_bucket: leave one of them out")
   rng = random.Random(_SEED.value)
   rows = []
-  with tempfile.TemporaryDirectory() as folder:
+  with (
+    tempfile.TemporaryDirectory() as folder,
+    _root(pathlib.Path(folder)) as root,
+  ):
     local = pathlib.Path(folder)
     seconds = undisturbed(local / "undisturbed", steps)
     expected = read_last(local / "undisturbed")
-    root = files.as_path(_ROOT_FOLDER.value or local)
     for index in range(times):
       workdir, log = root / f"run{index}", local / f"run{index}.log"
       waits = [rng.uniform(0, seconds) for _ in range(_KILLS.value)]
@@ -170,20 +195,26 @@ def main() -> None:
   same = sum(row["same"] for row in rows)
   print(f"{same} of {times} runs ended with the same state")
   if _OUT.value:
-    document = {
-      "command": make_portable(sys.argv),
-      "environment": {k: v for k, v in os.environ.items() if k[:3] == "JAX"},
-      "python": platform.python_version(),
-      "jax": jax.__version__,
-      "steps": steps,
-      "seconds_undisturbed": round(seconds, 1),
-      "same": same,
-      "rows": rows,
-    }
-    text = json.dumps(document, indent=2) + "\n"
-    files.write_bytes(_OUT.value, text.encode())
+    _write(_OUT.value, steps, seconds, same, rows)
   if same < times:
     sys.exit(1)
+
+
+def _write(
+  out: str, steps: int, seconds: float, same: int, rows: list[dict[str, Any]]
+) -> None:
+  """Writes the rows, with what made them."""
+  document = {
+    "command": make_portable(sys.argv),
+    "environment": {k: v for k, v in os.environ.items() if k[:3] == "JAX"},
+    "python": platform.python_version(),
+    "jax": jax.__version__,
+    "steps": steps,
+    "seconds_undisturbed": round(seconds, 1),
+    "same": same,
+    "rows": rows,
+  }
+  files.write_bytes(out, (json.dumps(document, indent=2) + "\n").encode())
 
 
 if __name__ == "__main__":
