@@ -10,7 +10,7 @@ import jax
 from absl import logging
 
 from semanir_jax.machine import distributed, files, memory
-from semanir_jax.training import goodput, record, tensorboard
+from semanir_jax.training import goodput, record, tracker
 from semanir_jax.training.checkpoints import Checkpoints
 from semanir_jax.training.phase_loop import Run, train_phase
 from semanir_jax.training.preemption import Preemption
@@ -49,7 +49,8 @@ def train_and_evaluate(
     Whether the run is complete; False if SIGTERM ended it, after saving.
 
   Raises:
-    ValueError: a field of the config does not fit, or the run diverged.
+    ValueError: a field of the config does not fit, its tracker lets nobody in,
+      or the run diverged.
     KeyboardInterrupt: by Ctrl-C; after saving, if it was the first.
     ImageError: an image cannot be read.
     CheckpointError: the workdir holds a run of another architecture, or a new
@@ -63,6 +64,8 @@ def train_and_evaluate(
       check_init_from(config, workdir)
       _make_folder(workdir)
       stack.enter_context(_alone_in(workdir))
+    # What a tracker sends may take its time: after the checkpoints are whole.
+    last = stack.enter_context(contextlib.ExitStack())
     preemption = stack.enter_context(Preemption(plan.mesh))
     checkpoints = _open_checkpoints(config, workdir, plan)
     stack.callback(_close, checkpoints, account)
@@ -75,8 +78,8 @@ def train_and_evaluate(
     _announce(plan, first)
     with distributed.shared_errors():
       _record(config, files.as_path(workdir), first, changes)
-    writer = tensorboard.create_writer(workdir)
-    stack.callback(writer.close)
+      writer = tracker.create_writer(config, workdir)
+    last.callback(writer.close)
     run = Run(
       config=config,
       plan=plan,
