@@ -6,8 +6,9 @@ Every trial starts the same run of `train.py` in a new workdir, sends it SIGKILL
 (even trials) or SIGTERM (odd ones) at a random moment between start and end, as
 often as `--kills_per_run` says, starts it again until it is complete, and
 compares parameters, moving average, optimizer, step, random key and position in
-the data with those of an undisturbed run on a disk, bit for bit. A run that
-ends before the signal counts as well; its exit code says so. With
+the data with those of an undisturbed run on a disk, bit for bit. Moments are
+counted in processor time, whatever else the machine does. A run that ends
+before the signal counts as well; its exit code says so. With
 `--root=gs://...` the runs that are killed lie in a bucket; with
 
   python -m benchmarks.kill --local_bucket --times=20 --out=kill.json
@@ -21,6 +22,7 @@ import os
 import pathlib
 import platform
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -32,6 +34,7 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+import psutil
 from absl import flags, logging
 
 from benchmarks import local_bucket
@@ -86,17 +89,34 @@ def start(workdir: files.Path, steps: int, log: Any) -> subprocess.Popen:
 
 
 def undisturbed(workdir: pathlib.Path, steps: int) -> float:
-  """Runs once to the end; returns the seconds it took.
+  """Runs once to the end; returns the seconds of processor time it took.
 
   Raises:
     ValueError: it failed.
   """
-  began = time.monotonic()
+  before = resource.getrusage(resource.RUSAGE_CHILDREN)
   with open(f"{workdir}.log", "wb") as log:
     code = start(workdir, steps, log).wait()
   if code:
     raise ValueError(f"the run failed with code {code}; see {workdir}.log")
-  return time.monotonic() - began
+  after = resource.getrusage(resource.RUSAGE_CHILDREN)
+  return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def wait_for(process: subprocess.Popen, seconds: float) -> int | None:
+  """Waits until a process has taken `seconds` of processor time, which pass as
+  slowly as it runs on a busy machine.
+
+  Returns:
+    Its exit code if it ended before, else None.
+  """
+  watched = psutil.Process(process.pid)
+  while process.poll() is None:
+    with contextlib.suppress(psutil.NoSuchProcess):
+      if sum(watched.cpu_times()[:2]) >= seconds:
+        return None
+    time.sleep(0.02)
+  return process.returncode
 
 
 def trial(
@@ -106,20 +126,21 @@ def trial(
   waits: list[float],
   log_path: pathlib.Path,
 ) -> dict[str, Any]:
-  """Runs to the end through signals, each `waits` seconds after a start."""
+  """Runs to the end through signals, each after `waits` seconds of processor
+  time.
+  """
   codes = []
   with open(log_path, "wb") as log:
     for wait in waits:
       process = start(workdir, steps, log)
-      try:
-        codes.append(process.wait(timeout=wait))
-      except subprocess.TimeoutExpired:
+      if (code := wait_for(process, wait)) is None:
         process.send_signal(number)
-        codes.append(process.wait())
+        code = process.wait()
+      codes.append(code)
     codes.append(start(workdir, steps, log).wait())
   return {
     "signal": number.name,
-    "seconds": [round(wait, 2) for wait in waits],
+    "processor_seconds": [round(wait, 2) for wait in waits],
     "exit_codes": codes,
     # 0: it was complete before the signal.
     "codes_as_expected": codes[-1] == 0
@@ -210,7 +231,7 @@ def _write(
     "python": platform.python_version(),
     "jax": jax.__version__,
     "steps": steps,
-    "seconds_undisturbed": round(seconds, 1),
+    "processor_seconds_undisturbed": round(seconds, 1),
     "same": same,
     "rows": rows,
   }
