@@ -213,18 +213,22 @@ def main() -> None:
       if not row["same"]:
         print(log.read_text()[-3000:])
       files.remove_folder(workdir)
-  same = sum(row["same"] for row in rows)
+      if _OUT.value:
+        _write(_OUT.value, steps, seconds, rows)
+  same = _count_same(rows)
   print(f"{same} of {times} runs ended with the same state")
-  if _OUT.value:
-    _write(_OUT.value, steps, seconds, same, rows)
   if same < times:
     sys.exit(1)
 
 
+def _count_same(rows: list[dict[str, Any]]) -> int:
+  return sum(row["same"] for row in rows)
+
+
 def _write(
-  out: str, steps: int, seconds: float, same: int, rows: list[dict[str, Any]]
+  out: str, steps: int, seconds: float, rows: list[dict[str, Any]]
 ) -> None:
-  """Writes the rows, with what made them."""
+  """Writes the rows so far, with what made them."""
   document = {
     "command": make_portable(sys.argv),
     "environment": {k: v for k, v in os.environ.items() if k[:3] == "JAX"},
@@ -232,7 +236,7 @@ def _write(
     "jax": jax.__version__,
     "steps": steps,
     "processor_seconds_undisturbed": round(seconds, 1),
-    "same": same,
+    "same": _count_same(rows),
     "rows": rows,
   }
   files.write_bytes(out, (json.dumps(document, indent=2) + "\n").encode())

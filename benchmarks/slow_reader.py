@@ -110,7 +110,10 @@ def scenarios() -> Iterator[tuple[str, np.ndarray, int]]:
 def main() -> None:
   """Prints a table of all scenarios, and writes it where asked."""
   rows: list[dict[str, Any]] = []
-  print("| input | steps in the time of one | slowest host, waiting | others |")
+  print(
+    "| input | steps in the time of one | slowest host, waiting for input |"
+    " others, median |"
+  )
   print("| --- | ---: | ---: | ---: |")
   for name, seconds, threads in scenarios():
     run = simulate(seconds, threads=threads)
