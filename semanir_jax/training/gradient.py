@@ -63,9 +63,8 @@ def make_mean_gradient(
     """Takes mean loss and gradient of this device's images, then of all."""
     gradient = lambda part: value_and_grad(params, part, num_keys)  # noqa: E731
     local = _mean_over_parts(gradient, params, rows, accumulate)
-    # Of several slices in one go: the TPU's compiler reduces inside a slice,
-    # and each device sends its part of that to the other slices. After a mean
-    # over its slice alone each device would send the whole.
+    # Over slices too: a TPU's compiler has each device send its part of what
+    # its slice has reduced. After a mean over the slice it would send it whole.
     return jax.lax.pmean(local, mesh.axis_names)
 
   whole, split = PartitionSpec(), PartitionSpec(mesh.axis_names)

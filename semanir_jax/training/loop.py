@@ -49,8 +49,7 @@ def train_and_evaluate(
     Whether the run is complete; False if SIGTERM ended it, after saving.
 
   Raises:
-    ValueError: a field of the config does not fit, its tracker lets nobody in,
-      or the run diverged.
+    ValueError: a field of the config does not fit, or the run diverged.
     KeyboardInterrupt: by Ctrl-C; after saving, if it was the first.
     ImageError: an image cannot be read.
     CheckpointError: the workdir holds a run of another architecture, or a new
@@ -64,7 +63,7 @@ def train_and_evaluate(
       check_init_from(config, workdir)
       _make_folder(workdir)
       stack.enter_context(_alone_in(workdir))
-    # What a tracker sends may take its time: after the checkpoints are whole.
+    # A tracker may take its time: it ends after the checkpoints are whole.
     last = stack.enter_context(contextlib.ExitStack())
     preemption = stack.enter_context(Preemption(plan.mesh))
     checkpoints = _open_checkpoints(config, workdir, plan)
@@ -79,7 +78,7 @@ def train_and_evaluate(
     with distributed.shared_errors():
       _record(config, files.as_path(workdir), first, changes)
       writer = tracker.create_writer(config, workdir)
-    last.callback(writer.close)
+      last.callback(writer.close)
     run = Run(
       config=config,
       plan=plan,
@@ -88,17 +87,22 @@ def train_and_evaluate(
       preemption=preemption,
       account=account,
       progress=RunProgress(first, config.train.num_steps),
-      profile=Profile(workdir, first + 1, config.train.num_steps)
-      if profile
-      else None,
+      profile=_trace(stack, config, workdir, first) if profile else None,
     )
-    if run.profile:
-      stack.callback(run.profile.close)
     stopped = _train(run, state, position)
   account.close()
   if stopped is not None:
     preemption.leave(stopped)
   return stopped is None
+
+
+def _trace(
+  stack: contextlib.ExitStack, config: Any, workdir: str, first: int
+) -> Profile:
+  """Prepares a trace, which ends with the run at the latest."""
+  profile = Profile(workdir, first + 1, config.train.num_steps)
+  stack.callback(profile.close)
+  return profile
 
 
 def _open_checkpoints(config: Any, workdir: str, plan: Plan) -> Checkpoints:
