@@ -6,28 +6,38 @@ Every trial starts the same run of `train.py` in a new workdir, sends it SIGKILL
 (even trials) or SIGTERM (odd ones) at a random moment between start and end, as
 often as `--kills_per_run` says, starts it again until it is complete, and
 compares parameters, moving average, optimizer, step, random key and position in
-the data with those of an undisturbed run on a disk, bit for bit. A run that
-ends before the signal counts as well; its exit code says so. With
-`--root=gs://...` the runs lie in a bucket.
+the data with those of an undisturbed run on a disk, bit for bit. Moments are
+counted in processor time, whatever else the machine does. A run that ends
+before the signal counts as well; its exit code says so. With
+`--root=gs://...` the runs that are killed lie in a bucket; with
+
+  python -m benchmarks.kill --local_bucket --times=20 --out=kill.json
+
+in one of a server on the loopback, which is started for them.
 """
 
+import contextlib
 import json
 import os
 import pathlib
 import platform
 import random
+import resource
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+import psutil
 from absl import flags, logging
 
+from benchmarks import local_bucket
 from semanir_jax import cli
 from semanir_jax.machine import files
 from semanir_jax.machine.portable_names import make_portable
@@ -41,6 +51,9 @@ _SEED = flags.DEFINE_integer("seed", 0, "Of the moments.")
 _QUICK = flags.DEFINE_bool("quick", False, "Two short runs, for tests.")
 _ROOT_FOLDER = flags.DEFINE_string(
   "root", None, "Folder or bucket of the runs that are killed."
+)
+_LOCAL_BUCKET = flags.DEFINE_bool(
+  "local_bucket", False, "In a bucket of a server that is started here."
 )
 _OUT = flags.DEFINE_string("out", None, "JSON file to write the rows to.")
 
@@ -76,17 +89,34 @@ def start(workdir: files.Path, steps: int, log: Any) -> subprocess.Popen:
 
 
 def undisturbed(workdir: pathlib.Path, steps: int) -> float:
-  """Runs once to the end; returns the seconds it took.
+  """Runs once to the end; returns the seconds of processor time it took.
 
   Raises:
     ValueError: it failed.
   """
-  began = time.monotonic()
+  before = resource.getrusage(resource.RUSAGE_CHILDREN)
   with open(f"{workdir}.log", "wb") as log:
     code = start(workdir, steps, log).wait()
   if code:
     raise ValueError(f"the run failed with code {code}; see {workdir}.log")
-  return time.monotonic() - began
+  after = resource.getrusage(resource.RUSAGE_CHILDREN)
+  return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def wait_for(process: subprocess.Popen, seconds: float) -> int | None:
+  """Waits until a process has taken `seconds` of processor time, which pass as
+  slowly as it runs on a busy machine.
+
+  Returns:
+    Its exit code if it ended before, else None.
+  """
+  watched = psutil.Process(process.pid)
+  while process.poll() is None:
+    with contextlib.suppress(psutil.NoSuchProcess):
+      if sum(watched.cpu_times()[:2]) >= seconds:
+        return None
+    time.sleep(0.02)
+  return process.returncode
 
 
 def trial(
@@ -96,20 +126,21 @@ def trial(
   waits: list[float],
   log_path: pathlib.Path,
 ) -> dict[str, Any]:
-  """Runs to the end through signals, each `waits` seconds after a start."""
+  """Runs to the end through signals, each after `waits` seconds of processor
+  time.
+  """
   codes = []
   with open(log_path, "wb") as log:
     for wait in waits:
       process = start(workdir, steps, log)
-      try:
-        codes.append(process.wait(timeout=wait))
-      except subprocess.TimeoutExpired:
+      if (code := wait_for(process, wait)) is None:
         process.send_signal(number)
-        codes.append(process.wait())
+        code = process.wait()
+      codes.append(code)
     codes.append(start(workdir, steps, log).wait())
   return {
     "signal": number.name,
-    "seconds": [round(wait, 2) for wait in waits],
+    "processor_seconds": [round(wait, 2) for wait in waits],
     "exit_codes": codes,
     # 0: it was complete before the signal.
     "codes_as_expected": codes[-1] == 0
@@ -143,18 +174,33 @@ def equal(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:
   )
 
 
+@contextlib.contextmanager
+def _root(local: pathlib.Path) -> Iterator[pathlib.Path]:
+  """Gives the folder or bucket of the runs that are killed."""
+  if not _LOCAL_BUCKET.value:
+    yield files.as_path(_ROOT_FOLDER.value or local)
+    return
+  with local_bucket.run_server() as port:
+    os.environ |= local_bucket.environment(f"http://127.0.0.1:{port}")
+    yield files.as_path(local_bucket.BUCKET)
+
+
 def main() -> None:
   """Runs the trials and prints how many ended with the same state."""
   times, steps = _TIMES.value, _STEPS.value
   if _QUICK.value:
     times, steps = 2, 10
+  if _LOCAL_BUCKET.value and _ROOT_FOLDER.value:
+    raise ValueError("--root and --local_bucket: leave one of them out")
   rng = random.Random(_SEED.value)
   rows = []
-  with tempfile.TemporaryDirectory() as folder:
+  with (
+    tempfile.TemporaryDirectory() as folder,
+    _root(pathlib.Path(folder)) as root,
+  ):
     local = pathlib.Path(folder)
     seconds = undisturbed(local / "undisturbed", steps)
     expected = read_last(local / "undisturbed")
-    root = files.as_path(_ROOT_FOLDER.value or local)
     for index in range(times):
       workdir, log = root / f"run{index}", local / f"run{index}.log"
       waits = [rng.uniform(0, seconds) for _ in range(_KILLS.value)]
@@ -167,23 +213,33 @@ def main() -> None:
       if not row["same"]:
         print(log.read_text()[-3000:])
       files.remove_folder(workdir)
-  same = sum(row["same"] for row in rows)
+      if _OUT.value:
+        _write(_OUT.value, steps, seconds, rows)
+  same = _count_same(rows)
   print(f"{same} of {times} runs ended with the same state")
-  if _OUT.value:
-    document = {
-      "command": make_portable(sys.argv),
-      "environment": {k: v for k, v in os.environ.items() if k[:3] == "JAX"},
-      "python": platform.python_version(),
-      "jax": jax.__version__,
-      "steps": steps,
-      "seconds_undisturbed": round(seconds, 1),
-      "same": same,
-      "rows": rows,
-    }
-    text = json.dumps(document, indent=2) + "\n"
-    files.write_bytes(_OUT.value, text.encode())
   if same < times:
     sys.exit(1)
+
+
+def _count_same(rows: list[dict[str, Any]]) -> int:
+  return sum(row["same"] for row in rows)
+
+
+def _write(
+  out: str, steps: int, seconds: float, rows: list[dict[str, Any]]
+) -> None:
+  """Writes the rows so far, with what made them."""
+  document = {
+    "command": make_portable(sys.argv),
+    "environment": {k: v for k, v in os.environ.items() if k[:3] == "JAX"},
+    "python": platform.python_version(),
+    "jax": jax.__version__,
+    "steps": steps,
+    "processor_seconds_undisturbed": round(seconds, 1),
+    "same": _count_same(rows),
+    "rows": rows,
+  }
+  files.write_bytes(out, (json.dumps(document, indent=2) + "\n").encode())
 
 
 if __name__ == "__main__":

@@ -114,6 +114,7 @@ def get_config(arg: str = "") -> Any:
   config.checkpoint.keep_best = 1  # best by mean PSNR over the sets, besides
 
   config.log = ConfigDict({"every_steps": 100})  # 0 for no reports
+  config.log.tracker = ""  # or "wandb", "mlflow", beside TensorBoard
   return apply_variants(config, arg, {})
 
 

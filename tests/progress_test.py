@@ -10,6 +10,7 @@ from semanir_jax.machine.devices import Chip
 from semanir_jax.machine.progress import Progress, format_duration
 from semanir_jax.training import progress as progress_lib
 from semanir_jax.training.progress import RunProgress
+from tests import processes
 
 
 class Clock:
@@ -150,3 +151,21 @@ def test_work_of_no_time_has_a_rate(clock):
   assert progress.advance(0)
   progress.advance(2)
   assert progress.rate > 1 and progress.seconds_left == 0
+
+
+def test_the_process_that_waits_most_for_input_is_named(
+  clock, caplog, monkeypatch
+):
+  caplog.set_level(logging.INFO)
+  runs = [RunProgress(10, 30) for _ in range(3)]
+  for waited, progress in zip((0.5, 3.5, 2), runs, strict=True):
+    with progress.waiting_for_input():
+      clock.now += waited
+  clock.now += 1  # 7 s in all
+
+  def report(index: int) -> dict[str, float]:
+    return runs[index].report(14, {"loss": 0.5, "learning_rate": 1e-4})
+
+  for rates in processes.play(3, report, monkeypatch):
+    assert rates["input_wait_share"] == pytest.approx(0.5)
+  assert "50 % waiting for input (process 1), " in caplog.text

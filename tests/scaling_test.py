@@ -6,7 +6,10 @@ import pathlib
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+
+from benchmarks import slow_reader
 
 pytestmark = pytest.mark.slow
 
@@ -77,21 +80,58 @@ def test_forms_are_compared_on_the_cpu(tmp_path):
 
 def test_the_documents_hold_the_committed_figures():
   results = ROOT / "benchmarks" / "results"
-  for program, option, name, document in (
-    ("scaling", "--nocompile", "scaling", "scaling.md"),
-    ("kernel_forms", "--nocompile", "kernel_forms_v5e", "kernels.md"),
+  for program, name, document in (
+    ("scaling --nocompile", "scaling", "scaling.md"),
+    ("scaling --nocompile --slices", "multislice_v5e", "scaling.md"),
+    ("kernel_forms --nocompile", "kernel_forms_v5e", "kernels.md"),
     (
-      *("attention_memory", "--nomeasure"),
+      *("attention_memory --nomeasure",),
       *("attention_memory_h200_compiled", "kernels.md"),
     ),
   ):
+    module, *options = program.split()
     path = results / f"{name}.json"
-    printed = _run(f"benchmarks.{program}", option, f"--out={path}")
-    text = (ROOT / "docs" / document).read_text()
-    beside = path.with_suffix(".md")  # long tables
-    text += beside.read_text() if beside.exists() else ""
-    lines = text.splitlines()
-    missing = [
-      line for line in printed if line[:1] == "|" and line not in lines
-    ]
-    assert not missing, f"{document} lacks {missing[0]}; print the table anew"
+    printed = _run(f"benchmarks.{module}", *options, f"--out={path}")
+    _assert_holds(document, printed, path.with_suffix(".md"))
+
+
+def _assert_holds(
+  document: str, printed: list[str], beside: pathlib.Path | None = None
+) -> None:
+  """Compares a printed table with that in a document, or in a file beside."""
+  text = (ROOT / "docs" / document).read_text()
+  if beside and beside.exists():  # long tables
+    text += beside.read_text()
+  lines = text.splitlines()
+  missing = [line for line in printed if line[:1] == "|" and line not in lines]
+  assert not missing, f"{document} lacks {missing[0]}; print the table anew"
+
+
+def test_the_document_holds_what_a_slow_host_costs(tmp_path):
+  out = tmp_path / "rows.json"
+  _assert_holds("scaling.md", _run("benchmarks.slow_reader", f"--out={out}"))
+  kept = ROOT / "benchmarks" / "results" / "slow_reader.json"
+  assert json.loads(out.read_text()) == json.loads(kept.read_text())
+
+
+@pytest.mark.parametrize("seconds", [1.0, 2.0, 3.0, 5.0])
+def test_all_hosts_are_as_fast_as_the_slowest(seconds):
+  times = np.ones((5, 400))
+  times[2] = seconds
+  run = slow_reader.simulate(times, threads=2)
+  assert run.rate == pytest.approx(min(1, 2 / seconds), rel=0.02)
+  # The others wait for it in the step.
+  assert np.delete(run.waiting, 2).max() < 0.02
+  assert run.waiting[2] > 0.9 or seconds == 1
+
+
+def test_a_pause_costs_what_the_batches_in_stock_do_not_cover():
+  def time(pause: float) -> float:
+    times = np.ones((3, 400))
+    times[1, 200] = pause
+    return 400 / slow_reader.simulate(times, threads=2).rate
+
+  none, short, long, longer = map(time, (1, 5, 50, 60))
+  assert short == pytest.approx(none)
+  assert longer - long == pytest.approx(10)
+  assert 50 - 9 < long - none < 50 - 3

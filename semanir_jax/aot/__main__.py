@@ -34,7 +34,10 @@ from semanir_jax.ops import triton_launch
 
 _CONFIG = cli.define_config()
 _TOPOLOGY = flags.DEFINE_string(
-  "topology", None, "TPU slice, as v5e:4x8, v5p:2x2x4, v6e:4x8; or h200:8."
+  "topology",
+  None,
+  "TPU slice, as v5e:4x8, v5p:2x2x4, v6e:4x8; or h200:8. There are"
+  " config.mesh.slices of it.",
 )
 _PLATFORM = flags.DEFINE_enum(
   "platform",
@@ -63,7 +66,7 @@ _COMPILERS = {"tpu": "libtpu", "cuda": "jax-cuda13-pjrt", "cpu": "jaxlib"}
 def main() -> None:
   """Prints the rows, and writes them where asked."""
   config, platform = _CONFIG.value, _PLATFORM.value
-  devices = topology_devices(platform, _TOPOLOGY.value)
+  devices = topology_devices(platform, _TOPOLOGY.value, config.mesh.slices)
   chip = chip_of(devices[0].device_kind)
   target = contextlib.nullcontext()
   if platform == "cuda":

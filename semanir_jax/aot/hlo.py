@@ -35,6 +35,8 @@ COLLECTIVES = (
   "all-to-all",
   "collective-permute",
 )
+# What a TPU program hands to the network between slices.
+_BETWEEN_SLICES = '"xla_megascale_runtime"'
 # Instructions that move nothing by themselves.
 _FREE = {
   "parameter",
@@ -89,6 +91,8 @@ class Traffic:
       (gathers, sorts, collective operations); 0 from other compilers.
     collective_counts: runs of every kind of collective operation.
     collective_bytes: bytes of their results.
+    slice_counts: runs of what a device sends to other TPU slices.
+    slice_bytes: bytes of that.
     kernel_calls: runs of every Pallas kernel.
     kernel_bytes: that all runs of it move.
     unknown_kernels: runs of those that were not described; they count as other
@@ -103,6 +107,8 @@ class Traffic:
   collective_bytes: collections.Counter = dataclasses.field(
     default_factory=collections.Counter
   )
+  slice_counts: int = 0
+  slice_bytes: int = 0
   kernel_calls: collections.Counter = dataclasses.field(
     default_factory=collections.Counter
   )
@@ -214,6 +220,11 @@ def _walk(
         moved -= given
       traffic.collective_counts[kind] += times
       traffic.collective_bytes[kind] += times * moved
+    if operation == "fusion":
+      _add_fused(instruction, times, computations, traffic)
+    if operation == "send" and _BETWEEN_SLICES in instruction.rest:
+      traffic.slice_counts += times
+      traffic.slice_bytes += times * sum(o.num_bytes for o in operands)
     if _KERNEL in instruction.rest and _add_kernel(
       instruction, operands, times, kernels, traffic
     ):
@@ -230,6 +241,22 @@ def _walk(
         called += [name.strip(" %") for name in branches.split(",")]
       for computation in called:
         _walk(computation, inner, computations, kernels, traffic)
+
+
+def _add_fused(
+  instruction: _Instruction,
+  times: int,
+  computations: dict[str, list[_Instruction]],
+  traffic: Traffic,
+) -> None:
+  """Adds the collective operations inside a fusion: a TPU's reduction whose
+  result is cut is an all-reduce with what cuts it.
+  """
+  for computation in _CALLED.findall(instruction.rest):
+    for inner in computations.get(computation, []):
+      if inner.operation in COLLECTIVES:
+        traffic.collective_counts[inner.operation] += times
+        traffic.collective_bytes[inner.operation] += times * inner.num_bytes
 
 
 def _add_kernel(

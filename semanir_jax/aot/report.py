@@ -62,7 +62,10 @@ def compile_steps(
     ValueError: batch, mesh and devices do not fit together.
   """
   mesh = sharding.make_mesh(
-    data=config.mesh.data, fsdp=config.mesh.fsdp, devices=devices
+    data=config.mesh.data,
+    fsdp=config.mesh.fsdp,
+    slices=config.mesh.slices,
+    devices=devices,
   )
   kind = "gpu" if platform == "cuda" else platform
   model = make_model(config.model).with_execution(platform=kind)
@@ -177,6 +180,11 @@ def describe(
       kind: size / 1e6 for kind, size in traffic.collective_bytes.items()
     },
   }
+  if traffic.slice_counts:
+    row |= {
+      "sent_between_slices": traffic.slice_counts,
+      "sent_between_slices_mb": traffic.slice_bytes / 1e6,
+    }
   if traffic.kernel_calls or traffic.unknown_kernels:
     row |= _describe_kernels(traffic, count_cycles)
   if chip is not None:

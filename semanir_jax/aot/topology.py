@@ -49,12 +49,15 @@ H200_CAPABILITY = 90
 HOST_GPUS = 8
 
 
-def topology_devices(platform: str, topology: str | None) -> list[Any]:
+def topology_devices(
+  platform: str, topology: str | None, slices: int = 1
+) -> list[Any]:
   """Returns the devices to compile for.
 
   Args:
     platform: "tpu", "cuda" or "cpu"; those here of a CPU.
     topology: a TPU slice, as "v5e:4x8"; or GPUs, "h200:8"; None for a CPU.
+    slices: such TPU slices, with a slower network between them.
 
   Raises:
     ValueError: no such topology, its devices are parts of chips, or the
@@ -74,9 +77,10 @@ def topology_devices(platform: str, topology: str | None) -> list[Any]:
     return h200_devices(int(count))
   # libtpu asks a metadata server that exists on Google's machines only.
   os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
+  options = {"num_slices": slices} if slices > 1 else {}
   try:
     description = topologies.get_topology_desc(
-      topology_name=topology or "", platform="tpu"
+      topology_name=topology or "", platform="tpu", **options
     )
   except Exception as error:
     raise ValueError(
@@ -85,7 +89,8 @@ def topology_devices(platform: str, topology: str | None) -> list[Any]:
       ' compiler: make tpu_compiler, or pip install "jax[tpu]"'
     ) from error
   devices = list(description.devices)
-  if len({tuple(device.coords) for device in devices}) < len(devices):
+  places = {(getattr(d, "slice_index", 0), *d.coords) for d in devices}
+  if len(places) < len(devices):
     # A real pod joins the two cores of a v4 chip to one device; this does not.
     raise ValueError(
       f"--topology={topology}: its devices are halves of chips here, which no"

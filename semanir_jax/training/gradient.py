@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 
-from semanir_jax.machine.sharding import DATA_AXES, SLICES
 from semanir_jax.models.semanir import SemanIR
 from semanir_jax.training.losses import Loss
 
@@ -64,9 +63,9 @@ def make_mean_gradient(
     """Takes mean loss and gradient of this device's images, then of all."""
     gradient = lambda part: value_and_grad(params, part, num_keys)  # noqa: E731
     local = _mean_over_parts(gradient, params, rows, accumulate)
-    mean = jax.lax.pmean(local, DATA_AXES)
-    # Then once for each slice, over the slower network between them.
-    return jax.lax.pmean(mean, SLICES) if SLICES in mesh.axis_names else mean
+    # Over slices too: a TPU's compiler has each device send its part of what
+    # its slice has reduced. After a mean over the slice it would send it whole.
+    return jax.lax.pmean(local, mesh.axis_names)
 
   whole, split = PartitionSpec(), PartitionSpec(mesh.axis_names)
   over_devices = jax.shard_map(

@@ -10,7 +10,7 @@ import jax
 from absl import logging
 
 from semanir_jax.machine import distributed, files, memory
-from semanir_jax.training import goodput, record, tensorboard
+from semanir_jax.training import goodput, record, tracker
 from semanir_jax.training.checkpoints import Checkpoints
 from semanir_jax.training.phase_loop import Run, train_phase
 from semanir_jax.training.preemption import Preemption
@@ -63,6 +63,8 @@ def train_and_evaluate(
       check_init_from(config, workdir)
       _make_folder(workdir)
       stack.enter_context(_alone_in(workdir))
+    # A tracker may take its time: it ends after the checkpoints are whole.
+    last = stack.enter_context(contextlib.ExitStack())
     preemption = stack.enter_context(Preemption(plan.mesh))
     checkpoints = _open_checkpoints(config, workdir, plan)
     stack.callback(_close, checkpoints, account)
@@ -75,8 +77,8 @@ def train_and_evaluate(
     _announce(plan, first)
     with distributed.shared_errors():
       _record(config, files.as_path(workdir), first, changes)
-    writer = tensorboard.create_writer(workdir)
-    stack.callback(writer.close)
+      writer = tracker.create_writer(config, workdir)
+      last.callback(writer.close)
     run = Run(
       config=config,
       plan=plan,
@@ -85,17 +87,22 @@ def train_and_evaluate(
       preemption=preemption,
       account=account,
       progress=RunProgress(first, config.train.num_steps),
-      profile=Profile(workdir, first + 1, config.train.num_steps)
-      if profile
-      else None,
+      profile=_trace(stack, config, workdir, first) if profile else None,
     )
-    if run.profile:
-      stack.callback(run.profile.close)
     stopped = _train(run, state, position)
   account.close()
   if stopped is not None:
     preemption.leave(stopped)
   return stopped is None
+
+
+def _trace(
+  stack: contextlib.ExitStack, config: Any, workdir: str, first: int
+) -> Profile:
+  """Prepares a trace, which ends with the run at the latest."""
+  profile = Profile(workdir, first + 1, config.train.num_steps)
+  stack.callback(profile.close)
+  return profile
 
 
 def _open_checkpoints(config: Any, workdir: str, plan: Plan) -> Checkpoints:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 import jax
 from absl import logging
 
+from semanir_jax.machine import distributed
 from semanir_jax.machine.devices import chip_of
 from semanir_jax.machine.progress import Progress, format_duration
 from semanir_jax.training.record import memory_gib
@@ -50,7 +51,7 @@ class RunProgress:
     self._start += time.monotonic() - start
 
   def report(self, step: int, scalars: Mapping[str, float]) -> dict[str, float]:
-    """Logs a line and starts the next interval.
+    """Logs a line and starts the next interval; all processes call it.
 
     Args:
       step: updates made.
@@ -58,7 +59,8 @@ class RunProgress:
 
     Returns:
       For TensorBoard, of the interval: `steps_per_second`, `images_per_second`,
-      `input_wait_share` (0 to 1), `teraflops_per_device` (per second, see
+      `input_wait_share` (0 to 1, of the process that waits most, which all
+      others wait for in the step), `teraflops_per_device` (per second, see
       `setup.step_flops`), `mfu`, that as a share of the device's peak, where
       the device is known; and the memory used so far (`memory_gib`).
     """
@@ -73,11 +75,13 @@ class RunProgress:
     else:
       self._since_first_report.advance(step - self._first_reported)
       left = self._since_first_report.seconds_left
+    waits = distributed.gather(self._waited / seconds)
+    slowest = max(range(len(waits)), key=waits.__getitem__)
     teraflops = self._flops / seconds / jax.device_count() / 1e12
     rates = {
       "steps_per_second": rate,
       "images_per_second": self._images / seconds,
-      "input_wait_share": self._waited / seconds,
+      "input_wait_share": waits[slowest],
       "teraflops_per_device": teraflops,
     }
     utilization = ""
@@ -86,14 +90,15 @@ class RunProgress:
       utilization = f" MFU {100 * rates['mfu']:.1f} %,"
     logging.info(
       "step %d of %d, loss %#.4g, learning rate %.2e, %.2f steps/s,"
-      " %.1f images/s, %.0f %% waiting for input,%s %s left",
+      " %.1f images/s, %.0f %% waiting for input%s,%s %s left",
       step,
       self._num_steps,
       scalars["loss"],
       scalars["learning_rate"],
       rate,
       rates["images_per_second"],
-      100 * rates["input_wait_share"],
+      100 * waits[slowest],
+      f" (process {slowest})" if len(waits) > 1 else "",
       utilization,
       format_duration(left),
     )

@@ -177,7 +177,7 @@ def config_changes(
   before: Mapping[str, Any], now: Mapping[str, Any]
 ) -> dict[str, tuple[Any, Any]]:
   """Finds what differs: `{"train.num_steps": (100, 200)}`; absent is None."""
-  flat = [_flatten(config) for config in (before, now)]
+  flat = [flatten(config) for config in (before, now)]
   names = sorted(set(flat[0]) | set(flat[1]))
   return {
     name: (flat[0].get(name), flat[1].get(name))
@@ -186,12 +186,12 @@ def config_changes(
   }
 
 
-def _flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-  """Returns values by dotted name."""
+def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+  """Returns the values of a config by dotted name."""
   flat = {}
   for name, value in config.items():
     if isinstance(value, Mapping):
-      flat |= _flatten(value, f"{prefix}{name}.")
+      flat |= flatten(value, f"{prefix}{name}.")
     else:
       flat[prefix + name] = value
   return flat

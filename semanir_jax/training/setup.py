@@ -35,6 +35,7 @@ from semanir_jax.training.step import (
   create_state,
   make_train_step,
 )
+from semanir_jax.training.tracker import check_tracker
 from semanir_jax.training.warm_start import load_parameters
 
 
@@ -88,6 +89,7 @@ def make_plan(config: Any) -> Plan:
   _check_numbers(config)
   loop.check_options(config.eval)
   with distributed.shared_errors():
+    check_tracker(config.log.tracker)
     keep_compiled_in(config.compilation_cache_dir)
   mesh = sharding.make_mesh(
     data=config.mesh.data, fsdp=config.mesh.fsdp, slices=config.mesh.slices

@@ -17,59 +17,73 @@ from absl import logging
 from semanir_jax.machine import files
 
 
-def _install_tensorboardx() -> None:
-  """Puts a tensorboardX writer where clu looks for its TensorFlow one."""
+def _make_clu_importable() -> types.ModuleType:
+  """Puts a module without a writer where clu looks for its TensorFlow one."""
   name = "clu.metric_writers.summary_writer"
   module = types.ModuleType(name)
   # clu only names it in annotations on import.
   vars(module)["SummaryWriter"] = object
   sys.modules[name] = module
-  import clu.metric_writers as metric_writers
-  from clu.metric_writers import interface, utils
+  return module
 
-  class TensorBoardWriter(interface.MetricWriter):
-    """Does the part of clu's writer interface that has a meaning here."""
 
-    def __init__(self, logdir: str) -> None:
-      import tensorboardX
+_MODULE = _make_clu_importable()
 
-      for scheme in files.SCHEMES:
-        tensorboardX.record_writer.register_writer_factory(scheme, _Objects)
-      # Its own flush does not wait for its queue: it must flush often. In a
-      # bucket that writes the whole file again.
-      seconds = 60 if files.is_bucket(logdir) else 10
-      self._writer = tensorboardX.SummaryWriter(logdir, flush_secs=seconds)
-      # Its thread must outlive a full disk: else its queue fills up, and who
-      # writes or closes waits for it without end.
-      writer: Any = self._writer.file_writer
-      file = writer.event_writer._ev_writer
-      for name in ("write_event", "flush", "close"):
-        setattr(file, name, _tolerant(getattr(file, name)))
+from clu import metric_writers  # noqa: E402
+from clu.metric_writers import interface, utils  # noqa: E402
 
-    def write_scalars(self, step: int, scalars: Mapping[str, Any]) -> None:
-      for tag, value in scalars.items():
-        self._writer.add_scalar(tag, np.asarray(value).item(), step)
+MetricWriter = metric_writers.MetricWriter
 
-    def write_images(self, step: int, images: Mapping[str, Any]) -> None:
-      for tag, value in images.items():
-        self._writer.add_images(
-          tag, np.asarray(value), step, dataformats="NHWC"
-        )
 
-    def flush(self) -> None:
-      self._writer.flush()
+class PartialWriter(interface.MetricWriter):
+  """Leaves to its subclasses the part of clu's interface that has a meaning
+  here: scalars, images, `flush` and `close`.
+  """
 
-    def close(self) -> None:
-      self._writer.close()
+  def _ignore(self, *args: Any, **kwargs: Any) -> None:
+    """Does nothing: nothing in this project writes these."""
 
-    def _ignore(self, *args: Any, **kwargs: Any) -> None:
-      """Does nothing: nothing in this project writes these."""
+  write_summaries = write_histograms = write_videos = write_audios = _ignore
+  write_pointcloud = write_texts = write_hparams = _ignore
 
-    write_summaries = write_histograms = write_videos = write_audios = _ignore
-    write_pointcloud = write_texts = write_hparams = _ignore
 
-  for target in (module, metric_writers, utils):
-    vars(target)["SummaryWriter"] = TensorBoardWriter
+class _TensorBoardWriter(PartialWriter):
+  """Writes by tensorboardX."""
+
+  def __init__(self, logdir: str) -> None:
+    import tensorboardX
+
+    for scheme in files.SCHEMES:
+      tensorboardX.record_writer.register_writer_factory(scheme, _Objects)
+    # Its own flush does not wait for its queue: it must flush often. In a
+    # bucket that writes the whole file again.
+    seconds = 60 if files.is_bucket(logdir) else 10
+    self._writer = tensorboardX.SummaryWriter(logdir, flush_secs=seconds)
+    # Its thread must outlive a full disk: else its queue fills up, and who
+    # writes or closes waits for it without end.
+    writer: Any = self._writer.file_writer
+    file = writer.event_writer._ev_writer
+    for name in ("write_event", "flush", "close"):
+      setattr(file, name, _tolerant(getattr(file, name)))
+
+  def write_scalars(self, step: int, scalars: Mapping[str, Any]) -> None:
+    for tag, value in scalars.items():
+      self._writer.add_scalar(tag, np.asarray(value).item(), step)
+
+  def write_images(self, step: int, images: Mapping[str, Any]) -> None:
+    for tag, value in images.items():
+      self._writer.add_images(tag, np.asarray(value), step, dataformats="NHWC")
+
+  def flush(self) -> None:
+    self._writer.flush()
+
+  def close(self) -> None:
+    self._writer.close()
+
+
+# Its SummaryWriter is this one everywhere.
+for _target in (_MODULE, metric_writers, utils):
+  vars(_target)["SummaryWriter"] = _TensorBoardWriter
 
 
 class _Objects:
@@ -116,13 +130,6 @@ def _tolerant(write: Callable[..., None]) -> Callable[..., None]:
       )
 
   return tolerant
-
-
-_install_tensorboardx()
-
-from clu import metric_writers  # noqa: E402
-
-MetricWriter = metric_writers.MetricWriter
 
 
 def create_writer(workdir: str) -> MetricWriter:
