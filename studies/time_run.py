@@ -152,7 +152,7 @@ def _make_training(recipe: Recipe, model: TimeSemanIR, seed: int) -> _Training:
     random_num_keys=(),
     accumulate=1,
   )
-  return _Training(mesh, jax.jit(create), jax.jit(step, donate_argnums=0))
+  return _Training(mesh, jax.jit(create), jax.jit(step))
 
 
 def train(
@@ -187,6 +187,7 @@ def train(
   clock = _Clock(workdir, recipe.steps - first)
   with Preemption(training.mesh) as preemption:
     for step in range(first, recipe.steps):
+      began = time.monotonic()
       batch = training_batch(
         photographs,
         seed=seed,
@@ -198,7 +199,8 @@ def train(
       batch["lq"] = time_arms.take_frames(arm, batch["lq"])
       state, scalars = training.step(state, batch)
       loss = float(scalars["loss"])  # waits for the step
-      clock.tick(f"step {step + 1} of {recipe.steps}, loss {loss:.4f}")
+      seconds = time.monotonic() - began
+      clock.tick(seconds, f"step {step + 1} of {recipe.steps}, loss {loss:.4f}")
       stop = bool(preemption.after_step())
       last = step + 1 == recipe.steps
       if stop or last or (step + 1) % save_every == 0:
@@ -219,16 +221,13 @@ class _Clock:
     self._path = workdir / _CLOCK
     self._before = read_starts(workdir)
     self._steps, self._seconds = -1, 0.0  # the first step compiles
-    self._last = time.monotonic()
     self._progress = Progress(steps, "steps", every_seconds=_LOG_EVERY_SECONDS)
 
-  def tick(self, what: str) -> None:
-    """Takes note of one more step."""
-    now = time.monotonic()
+  def tick(self, seconds: float, what: str) -> None:
+    """Takes note of one more step, and of the time it took."""
     self._steps += 1
     if self._steps:
-      self._seconds += now - self._last
-    self._last = now
+      self._seconds += seconds
     if self._progress.advance(self._steps + 1):
       logging.info("%s (%s)", what, self._progress.describe())
 
@@ -236,7 +235,6 @@ class _Clock:
     """Writes the steps and seconds of this start behind the others."""
     starts = [*self._before, [self._steps, self._seconds]]
     records.write_text(self._path, json.dumps(starts) + "\n")
-    self._last = time.monotonic()
 
 
 def read_starts(workdir: pathlib.Path) -> list[list[float]]:
@@ -246,6 +244,6 @@ def read_starts(workdir: pathlib.Path) -> list[list[float]]:
 
 
 def read_clock(workdir: pathlib.Path) -> dict[str, float]:
-  """Returns the seconds of a step, compiling and saving left out."""
+  """Returns the seconds of a step: data and update, without compiling."""
   steps, seconds = map(sum, zip(*read_starts(workdir), strict=True))
   return {"seconds_per_step": round(seconds / max(steps, 1), 4)}
