@@ -52,7 +52,7 @@ def run(
     )
   if (workdir / RESULT).exists():
     return json.loads((workdir / RESULT).read_text())["rows"]
-  with _log_to(workdir):
+  with log_to(workdir):
     began = time.monotonic()
     try:
       complete = train_and_evaluate(config, str(workdir))
@@ -104,7 +104,7 @@ def evaluate(
 
 
 @contextlib.contextmanager
-def _log_to(workdir: pathlib.Path) -> Iterator[None]:
+def log_to(workdir: pathlib.Path) -> Iterator[None]:
   """Keeps the log of the training in the workdir too."""
   handler = python_logging.FileHandler(workdir / "log.txt")
   handler.setFormatter(python_logging.Formatter("%(asctime)s %(message)s"))

@@ -41,7 +41,7 @@ def draw(
     first.plot(pixel[1], pixel[0], "+", color=_QUERY, markersize=14, mew=2)
   for k, keys, pixel, found in maps:
     one = axes[rows.index((pixel, k)), 1 + stages.index(keys.name)]
-    _draw_window(one, picture, keys.step, found)
+    draw_window(one, picture, keys.step, found)
     one.set_title(
       f"{keys.name.replace('_', ' ')}, {keys.step} px a token\n"
       f"{len(found['kept'])} of {len(found['window'])} tokens",
@@ -59,10 +59,20 @@ def draw(
   )
 
 
-def _draw_window(
+def draw_window(
   axes: Axes, picture: np.ndarray, step: int, found: dict[str, np.ndarray]
-) -> None:
-  """One window: what is kept bright and framed, the rest of it dark."""
+) -> np.ndarray:
+  """Draws one window: what is kept bright and framed, the rest of it dark.
+
+  Args:
+    axes: to draw in.
+    picture: `[H, W, 1 or 3]` uint8.
+    step: px that a token stands for.
+    found: what `kept_positions` returns.
+
+  Returns:
+    `[2]`, top and left of what is drawn, px of the picture.
+  """
   window = _same_side(found["window"], found["query"])
   top, left = window.min(0) * step
   bottom, right = (window.max(0) + 1) * step
@@ -91,6 +101,7 @@ def _draw_window(
         linewidth=width,
       )
     )
+  return origin
 
 
 def _same_side(window: np.ndarray, query: np.ndarray) -> np.ndarray:
