@@ -28,6 +28,8 @@ from studies.time_arms import Recipe
 from studies.time_network import TimeSemanIR
 from tests import reference
 
+pytestmark = pytest.mark.slow
+
 SIZE = {
   "dim": 8,
   "num_heads": 2,
