@@ -242,7 +242,9 @@ def _write(
   """Writes the rows so far, with what made them."""
   document = {
     "command": make_portable(sys.argv),
-    "environment": {k: v for k, v in os.environ.items() if k[:3] == "JAX"},
+    "environment": make_portable(
+      {k: v for k, v in os.environ.items() if k[:3] == "JAX"}
+    ),
     "python": platform.python_version(),
     "jax": jax.__version__,
     "steps": steps,
