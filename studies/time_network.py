@@ -7,7 +7,6 @@ are numbered frame by frame, so token t * S + s is token s of frame t.
 
 import dataclasses
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,9 +18,8 @@ from semanir_jax.models import windows
 from semanir_jax.models.affine import Conv, linear
 from semanir_jax.models.execution import Execution
 from semanir_jax.models.layers import (
-  KEPT,
   KeySemanticAttention,
-  Mlp,
+  TransformerLayer,
   layer_norm,
 )
 from semanir_jax.models.position_bias import (
@@ -30,7 +28,8 @@ from semanir_jax.models.position_bias import (
   relative_coordinates,
 )
 from semanir_jax.models.semanir import RGB_MEAN, SemanIR
-from semanir_jax.ops import Dictionary, build_dictionary
+from semanir_jax.models.stage import scan_layers
+from semanir_jax.ops import build_dictionary
 from semanir_jax.ops.attention.offsets import expand_offsets
 
 NEIGHBOURS = ("keys", "none", "channels")
@@ -187,29 +186,16 @@ class TimeStage(nn.Module):
       platform=execution.platform,
     )
     self.sow("intermediates", "dictionary", keys)
-    layers = _scanned_layers(self.depth)(
+    layers = scan_layers(TimeLayer, self.depth, execution)(
       num_heads=self.num_heads,
       mlp_ratio=self.mlp_ratio,
       frames=t,
       execution=execution,
       name="layers",
     )
-    tokens, _ = layers(tokens, keys)
+    tokens, _ = layers(tokens, None, keys, None)
     features = windows.merge(split_frames(tokens, t), h, w, shift)
     return x + Conv(c, dtype=execution.dtype, name="conv")(features)
-
-
-def _scanned_layers(depth: int) -> Any:
-  """Returns the class of `depth` layers, as `models.stage` makes it."""
-  policy = jax.checkpoint_policies.save_only_these_names(*KEPT)
-  return nn.scan(
-    nn.remat(TimeLayer, prevent_cse=False, policy=policy),
-    variable_axes={"params": 0},
-    split_rngs={"params": True},
-    # Flax documents a tree; its annotation is that of the default.
-    in_axes=nn.broadcast,  # pyright: ignore[reportArgumentType]
-    length=depth,
-  )
 
 
 def join_frames(x: jax.Array, frames: int) -> jax.Array:
@@ -255,27 +241,17 @@ def regions(
   return np.concatenate([found + 4 * i for i in range(frames)], axis=1)
 
 
-class TimeLayer(nn.Module):
-  """Does what `models.layers.TransformerLayer` does, in windows of frames."""
+class TimeLayer(TransformerLayer):
+  """Is SemanIR's layer, in windows of several frames."""
 
-  num_heads: int
-  mlp_ratio: float
-  frames: int
-  execution: Execution
+  frames: int = 1
 
-  @nn.compact
-  def __call__(
-    self, x_BGNC: jax.Array, keys: Dictionary
-  ) -> tuple[jax.Array, None]:
-    """Returns (`[B, G, N, C]` float32, None), as `nn.scan` wants it."""
-    attention = TimeAttention(
+  @nn.nowrap
+  def _make_attention(self) -> KeySemanticAttention:
+    """Makes the attention of this layer."""
+    return TimeAttention(
       self.num_heads, self.execution, frames=self.frames, name="attention"
     )
-    branch = attention(x_BGNC, keys)
-    x_BGNC = x_BGNC + layer_norm("attention_norm")(branch)
-    hidden = int(x_BGNC.shape[-1] * self.mlp_ratio)
-    branch = Mlp(hidden, dtype=self.execution.dtype, name="mlp")(x_BGNC)
-    return x_BGNC + layer_norm("mlp_norm")(branch), None
 
 
 class TimeAttention(KeySemanticAttention):

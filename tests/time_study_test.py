@@ -26,19 +26,11 @@ from studies import (
 )
 from studies.time_arms import Recipe
 from studies.time_network import TimeSemanIR
-from tests import reference
+from tests import reference, small
 
 pytestmark = pytest.mark.slow
 
-SIZE = {
-  "dim": 8,
-  "num_heads": 2,
-  "depths": (1, 1),
-  "window_size": 4,
-  "num_keys": 8,
-  "max_keys": 8,
-  "drop_path_rate": 0.0,
-}
+SIZE = small.SIZE | {"num_heads": 2, "depths": (1, 1), "max_keys": 8}
 THREE = TimeSemanIR(in_channels=9, frames=3, **SIZE)
 RECIPE = Recipe(
   dim=4,

@@ -222,10 +222,15 @@ class TransformerLayer(nn.Module):
         lambda x: checkpoint_name(x, FOUND), self.find_keys(x_BGNC, keys)
       )
       self.sow("intermediates", "dictionary", keys)
-    attention = KeySemanticAttention(
-      self.num_heads, self.execution, name="attention"
-    )
+    attention = self._make_attention()
     x_BGNC = add("attention_norm", attention(x_BGNC, keys, flat), 0)
     hidden = int(x_BGNC.shape[-1] * self.mlp_ratio)
     mlp = Mlp(hidden, dtype=self.execution.dtype, name="mlp")
     return add("mlp_norm", mlp(x_BGNC), 1), None
+
+  @nn.nowrap
+  def _make_attention(self) -> KeySemanticAttention:
+    """Makes the attention of this layer."""
+    return KeySemanticAttention(
+      self.num_heads, self.execution, name="attention"
+    )

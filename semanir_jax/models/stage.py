@@ -87,7 +87,7 @@ class Stage(nn.Module):
       self.sow("intermediates", "dictionary", keys)
       if implementation == "pallas":
         keys = with_words(keys)
-    layers = _scanned_layers(self.depth, execution)(
+    layers = scan_layers(TransformerLayer, self.depth, execution)(
       num_heads=self.num_heads,
       mlp_ratio=self.mlp_ratio,
       find_keys=find_keys if self.key_search.in_every_layer else None,
@@ -104,9 +104,10 @@ class Stage(nn.Module):
     return x_BHWC + Conv(c, dtype=execution.dtype, name="conv")(features)
 
 
-def _scanned_layers(depth: int, execution: Execution) -> type[TransformerLayer]:
+def scan_layers(
+  layer: type[TransformerLayer], depth: int, execution: Execution
+) -> type[TransformerLayer]:
   """Returns the class of `depth` layers, their parameters stacked."""
-  layer = TransformerLayer
   if execution.remat:
     # A loop keeps the forward and the recomputation apart by itself.
     on_tpu = execution.implementation == "pallas"
