@@ -7,11 +7,7 @@ Needs the TPU compiler of `jax[tpu]` and no TPU; nothing is run. Each case is a
 process of its own (`python -m semanir_jax.aot`) and takes minutes, so
 that the file is written after each of them and a case that is in it is not
 compiled again. Delete its row, or the file, to have it made anew. The table is
-printed; docs/scaling.md holds it. `--slices` is a table of its own, of
-several TPU slices:
-
-  JAX_PLATFORMS=cpu python -m benchmarks.scaling --slices \\
-    --out=benchmarks/results/multislice_v5e.json
+printed; docs/scaling.md holds it.
 """
 
 import json
@@ -29,7 +25,6 @@ from semanir_jax.machine.files import write_bytes
 
 _OUT = flags.DEFINE_string("out", None, "JSON file of the rows.", required=True)
 _QUICK = flags.DEFINE_bool("quick", False, "One small case, for the CPU.")
-_SLICES = flags.DEFINE_bool("slices", False, "Several TPU slices instead.")
 _COMPILE = flags.DEFINE_bool(
   "compile", True, "Compile what is missing; --nocompile prints the table only."
 )
@@ -95,9 +90,9 @@ CASES = (
   Case(_U, "v5e:2x4", (_BFLOAT16, "train.batch_size=16")),
   # Parameters split.
   Case(_SR_S, "v5e:4x8", (_BFLOAT16, "mesh.fsdp=8")),
+  # Two slices that share the recipe's batch.
+  Case(_SR_S, "v5e:4x4", (_BFLOAT16, "mesh.slices=2")),
 )
-# Two slices that share the recipe's batch, one patch on each device.
-SLICES_CASES = (Case(_SR_S, "v5e:4x4", (_BFLOAT16, "mesh.slices=2")),)
 QUICK_CASES = (Case("configs/base.py:smoke", "cpu"),)
 
 
@@ -202,8 +197,7 @@ def _memory_and_cycles(row: Mapping[str, Any]) -> tuple[str, str]:
 def main() -> None:
   """Makes the rows that are missing, and prints the table."""
   out = pathlib.Path(_OUT.value)
-  cases = SLICES_CASES if _SLICES.value else CASES
-  cases = QUICK_CASES if _QUICK.value else cases
+  cases = QUICK_CASES if _QUICK.value else CASES
   done = json.loads(out.read_text())["cases"] if out.exists() else []
   entries = {_key(case): _not_compiled(case) for case in cases}
   entries |= {_key(Case(**_tuples(entry))): entry for entry in done}

@@ -82,7 +82,6 @@ def test_the_documents_hold_the_committed_figures():
   results = ROOT / "benchmarks" / "results"
   for program, name, document in (
     ("scaling --nocompile", "scaling", "scaling.md"),
-    ("scaling --nocompile --slices", "multislice_v5e", "scaling.md"),
     ("kernel_forms --nocompile", "kernel_forms_v5e", "kernels.md"),
     (
       *("attention_memory --nomeasure",),
