@@ -123,6 +123,15 @@ def test_a_run_that_is_not_there_any_more_is_one_line(mlflow, tmp_path):
   assert "\n" not in str(e.value) and "not found" in str(e.value)
 
 
+@pytest.mark.parametrize("content", ["", '{"wandb": "a', "3"])
+def test_a_damaged_file_of_names_is_named(wandb, tmp_path, content):
+  path = tmp_path / tracker.IDS
+  path.write_text(content)
+  with pytest.raises(ValueError, match=f"^{path}: is damaged .*; delete it"):
+    tracker.create_writer(_config("wandb"), str(tmp_path))
+  assert not wandb.runs
+
+
 def test_mlflow_needs_a_server_for_a_run_in_a_bucket(monkeypatch):
   trackers.install(monkeypatch, "mlflow")
   monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)

@@ -112,8 +112,21 @@ class _Tracker(tensorboard.PartialWriter):
     files.write_bytes(path, json.dumps(ids).encode() + b"\n")
 
   def _read_ids(self) -> dict[str, str]:
+    """Returns the names that all trackers gave to this run.
+
+    Raises:
+      ValueError: their file is damaged.
+    """
     path = files.as_path(self._workdir) / IDS
-    return json.loads(path.read_bytes()) if path.exists() else {}
+    if not path.exists():
+      return {}
+    try:
+      return dict(json.loads(path.read_bytes()))
+    except (ValueError, TypeError) as error:
+      raise ValueError(
+        f"{path}: is damaged ({files.first_line(error)}); delete it, and the"
+        " run begins anew in its tracker"
+      ) from error
 
   @property
   def _title(self) -> str:
