@@ -226,3 +226,24 @@ def test_the_change_log_has_the_version():
   assert re.search(rf"^## {re.escape(PROJECT['version'])}\b", text, re.M)
   citation = (ROOT / "CITATION.cff").read_text()
   assert f"\nversion: {PROJECT['version']}\n" in citation
+
+
+@pytest.mark.parametrize("target", ["lint", "test", "test_fast"])
+def test_types_are_checked_after_all_requirements_are_installed(
+  target, tmp_path
+):
+  """Else the check does not find what the web demo imports."""
+  if shutil.which("make") is None:
+    pytest.skip("needs make")
+  printed = subprocess.run(
+    ["make", "--dry-run", target, f"VENV={tmp_path}/venv"],
+    cwd=ROOT,
+    check=True,
+    capture_output=True,
+    text=True,
+  ).stdout.splitlines()
+  (installed,) = (
+    i for i, line in enumerate(printed) if "-r requirements_demo.txt" in line
+  )
+  (checked,) = (i for i, line in enumerate(printed) if "-m pyright" in line)
+  assert installed < checked
