@@ -81,7 +81,7 @@ def _attend(
 ) -> jax.Array:
   query, key, value, scale, bias = arrays
   if form == "whole mask":
-    return attend_windows(query, key, value, dictionary.bits, scale, bias)
+    return attend_windows(query, key, value, dictionary.bits, scale, bias)[0]
   if form == "whole gather":
     rows = jnp.concatenate([key, value], axis=-1)
     rows = rows.reshape(*query.shape[:3], -1)

@@ -145,8 +145,23 @@ def test_no_gradient_reaches_an_unselected_key(implementation):
     assert np.asarray(gradient[:, :, 0]).all()
 
 
+def test_a_row_without_any_key_is_a_mean_and_passes_no_gradient_on():
+  case = _case(11)
+  dictionary = _dictionary(case["features"], 5, "mask")
+  broken = dictionary.replace(bits=dictionary.bits.at[:, :, 3].set(0))
+  *arrays, _ = _apply(case, broken)
+
+  def row(*arrays):
+    return _attend(*arrays, broken)[:, :, 3]
+
+  value = np.asarray(arrays[2])
+  np.testing.assert_allclose(row(*arrays), value.mean(2), atol=1e-6)
+  gradients = jax.grad(lambda *a: jnp.sum(row(*a) ** 2), range(5))(*arrays)
+  assert not any(np.asarray(gradient).any() for gradient in gradients)
+
+
 @pytest.mark.parametrize("platform", ["cpu", "tpu"])
-def test_large_logits_are_computed_again_and_small_ones_kept(platform):
+def test_logits_are_computed_again_in_the_backward_pass(platform):
   def kept(num_windows):
     q = jnp.ones((1, num_windows, 256, 1, 8))
     dictionary = build_dictionary(q[..., 0, :], 4)
@@ -165,7 +180,7 @@ def test_large_logits_are_computed_again_and_small_ones_kept(platform):
     pullback = jax.eval_shape(lambda q: jax.vjp(attend, q)[1], q)
     return max(leaf.size for leaf in jax.tree.leaves(pullback))
 
-  assert kept(2) >= 2 * 256 * 256
+  assert kept(2) < 2 * 256 * 256
   # 128 windows have 2^23 logits: one chunk on a TPU, two on a CPU.
   assert kept(128) < 128 * 256 * 256 / 8
 
@@ -198,7 +213,7 @@ def test_chunks_bound_what_is_live_and_change_nothing(
   ]
   assert max(sizes) <= max(elements // 4, inputs[0].size)
   for a, b in zip(gradient(*inputs[:5]), whole, strict=True):
-    np.testing.assert_allclose(a, b, atol=1e-4)
+    np.testing.assert_allclose(a, b, atol=2e-4)
 
 
 def test_wrong_shapes_are_refused():

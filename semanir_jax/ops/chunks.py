@@ -11,9 +11,6 @@ from jax import lax
 # (docs/design.md); elsewhere 1 GiB, to bound memory only.
 CPU_ELEMENTS = 1 << 19
 ACCELERATOR_ELEMENTS = 1 << 28
-# That each layer may keep for its backward pass, if they are live at once: at
-# most 16 MiB. More is computed again.
-KEPT_ELEMENTS = 1 << 22
 # What the attention names its result, for the policies of `jax.checkpoint`.
 ATTENDED = "attended"
 
@@ -39,9 +36,6 @@ def over_windows(
 ) -> Any:
   """Applies a function of windows to all of them, a chunk at a time.
 
-  Its backward pass computes a chunk again, unless everything is small: what
-  every layer of a network keeps adds up.
-
   Args:
     function: of arrays `[B, g, ...]`, the windows independent of each other;
       returns a tree of arrays `[B, g, ...]`.
@@ -52,10 +46,36 @@ def over_windows(
   Returns:
     What `function` would return for the whole arrays.
   """
+  results, _ = sum_over_windows(
+    lambda *chunk: (function(*chunk), ()),
+    arrays,
+    elements_per_window=elements_per_window,
+    platform=platform,
+  )
+  return results
+
+
+def sum_over_windows(
+  function: Callable[..., tuple[Any, Any]],
+  arrays: tuple[jax.Array, ...],
+  *,
+  elements_per_window: int,
+  platform: str | None,
+) -> tuple[Any, Any]:
+  """Applies a function that also returns sums over windows; see `over_windows`.
+
+  Args:
+    function: returns a tree of arrays `[B, g, ...]`, and a tree of arrays that
+      are sums over images and windows.
+    arrays: see `over_windows`.
+    elements_per_window: see `over_windows`.
+    platform: see `over_windows`.
+
+  Returns:
+    What `function` would return for the whole arrays.
+  """
   b, g = arrays[0].shape[:2]
   chunk = largest_divisor(g, elements_at_once(platform) // elements_per_window)
-  if chunk < g or g * elements_per_window > KEPT_ELEMENTS:
-    function = jax.checkpoint(function)
   if chunk == g:
     return function(*arrays)
 
@@ -65,5 +85,12 @@ def over_windows(
   def join(x: jax.Array) -> jax.Array:
     return jnp.moveaxis(x, 0, 1).reshape(b, g, *x.shape[3:])
 
-  results = lax.map(lambda xs: function(*xs), tuple(map(split, arrays)))
-  return jax.tree.map(join, results)
+  def add(sums: Any, chunks: tuple[jax.Array, ...]) -> tuple[Any, Any]:
+    results, more = function(*chunks)
+    return jax.tree.map(jnp.add, sums, more), results
+
+  parts = tuple(map(split, arrays))
+  _, like_sums = jax.eval_shape(function, *(part[0] for part in parts))
+  zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like_sums)
+  sums, results = lax.scan(add, zeros, parts)
+  return jax.tree.map(join, results), sums

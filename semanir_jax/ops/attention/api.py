@@ -176,14 +176,13 @@ def key_semantic_attention(
     out = gather_attention(
       *arrays, indices, valid, scale, bias, platform=platform
     )
-  elif form == "triton":
+    return checkpoint_name(out, ATTENDED)
+  if form == "triton":
     # Imported late: it needs Triton, which only Linux has.
     from semanir_jax.ops.attention import triton_vjp
 
     return triton_vjp.key_semantic_attention_triton(*arrays, bits, scale, bias)
-  else:
-    out = mask_attention(*arrays, bits, scale, bias, platform=platform)
-  return checkpoint_name(out, ATTENDED)
+  return mask_attention(*arrays, bits, scale, bias, platform=platform)
 
 
 def _choose_for_arrays(
