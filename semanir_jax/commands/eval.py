@@ -11,7 +11,7 @@ from absl import flags
 
 from semanir_jax import cli
 from semanir_jax.evaluation import evaluate
-from semanir_jax.machine import distributed, files
+from semanir_jax.machine import allocator, distributed, files
 from semanir_jax.machine.compiled import keep_compiled_in
 
 _CONFIG = cli.define_config()
@@ -74,4 +74,5 @@ def main() -> None:
 
 def run() -> None:
   """Is the program `semanir-eval`."""
+  allocator.keep_freed_memory()
   cli.run(main)

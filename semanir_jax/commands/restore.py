@@ -15,6 +15,7 @@ from absl import flags
 from semanir_jax import cli
 from semanir_jax.films.encoding import CODECS, EncoderOptions
 from semanir_jax.images.level_range import LevelRange
+from semanir_jax.machine import allocator
 from semanir_jax.restoration import pixel_formats, restore
 
 _INPUT = flags.DEFINE_string(
@@ -130,4 +131,5 @@ def main() -> None:
 
 def run() -> None:
   """Is the program `semanir-restore`."""
+  allocator.keep_freed_memory()
   cli.run(main)

@@ -16,7 +16,7 @@ import psutil
 from absl import flags
 
 from semanir_jax import cli
-from semanir_jax.machine import distributed
+from semanir_jax.machine import allocator, distributed
 from semanir_jax.training.loop import train_and_evaluate
 from semanir_jax.training.preemption import EXIT_CODE
 
@@ -53,4 +53,5 @@ def main() -> None:
 
 def run() -> None:
   """Is the program `semanir-train`."""
+  allocator.keep_freed_memory()
   cli.run(main)
