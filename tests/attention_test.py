@@ -233,8 +233,8 @@ def test_wrong_shapes_are_refused():
 
 
 def test_choice_of_implementation():
-  assert choose_implementation(1024, 64, platform="cpu") == "gather"
-  assert choose_implementation(1024, 65, platform="cpu") == "mask"
+  assert choose_implementation(1024, 32, platform="cpu") == "gather"
+  assert choose_implementation(1024, 33, platform="cpu") == "mask"
   assert choose_implementation(1024, 4, platform="tpu") == "gather"
   assert choose_implementation(1024, 5, platform="tpu") == "pallas"
   assert choose_implementation(64, 64, implementation="gather") == "gather"

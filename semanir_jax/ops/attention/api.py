@@ -24,7 +24,7 @@ LEAST_PALLAS_TOKENS = 256
 
 # N / K from which on rows are gathered. CPU: measured at N = 1024, too low at
 # N = 256 (docs/design.md). TPU: from compiled programs (docs/kernels.md).
-_GATHER_FROM = {"cpu": 16, "tpu": 256}
+_GATHER_FROM = {"cpu": 32, "tpu": 256}
 
 
 def check_implementation(name: str | None) -> None:
