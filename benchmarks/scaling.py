@@ -74,8 +74,6 @@ _RECIPES = (
   (_SR_S, "v5p:2x4x4", ("train",)),
   (_U, "v6e:2x4", ("train",)),
   (_U, "v5p:2x2x2", ("train",)),
-  (_SR_B, "v6e:4x8", ("train",)),
-  (_SR_B, "v5p:2x4x4", ("train",)),
 )
 CASES = (
   *(Case(name, where, steps=steps) for name, where, steps in _RECIPES),
@@ -84,10 +82,6 @@ CASES = (
     Case(name, where, (_BFLOAT16, _MASK), steps)
     for name, where, steps in _RECIPES
   ),
-  # More on a device: fewer chips, or a larger batch.
-  Case(_SR_S, "v5e:4x4"),
-  Case(_SR_S, "v5e:4x4", (_BFLOAT16, "train.accumulate=2")),
-  Case(_U, "v5e:2x4", (_BFLOAT16, "train.batch_size=16")),
   # Parameters split.
   Case(_SR_S, "v5e:4x8", (_BFLOAT16, "mesh.fsdp=8")),
   # Two slices that share the recipe's batch.
