@@ -106,9 +106,8 @@ def _module(name: str) -> ModuleType:
   try:
     return importlib.import_module(name)
   except ImportError as error:
-    package = {"cv2": "opencv-python-headless", "pywt": "PyWavelets"}
-    missing = package.get(name, name.partition(".")[0])
+    package = next(p for _, module, p in FILTERS.values() if module == name)
     raise ValueError(
-      f'{missing} is not installed; pip install "semanir_jax[studies]",'
-      " or leave its method out (--methods)"
+      f"{package} is not installed; pip install {package}, or leave its"
+      " method out (--methods)"
     ) from error

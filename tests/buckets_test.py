@@ -148,7 +148,7 @@ def test_a_bucket_that_is_not_there_is_named(server):
     files.read_bytes("gs://nobody/a")
 
 
-def test_without_the_package_the_extra_is_named():
+def test_without_the_package_its_name_is_said():
   code = (
     "import sys\n"
     "sys.modules['gcsfs'] = None\n"
@@ -160,7 +160,7 @@ def test_without_the_package_the_extra_is_named():
   )
   assert ended.stderr.splitlines()[-1] == (
     "semanir_jax.machine.files.FileError: gs://ours/a: gs:// needs another"
-    ' package: pip install "semanir_jax[gcs]"'
+    " package: pip install gcsfs"
   )
 
 

@@ -99,3 +99,12 @@ def test_the_readme_is_short_and_the_index_is_complete():
     for path in (ROOT / "docs").glob(f"*.{suffix}")
   }
   assert {name for name in pages if f"]({name})" not in index} == {"README.md"}
+
+
+def test_the_sizes_of_the_exported_networks_are_theirs():
+  text = (ROOT / "docs" / "export.md").read_text()
+  rows = re.findall(r"^\| `(\w+)` \| ([\d,]+) B \|", text, re.M)
+  assert len(rows) == 2
+  for name, size in rows:
+    file = ROOT / "pretrained" / f"{name}.safetensors"
+    assert file.stat().st_size == int(size.replace(",", "")), name

@@ -44,7 +44,7 @@ def test_without_pyav_a_line_names_the_remedy(tmp_path, monkeypatch):
   source = film_cases.write_film(tmp_path / "a.mp4", **SHORT)
   monkeypatch.setitem(sys.modules, "av", None)
   message = _refused(source, tmp_path)
-  assert message.startswith("films need PyAV, which is not installed; pip ins")
+  assert message == "films need PyAV, which is not installed; pip install av"
   network = api.Network(small.network(small.USHAPE, {}), num_keys=None)
   with pytest.raises(FilmError, match="films need PyAV"):
     network.frames(source)

@@ -138,6 +138,7 @@ def test_unknown_tests_are_refused(run, options, message) -> None:
   [
     ("opencv_nlm", "cv2", "opencv-python-headless"),
     ("skimage_wavelet", "pywt", "PyWavelets"),
+    ("skimage_nlm", "skimage.restoration", "scikit-image"),
     ("bm3d", "bm3d", "bm3d"),
   ],
 )
@@ -146,7 +147,7 @@ def test_a_package_that_is_missing_is_named(
 ) -> None:
   monkeypatch.setitem(sys.modules, module, None)
   with pytest.raises(
-    ValueError, match=f"{package} is not installed; pip install .semanir_jax.st"
+    ValueError, match=f"{package} is not installed; pip install {package},"
   ):
     classical.open_filter(name)
 

@@ -158,7 +158,7 @@ def test_what_is_missing_is_said_before_anything_is_made(
   config = train_config(photographs, log__tracker="mlflow")
   for found in (None, folder):
     monkeypatch.setitem(sys.modules, "mlflow", found)
-    with pytest.raises(ValueError, match='pip install "semanir_jax.mlflow."'):
+    with pytest.raises(ValueError, match="pip install mlflow-skinny$"):
       loop.train_and_evaluate(config, str(run))
   assert not run.exists()
 

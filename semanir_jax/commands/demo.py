@@ -42,8 +42,7 @@ def main() -> None:
       from semanir_jax.demo import page
     except ModuleNotFoundError as error:
       raise ValueError(
-        f'{error}; the demo needs: pip install "semanir_jax[demo]", or in a'
-        " checkout: pip install -r requirements_demo.txt"
+        f"{error}; the demo needs: pip install gradio"
       ) from error
     blocks = page.build(names, pathlib.Path(folder))
     page.launch(blocks, _HOST.value, _PORT.value)

@@ -31,8 +31,7 @@ def load_av() -> Any:
     return importlib.import_module("av")
   except ImportError as error:
     raise FilmError(
-      "films need PyAV, which is not installed; pip install"
-      ' "semanir_jax[video]", or pip install av'
+      "films need PyAV, which is not installed; pip install av"
     ) from error
 
 

@@ -24,7 +24,7 @@ os.environ.setdefault("EPATH_USE_TF", "false")
 # Or gcsfs would ask for the kind of bucket before everything that it does.
 os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
 
-_EXTRA = {"gs": 'pip install "semanir_jax[gcs]"', "s3": "pip install s3fs"}
+_PACKAGES = {"gs": "gcsfs", "s3": "s3fs"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -212,7 +212,7 @@ def _writing(path: BucketPath) -> Iterator[Any]:
 def _reason(error: Exception, scheme: str) -> str:
   """Says what a storage library means."""
   if isinstance(error, ImportError):
-    return f"{scheme}:// needs another package: {_EXTRA[scheme]}"
+    return f"{scheme}:// needs another package: pip install {_PACKAGES[scheme]}"
   text = " ".join(str(error).split())[:200] or type(error).__name__
   code = str(getattr(error, "code", ""))
   if (

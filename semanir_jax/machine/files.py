@@ -45,7 +45,7 @@ def _buckets() -> Any:
     from semanir_jax.machine import buckets
   except ImportError as error:
     raise FileError(
-      f'buckets need other packages ({error}): pip install "semanir_jax[gcs]"'
+      f"buckets need other packages ({error}): pip install gcsfs"
     ) from error
   return buckets
 

@@ -51,7 +51,7 @@ def check_tracker(name: str) -> None:
   if package is None or package.origin is None:
     raise ValueError(
       f"config.log.tracker={name!r} needs another package: pip install"
-      f' "semanir_jax[{name}]"'
+      f" {_WRITERS[name].package}"
     )
 
 
@@ -93,6 +93,7 @@ class _Tracker(tensorboard.PartialWriter):
   """
 
   name: str
+  package: str  # that brings it
 
   def __init__(self, config: Any, workdir: str) -> None:
     self._workdir, self._num_steps = workdir, config.train.num_steps
@@ -157,6 +158,7 @@ class _WandbWriter(_Tracker):
   """Writes to Weights & Biases, or with WANDB_MODE=offline to files."""
 
   name = "wandb"
+  package = "wandb"
 
   def __init__(self, config: Any, workdir: str) -> None:
     super().__init__(config, workdir)
@@ -200,6 +202,7 @@ class _MlflowWriter(_Tracker):
   """Writes to the server of MLFLOW_TRACKING_URI, or to files in the workdir."""
 
   name = "mlflow"
+  package = "mlflow-skinny"
 
   def __init__(self, config: Any, workdir: str) -> None:
     super().__init__(config, workdir)
