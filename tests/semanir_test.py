@@ -259,9 +259,10 @@ def test_remat_computes_no_large_product_again():
     names = [e.primitive.name for e in jaxprs.equations(program)]
     return names.count("dot_general")
 
-  # In the loop of either stage, the position bias and the logits.
+  # In the loop of either stage, the position bias. The backward pass of the
+  # attention computes the logits again in any case.
   again = products(model.with_execution(remat=True)) - products(model)
-  assert again == len(model.depths) * (4 + 1)
+  assert again == len(model.depths) * 4
 
 
 def test_unrolled_layers_are_no_loop_and_compute_the_same():
