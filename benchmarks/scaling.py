@@ -74,6 +74,8 @@ _RECIPES = (
   (_SR_S, "v5p:2x4x4", ("train",)),
   (_U, "v6e:2x4", ("train",)),
   (_U, "v5p:2x2x2", ("train",)),
+  (_SR_B, "v6e:4x8", ("train",)),
+  (_SR_B, "v5p:2x4x4", ("train",)),
 )
 CASES = (
   *(Case(name, where, steps=steps) for name, where, steps in _RECIPES),

@@ -44,14 +44,20 @@ def test_freed_memory_is_used_again():
 
 @pytest.mark.parametrize("system", ["win32", "darwin"])
 def test_other_systems_are_left_alone(monkeypatch, system):
+  opened = []
   monkeypatch.setattr(allocator.sys, "platform", system)
-  monkeypatch.delattr(allocator.ctypes, "CDLL")
+  monkeypatch.setattr(allocator.ctypes, "CDLL", opened.append)
   allocator.keep_freed_memory()
+  assert not opened
 
 
 def test_other_c_libraries_are_left_alone(monkeypatch):
-  monkeypatch.setattr(allocator.ctypes, "CDLL", lambda name: object())
+  opened = []
+  monkeypatch.setattr(allocator.sys, "platform", "linux")
+  # None of what it returns has a `mallopt`.
+  monkeypatch.setattr(allocator.ctypes, "CDLL", opened.append)
   allocator.keep_freed_memory()
+  assert opened == [None]
 
 
 # Two programs in one process would define a flag twice.

@@ -22,8 +22,8 @@ LEAST_TRITON_TOKENS = 64
 # With fewer, the mask form takes less time by the compiler (docs/kernels.md).
 LEAST_PALLAS_TOKENS = 256
 
-# N / K from which on rows are gathered. CPU: measured at N = 1024, too low at
-# N = 256 (docs/design.md). TPU: from compiled programs (docs/kernels.md).
+# N / K from which on rows are gathered. CPU: measured at N = 1024 and 256
+# (docs/design.md). TPU: from compiled programs (docs/kernels.md).
 _GATHER_FROM = {"cpu": 32, "tpu": 256}
 
 
